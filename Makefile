@@ -1,0 +1,50 @@
+# Needs python3 (3.11 to 3.14) and make; everything else goes into .venv, once.
+PYTHON ?= python3
+RUNS   ?= 10
+CORES  ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+SWEEP  := $(BIN)/convbench sweep --runs $(RUNS) $(if $(CORES),--cores $(CORES))
+
+.DEFAULT_GOAL := help
+.PHONY: help install test check sweep report bench gpu-check clean
+
+help:  ## list the targets
+	@echo "usage: make TARGET [RUNS=10] [CORES=1,2,4,8]"
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: $(READY)  ## make the environment in .venv
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+	  { echo "convbench needs Python 3.11 to 3.14, and '$(PYTHON)' is another; try make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## ruff, mypy and the layers contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+sweep: $(READY)  ## measure: RUNS runs on CORES (default: 1, 2, 4, ... up to this machine's)
+	$(SWEEP)
+
+report: $(READY)  ## measure, then write tables and figures under reports/
+	$(SWEEP)
+	$(BIN)/convbench report
+
+bench: $(READY)  ## time the kernels against one another
+	$(BIN)/python -m benchmarks
+
+gpu-check: $(READY)  ## run the tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest -m gpu
+
+clean:  ## remove the environment and caches, keep reports
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +

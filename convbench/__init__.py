@@ -1,0 +1,42 @@
+"""convbench: micro-benchmarks of the 2-D convolution primitive, and the fastest form of it as a library.
+
+Everything here is loaded on first use, so that `import convbench` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convbench.api import Results, conv2d, load, sweep
+    from convbench.errors import ConvbenchError
+    from convbench.plans import Plan, plan
+    from convbench.problem import Problem
+
+__version__ = "0.1.0"
+__all__ = ["ConvbenchError", "Plan", "Problem", "Results", "conv2d", "load", "plan", "sweep"]
+
+_HOME = {
+    "ConvbenchError": "convbench.errors",
+    "Plan": "convbench.plans",
+    "Problem": "convbench.problem",
+    "Results": "convbench.api",
+    "conv2d": "convbench.api",
+    "load": "convbench.api",
+    "plan": "convbench.plans",
+    "sweep": "convbench.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    import importlib
+
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,47 @@
+"""What is computed: one file for each form of the convolution, none of which knows of parallelism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convbench.registry import Entry, Table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convbench.problem import Problem
+    from convbench.tile import Work
+
+Prepare = Callable[["Problem", "NDArray[Any]"], "Work"]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One form of the convolution.
+
+    Attributes:
+        supports: Says why the form cannot do a problem; None where it can.
+        prepare: For each flavour that the form has ("numba", "cupy"), the function that packs the weights, of
+            `problem.weights_shape` and `problem.dtype`, and returns the work to be done.
+    """
+
+    supports: Callable[[Problem], str | None]
+    prepare: Mapping[str, Prepare]
+
+
+def forward_only(problem: Problem) -> str | None:
+    """Why a form that knows only the forward direction cannot do a problem."""
+    return None if problem.direction == "forward" else f"has no {problem.direction} form"
+
+
+ALGORITHMS: Table[Algorithm] = Table(
+    "algorithm",
+    [
+        Entry("naive", "convbench.algorithms.naive:NAIVE", "the textbook loops", by_default=False),
+        Entry("direct", "convbench.algorithms.direct:DIRECT", "sums over taps, a block of kernels at a time"),
+        Entry("unrolled", "convbench.algorithms.unrolled:UNROLLED", "im2col band by band, then a matrix product"),
+        Entry("winograd", "convbench.algorithms.winograd:WINOGRAD", "tiles transformed, for fewer products"),
+    ],
+)

@@ -1,0 +1,154 @@
+"""Direct convolution: every output is summed tap by tap, a block of them at a time in registers.
+
+The image is cut into bands of output rows. A worker copies the input rows of a band into its scratch, with padding and
+strides sorted out (see `band`), and runs the micro-kernel over the band's rows, blocks of kernels and blocks of pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms.band import Layout, fill_band, layout, tap_offsets
+from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
+from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
+from convbench.problem import Problem
+from convbench.tile import GEOMETRY, TileName, Work, geometry, jit, unpack
+from convbench.vector import instruction_set
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How one problem is cut up.
+
+    Attributes:
+        kernels: Of a register block.
+        vectors: Of a register block.
+        lanes: Of a vector.
+        stacked: The block's vectors lie below each other, in as many rows, instead of side by side.
+        blocks: Register blocks of kernels in a group.
+        chunk: Register blocks of kernels in a unit.
+        band: Layout of the input.
+    """
+
+    kernels: int
+    vectors: int
+    lanes: int
+    stacked: bool
+    blocks: int
+    chunk: int
+    band: Layout
+
+
+def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
+    """The tile for a register block of so many kernels and vectors of so many pixels."""
+
+    @jit
+    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a chunk of kernels over a band of rows of one group of one image."""
+        groups, _, _, stride, phases, _, _, top, left = unpack(parameters)
+        stacked, blocks, chunk, band_rows, length, input_rows, pitch, outer = (
+            parameters[GEOMETRY + 0],
+            parameters[GEOMETRY + 1],
+            parameters[GEOMETRY + 2],
+            parameters[GEOMETRY + 3],
+            parameters[GEOMETRY + 4],
+            parameters[GEOMETRY + 5],
+            parameters[GEOMETRY + 6],
+            parameters[GEOMETRY + 7],
+        )
+        outer_offsets = parameters[GEOMETRY + 8 : GEOMETRY + 8 + outer]
+        inner_offsets = parameters[GEOMETRY + 8 + outer :]
+        _, out_channels, rows, columns = out.shape
+        channels, group_kernels = x.shape[1] // groups, out_channels // groups
+        flat = out.reshape(out.size)
+        bands = (rows + band_rows - 1) // band_rows
+        chunks = (blocks + chunk - 1) // chunk
+        height = vectors if stacked else 1
+        width = lanes if stacked else vectors * lanes
+        x_step = stride * pitch if stacked else lanes
+        out_step = columns if stacked else lanes
+        block_size = outer_offsets.size * inner_offsets.size * kernels
+        for unit in range(first, last):
+            rest, chunk_index = divmod(unit, chunks)
+            rest, band_index = divmod(rest, bands)
+            image, group = divmod(rest, groups)
+            begin = band_index * band_rows
+            end = min(rows, begin + band_rows)
+            group_x = x[image, group * channels : (group + 1) * channels]
+            fill_band(group_x, scratch, top, left, begin * stride, input_rows, phases, length)
+            for row in range(begin, end, height):
+                for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
+                    kernel = block * kernels
+                    used = min(kernels, group_kernels - kernel)
+                    plane = (image * groups + group) * group_kernels + kernel
+                    for column in range(0, columns, width):
+                        whole = used == kernels and row + height <= end and column + width <= columns
+                        micro_kernel(
+                            kernels,
+                            vectors,
+                            lanes,
+                            scratch,
+                            (row - begin) * stride * pitch + column,
+                            x_step,
+                            0,
+                            outer_offsets,
+                            inner_offsets,
+                            weights,
+                            (group * blocks + block) * block_size,
+                            flat,
+                            (plane * rows + row) * columns + column,
+                            rows * columns,
+                            out_step,
+                            WHOLE if whole else PART,
+                            used,
+                            end - row if stacked else vectors,
+                            columns - column,
+                            0 if stacked else lanes,
+                        )
+
+    return tile
+
+
+def blocking(problem: Problem) -> Blocking:
+    """How to cut a problem up."""
+    lanes = instruction_set().lanes(problem.dtype)
+    group_kernels = problem.out_channels // problem.groups
+    kernels, vectors, stacked = best_block(
+        group_kernels, problem.output_height, problem.output_width, lanes, stack=True
+    )
+    blocks = -(-group_kernels // kernels)
+    reach = vectors * lanes
+    rows = band_rows(problem, vectors if stacked else 1, lanes, reach)
+    return Blocking(
+        kernels=kernels,
+        vectors=vectors,
+        lanes=lanes,
+        stacked=stacked,
+        blocks=blocks,
+        chunk=chunk_blocks(problem, blocks, rows),
+        band=layout(problem, rows, lanes, reach),
+    )
+
+
+def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
+    """Weights for the micro-kernel, and everything about the blocking as parameters."""
+    cut = blocking(problem)
+    band = cut.band
+    outer, inner = tap_offsets(problem, band)
+    numbers = [cut.stacked, cut.blocks, cut.chunk, band.rows, band.length, band.input_rows, band.pitch, outer.size]
+    bands = -(-problem.output_height // band.rows)
+    return Work(
+        tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),
+        units=problem.batch * problem.groups * bands * -(-cut.blocks // cut.chunk),
+        weights=pack_weights(problem, weights, cut.kernels).ravel(),
+        parameters=np.concatenate([geometry(problem), numbers, outer, inner]).astype(np.int64),
+        scratch_size=band.size,
+    )
+
+
+DIRECT = Algorithm(supports=forward_only, prepare={"numba": prepare})

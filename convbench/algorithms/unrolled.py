@@ -1,0 +1,166 @@
+"""Unrolled convolution: im2col and a matrix product, a panel at a time.
+
+The image is unrolled into a matrix with a row for each tap and a column for each output pixel, and multiplied by the
+matrix of kernels. All of it would be 436 MB for the reference workload. A panel of it is as many columns as a register
+block is wide. A few panels, as many as fit the second-level cache, are made at a time and used by every kernel: one
+after the other, so that a kernel's outputs of all of them are written in one go, whole cache lines at a time.
+
+Pixels are counted through from the first row of a band to its last, so a panel may begin in one row and end in another,
+and no width of an image wastes anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms.band import fill_band, layout, tap_offsets
+from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
+from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
+from convbench.problem import ITEM_SIZE, Problem
+from convbench.tile import GEOMETRY, TileName, Work, geometry, inlined, jit, unpack
+from convbench.vector import copy_vectors, instruction_set
+
+PANELS_BYTES: Final = 2**18  # of the unrolled matrix at a time: an eighth of a common second-level cache
+
+
+@inlined
+def unroll(vectors, lanes, band, panel, pixel, columns, row_step, outer_offsets, inner_offsets):  # type: ignore[no-untyped-def]
+    """Write the windows of a panel's pixels, from `pixel` on, as columns of `panel`, shape (taps, width).
+
+    Whole vectors are copied; what they write too much of, the next copy overwrites.
+    """
+    width = vectors * lanes
+    first_row, first_column = divmod(pixel, columns)
+    first_source = first_row * row_step + first_column
+    begin = 0
+    for outer in outer_offsets:
+        for inner in inner_offsets:
+            source = first_source + outer + inner
+            copy_vectors(vectors, lanes, band, source, panel, begin)
+            done = columns - first_column
+            while done < width:  # the panel goes on in the next row
+                source += row_step - first_column if done == columns - first_column else row_step
+                for part in range(0, min(columns, width - done), lanes):
+                    copy_vectors(1, lanes, band, source + part, panel, begin + done + part)
+                done += columns
+            begin += width
+
+
+def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
+    """The tile for a register block of so many kernels and vectors of so many pixels."""
+    width = vectors * lanes
+
+    @jit
+    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a chunk of kernels over a band of rows of one group of one image."""
+        groups, _, _, stride, phases, _, _, top, left = unpack(parameters)
+        blocks, chunk, band_rows, length, input_rows, pitch, band_size, together, outer, inner = (
+            parameters[GEOMETRY + 0],
+            parameters[GEOMETRY + 1],
+            parameters[GEOMETRY + 2],
+            parameters[GEOMETRY + 3],
+            parameters[GEOMETRY + 4],
+            parameters[GEOMETRY + 5],
+            parameters[GEOMETRY + 6],
+            parameters[GEOMETRY + 7],
+            parameters[GEOMETRY + 8],
+            parameters[GEOMETRY + 9],
+        )
+        tables = parameters[GEOMETRY + 10 :]
+        outer_offsets, inner_offsets = tables[:outer], tables[outer : outer + inner]
+        no_offset, panel_offsets = tables[outer + inner : outer + inner + 1], tables[outer + inner + 1 :]
+        _, out_channels, rows, columns = out.shape
+        channels, group_kernels = x.shape[1] // groups, out_channels // groups
+        flat = out.reshape(out.size)
+        band, matrix = scratch[:band_size], scratch[band_size:]
+        panel_size = panel_offsets.size * width
+        bands = (rows + band_rows - 1) // band_rows
+        chunks = (blocks + chunk - 1) // chunk
+        for unit in range(first, last):
+            rest, chunk_index = divmod(unit, chunks)
+            rest, band_index = divmod(rest, bands)
+            image, group = divmod(rest, groups)
+            begin = band_index * band_rows
+            pixels = (min(rows, begin + band_rows) - begin) * columns
+            group_x = x[image, group * channels : (group + 1) * channels]
+            fill_band(group_x, band, top, left, begin * stride, input_rows, phases, length)
+            for pixel in range(0, pixels, width * together):
+                panels = min(together, (pixels - pixel + width - 1) // width)
+                for number in range(panels):
+                    panel = matrix[number * panel_size : (number + 1) * panel_size + width]
+                    start = pixel + number * width
+                    unroll(vectors, lanes, band, panel, start, columns, stride * pitch, outer_offsets, inner_offsets)
+                for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
+                    kernel = block * kernels
+                    used = min(kernels, group_kernels - kernel)
+                    plane = (image * groups + group) * group_kernels + kernel
+                    for number in range(panels):
+                        start = pixel + number * width
+                        micro_kernel(
+                            kernels,
+                            vectors,
+                            lanes,
+                            matrix,
+                            number * panel_size,
+                            lanes,
+                            0,
+                            no_offset,
+                            panel_offsets,
+                            weights,
+                            (group * blocks + block) * panel_offsets.size * kernels,
+                            flat,
+                            (plane * rows + begin) * columns + start,
+                            rows * columns,
+                            lanes,
+                            WHOLE if used == kernels and start + width <= pixels else PART,
+                            used,
+                            vectors,
+                            pixels - start,
+                            lanes,
+                        )
+
+    return tile
+
+
+def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
+    """Weights for the micro-kernel; scratch for a band of input and a panel of the unrolled matrix."""
+    lanes = instruction_set().lanes(problem.dtype)
+    rows = band_rows(problem, 1, lanes, 2 * lanes)
+    pixels = rows * problem.output_width
+    kernels, vectors, _ = best_block(problem.out_channels // problem.groups, 1, pixels, lanes)
+    band = layout(problem, rows, lanes, 2 * lanes)
+    outer, inner = tap_offsets(problem, band)
+    width = vectors * lanes
+    packed = pack_weights(problem, weights, kernels)
+    blocks = packed.shape[1]
+    chunk = chunk_blocks(problem, blocks, rows)
+    panel_offsets = np.arange(problem.taps) * width
+    panel_bytes = problem.taps * width * ITEM_SIZE[problem.dtype]
+    together = max(1, min(PANELS_BYTES // panel_bytes, -(-pixels // width)))
+    numbers = [
+        blocks,
+        chunk,
+        rows,
+        band.length,
+        band.input_rows,
+        band.pitch,
+        band.size,
+        together,
+        outer.size,
+        inner.size,
+    ]
+    bands = -(-problem.output_height // rows)
+    return Work(
+        tile=TileName(__name__, "make_tile", (kernels, vectors, lanes)),
+        units=problem.batch * problem.groups * bands * -(-blocks // chunk),
+        weights=packed.ravel(),
+        parameters=np.concatenate([geometry(problem), numbers, outer, inner, [0], panel_offsets]).astype(np.int64),
+        scratch_size=band.size + (problem.taps * together + 1) * width,
+    )
+
+
+UNROLLED = Algorithm(supports=forward_only, prepare={"numba": prepare})

@@ -1,0 +1,429 @@
+"""Winograd convolution: tiles of outputs from fewer multiplications, by `toom_cook` in both directions.
+
+A kernel that is larger than a tile's taps is cut into blocks. The tile's input is transformed for each block and
+channel, multiplied point by point with the transformed weights, summed over blocks and channels, and only the sum is
+transformed back: "nested" in that the sum over blocks is a convolution itself. For an 11 x 11 kernel, tiles of 5 x 5
+outputs and 3 x 3 blocks of 4 x 4 taps, that is 23 multiplications for an output instead of 121.
+
+A unit is a few rows of tiles. Its points are a stack of matrix products (kernels x blocks and channels) (blocks and
+channels x tiles), one for each point, on the micro-kernel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms.band import fill_band
+from convbench.algorithms.blocking import UNITS, chunk_blocks
+from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
+from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.algorithms.toom_cook import LARGEST, Matrix, toom_cook
+from convbench.problem import ITEM_SIZE, Problem
+from convbench.tile import TileName, Work, inlined, jit
+from convbench.vector import fence, instruction_set, stream
+
+ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
+SPREAD: Final = 3  # largest error over the root mean square that `growth` estimates
+STREAM_BYTES: Final = 2**25  # of output; more does not stay in a cache, so it is written past it
+BLOCKS_OF_TILES: Final = 3  # vectors of tiles in a unit, at least, where there are so many
+SCRATCH_BYTES: Final = 10 * 2**16  # of transformed input: what leaves room for the rest in a second-level cache
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one direction is cut: tiles of `outputs`, and the kernel into `blocks` of `taps`."""
+
+    outputs: int
+    taps: int
+    blocks: int
+
+    @property
+    def points(self) -> int:
+        """Products of a tile."""
+        return self.outputs + self.taps - 1
+
+    @property
+    def growth(self) -> float:
+        """Of rounding errors, see `ToomCook`."""
+        return toom_cook(self.outputs, self.taps).growth
+
+
+def axes(kernel: int, size: int) -> list[Axis]:
+    """Every way to cut a direction with a kernel of so many taps and so many outputs."""
+    if kernel == 1:
+        return [Axis(1, 1, 1)]
+    return [
+        Axis(outputs, taps, -(-kernel // taps))
+        for taps in range(2, min(kernel, LARGEST - 1) + 1)
+        for outputs in range(2, min(LARGEST + 1 - taps, max(2, size)) + 1)
+    ]
+
+
+def error_bound(y: Axis, x: Axis, dtype: str) -> float:
+    """The largest error to be expected, relative to the largest output."""
+    return SPREAD * float(np.finfo(dtype).eps) / 2 * y.growth * x.growth
+
+
+def best_axes(problem: Problem) -> tuple[Axis, Axis] | None:
+    """The way to cut both directions that costs least among those whose error stays below the limit."""
+    pairs = itertools.product(
+        axes(problem.kernel_height, problem.output_height), axes(problem.kernel_width, problem.output_width)
+    )
+    allowed = [(y, x) for y, x in pairs if error_bound(y, x, problem.dtype) <= ERROR_LIMIT[problem.dtype]]
+    return min(allowed, key=lambda pair: _cost(problem, *pair), default=None)
+
+
+def _cost(problem: Problem, y: Axis, x: Axis) -> float:
+    """About how many cycles of a core it takes: two vector operations a cycle, two loads or one store."""
+
+    def pass_cost(matrix: Matrix) -> float:
+        return operations(matrix) / 2 + len(matrix[0]) / 2 + len(matrix)
+
+    kernels, channels = problem.out_channels // problem.groups, problem.channels // problem.groups
+    ty, tx = toom_cook(y.outputs, y.taps), toom_cook(x.outputs, x.taps)
+    tiles = math.ceil(problem.output_height / y.outputs) * math.ceil(problem.output_width / x.outputs)
+    blocks = y.blocks * x.blocks
+    products = y.points * x.points * kernels * (channels * blocks / 2 + 1)
+    to_points = channels * y.blocks * (x.outputs * pass_cost(ty.input) + x.blocks * y.points * pass_cost(tx.input))
+    run = x.outputs * (x.outputs - 1)  # merging the lanes of as many vectors into as many runs of pixels
+    from_points = kernels * (x.points * pass_cost(ty.output) + y.outputs * (pass_cost(tx.output) + run))
+    return problem.batch * problem.groups * tiles * (products + to_points + from_points)
+
+
+def supports(problem: Problem) -> str | None:
+    """Forward, dense steps, and a kernel with something to save."""
+    if (reason := forward_only(problem)) is not None:
+        return reason
+    if problem.stride != (1, 1) or problem.dilation != (1, 1):
+        return "needs stride 1 and dilation 1"
+    if problem.kernel_height == problem.kernel_width == 1:
+        return "saves nothing with a kernel of one tap"
+    return None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How one problem is cut into units.
+
+    Attributes:
+        y: The vertical direction.
+        x: The horizontal direction.
+        kernels: Of a register block.
+        vectors: Of a register block.
+        lanes: Of a vector.
+        tile_rows: Rows of tiles in a unit.
+        tile_columns: Tiles in a row of a unit.
+        segments: Units side by side.
+        tiles: Tiles in a unit, with room for whole register blocks.
+        length: Numbers in a phase of a row of the band.
+        blocks: Register blocks of kernels in a group.
+        chunk: Register blocks of kernels in a unit.
+    """
+
+    y: Axis
+    x: Axis
+    kernels: int
+    vectors: int
+    lanes: int
+    tile_rows: int
+    tile_columns: int
+    segments: int
+    tiles: int
+    length: int
+    blocks: int
+    chunk: int
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the band."""
+        return (self.tile_rows - 1) * self.y.outputs + self.y.points + self.y.taps * (self.y.blocks - 1)
+
+    @property
+    def pitch(self) -> int:
+        """From one row of the band to the next."""
+        return self.x.outputs * self.length
+
+
+def cut_up(problem: Problem) -> Cut:
+    """The cut of a problem that `supports` has let pass."""
+    found = best_axes(problem)
+    assert found is not None  # noqa: S101  # tiles of 2 x 2 outputs and 2 x 2 taps are always exact enough
+    y, x = found
+    lanes = instruction_set().lanes(problem.dtype)
+    group_kernels, channels = problem.out_channels // problem.groups, problem.channels // problem.groups
+    rows, columns = -(-problem.output_height // y.outputs), -(-problem.output_width // x.outputs)
+    tile_bytes = y.points * x.points * channels * y.blocks * x.blocks * ITEM_SIZE[problem.dtype]
+    block = BLOCKS_OF_TILES * lanes
+    fitting = max(block, SCRATCH_BYTES // tile_bytes)  # tiles in a unit
+    segments = -(-columns // fitting)
+    columns = -(-columns // segments)
+    enough = max(1, rows * segments * problem.batch * problem.groups // UNITS)
+    tile_rows = max(1, min(rows, max(min(fitting // columns, enough), -(-block // columns))))
+    kernels, vectors, _ = best_block(group_kernels, 1, tile_rows * columns, lanes, fetch=True)
+    width = vectors * lanes
+    blocks = -(-group_kernels // kernels)
+    reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
+    return Cut(
+        y=y,
+        x=x,
+        kernels=kernels,
+        vectors=vectors,
+        lanes=lanes,
+        tile_rows=tile_rows,
+        tile_columns=columns,
+        segments=segments,
+        tiles=-(-(tile_rows * columns + lanes) // width) * width,
+        length=-(-(columns + lanes + reach) // lanes) * lanes,
+        blocks=blocks,
+        chunk=chunk_blocks(problem, blocks, tile_rows * y.outputs),
+    )
+
+
+# Places of the parameters; behind them are tables of offsets.
+GROUPS, TOP, LEFT, Y_BLOCKS, X_BLOCKS, TILE_ROWS, TILE_COLUMNS = range(7)
+SEGMENTS, TILES, LENGTH, INPUT_ROWS, BLOCKS, CHUNK, STREAMED, TABLES = range(7, 15)
+
+
+@inlined
+def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, parameters, channels, rows, band, strip, offsets, points):  # type: ignore[no-untyped-def]
+    """Transform a band into `points`, shape (vertical points, horizontal points, channels and blocks, tiles).
+
+    Vertically first, all columns of a row of tiles into `strip`; then horizontally, tile by tile.
+    """
+    y_points, x_points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
+    y_blocks, x_blocks, tiles, columns = (
+        parameters[Y_BLOCKS],
+        parameters[X_BLOCKS],
+        parameters[TILES],
+        parameters[TILE_COLUMNS],
+    )
+    pitch = x_outputs * parameters[LENGTH]
+    step = channels * y_blocks * x_blocks * tiles
+    for part in range(channels * y_blocks):
+        channel, y_block = divmod(part, y_blocks)
+        for row in range(rows):
+            source = (channel * parameters[INPUT_ROWS] + row * y_outputs + y_block * y_taps) * pitch
+            for column in range(0, pitch, lanes):
+                transform(INPUT, y_outputs, y_taps, lanes, band, source + column, pitch, strip, column, pitch)
+            for x_block in range(x_blocks):
+                own = offsets[x_block * x_points : (x_block + 1) * x_points]
+                target = (part * x_blocks + x_block) * tiles + row * columns
+                for y in range(y_points):
+                    for t in range(0, columns, lanes):
+                        at = target + y * x_points * step + t
+                        transform(INPUT, x_outputs, x_taps, lanes, strip, y * pitch + t, own, points, at, step)
+
+
+@inlined
+def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, sums, begin, step, half, runs, target, run):  # type: ignore[no-untyped-def]
+    """Transform one kernel's sums for a vector of tiles into `y_outputs` runs of pixels.
+
+    Vertically first, into `half`, shape (y_outputs, horizontal points, lanes); then horizontally.
+    """
+    x_points = x_outputs + x_taps - 1
+    for x in range(x_points):
+        at = begin + x * step
+        transform(OUTPUT, y_outputs, y_taps, lanes, sums, at, x_points * step, half, x * lanes, x_points * lanes)
+    for row in range(y_outputs):
+        transform_row(x_outputs, x_taps, lanes, half, row * x_points * lanes, lanes, runs, target + row * run)
+
+
+def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
+    """The tile for a register block and for tiles of so many outputs and taps."""
+    width = vectors * lanes
+    points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
+
+    @jit
+    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a chunk of kernels over rows of tiles of one group of one image."""
+        groups, blocks, chunk, columns = (
+            parameters[GROUPS],
+            parameters[BLOCKS],
+            parameters[CHUNK],
+            parameters[TILE_COLUMNS],
+        )
+        channels, group_kernels = x.shape[1] // groups, out.shape[1] // groups
+        parts = channels * parameters[Y_BLOCKS] * parameters[X_BLOCKS]
+        tiles, run = parameters[TILES], parameters[TILES] * x_outputs
+        x_offsets = parameters[TABLES : TABLES + parameters[X_BLOCKS] * (x_outputs + x_taps - 1)]
+        no_offset = parameters[TABLES + x_offsets.size : TABLES + x_offsets.size + 1]
+        part_offsets = parameters[TABLES + x_offsets.size + 1 :]
+        band, strip, inputs, sums, half, runs = split(
+            scratch,
+            channels * parameters[INPUT_ROWS] * x_outputs * parameters[LENGTH],
+            (y_outputs + y_taps - 1) * x_outputs * parameters[LENGTH],
+            points * parts * tiles,
+            points * kernels * width,
+            y_outputs * (x_outputs + x_taps - 1) * lanes,
+        )
+        all_rows = (out.shape[2] + y_outputs - 1) // y_outputs
+        bands = (all_rows + parameters[TILE_ROWS] - 1) // parameters[TILE_ROWS]
+        chunks = (blocks + chunk - 1) // chunk
+        for unit in range(first, last):
+            rest, chunk_index = divmod(unit, chunks)
+            rest, segment = divmod(rest, parameters[SEGMENTS])
+            rest, band_index = divmod(rest, bands)
+            image, group = divmod(rest, groups)
+            begin = band_index * parameters[TILE_ROWS]
+            rows = min(parameters[TILE_ROWS], all_rows - begin)
+            group_x = x[image, group * channels : (group + 1) * channels]
+            fill_band(
+                group_x,
+                band,
+                parameters[TOP],
+                parameters[LEFT] - segment * columns * x_outputs,
+                begin * y_outputs,
+                parameters[INPUT_ROWS],
+                x_outputs,
+                parameters[LENGTH],
+            )
+            to_points(
+                y_outputs, y_taps, x_outputs, x_taps, lanes, parameters, channels, rows, band, strip, x_offsets, inputs
+            )
+            for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
+                kernel = block * kernels
+                used = min(kernels, group_kernels - kernel)
+                for t in range(0, rows * columns, width):
+                    for point in range(points):
+                        micro_kernel(
+                            kernels,
+                            vectors,
+                            lanes,
+                            inputs,
+                            point * parts * tiles + t,
+                            lanes,
+                            parts * tiles,
+                            no_offset,
+                            part_offsets,
+                            weights,
+                            ((group * blocks + block) * points + point) * parts * kernels,
+                            sums,
+                            point * kernels * width,
+                            width,
+                            lanes,
+                            WHOLE,
+                            kernels,
+                            vectors,
+                            width,
+                            lanes,
+                        )
+                    for number in range(used):
+                        for part in range(0, width, lanes):
+                            from_points(
+                                y_outputs,
+                                y_taps,
+                                x_outputs,
+                                x_taps,
+                                lanes,
+                                sums,
+                                number * width + part,
+                                kernels * width,
+                                half,
+                                runs,
+                                number * y_outputs * run + (t + part) * x_outputs,
+                                run,
+                            )
+                for number in range(used):
+                    plane = out[image, group * group_kernels + kernel + number]
+                    own_runs = runs[number * y_outputs * run : (number + 1) * y_outputs * run]
+                    write_rows(y_outputs, x_outputs, lanes, parameters, own_runs, run, plane, begin, rows, segment)
+        if parameters[STREAMED]:
+            fence()
+
+    return tile
+
+
+@inlined
+def write_rows(y_outputs, x_outputs, lanes, parameters, runs, run, plane, begin, tile_rows, segment):  # type: ignore[no-untyped-def]
+    """Copy runs of pixels, of which each holds one line of every row of tiles, to rows of one kernel's output."""
+    rows, columns = plane.shape
+    flat = plane.reshape(plane.size)
+    first_row, first_column = begin * y_outputs, segment * parameters[TILE_COLUMNS] * x_outputs
+    count = min(parameters[TILE_COLUMNS] * x_outputs, columns - first_column)
+    for row in range(min(tile_rows * y_outputs, rows - first_row)):
+        tile_row, line = divmod(row, y_outputs)
+        source = line * run + tile_row * parameters[TILE_COLUMNS] * x_outputs
+        target = (first_row + row) * columns + first_column
+        if parameters[STREAMED]:
+            stream(lanes, runs, source, flat, target, count)
+        else:
+            flat[target : target + count] = runs[source : source + count]
+
+
+@jit
+def split(scratch, one, two, three, four, five):  # type: ignore[no-untyped-def]
+    """Cut scratch into pieces of these sizes, and what is left."""
+    two, three, four, five = one + two, one + two + three, one + two + three + four, one + two + three + four + five
+    return (
+        scratch[:one],
+        scratch[one:two],
+        scratch[two:three],
+        scratch[three:four],
+        scratch[four:five],
+        scratch[five:],
+    )
+
+
+def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
+    """Transformed weights.
+
+    Returns:
+        Shape (groups, register blocks, vertical and horizontal points, channels, vertical and horizontal blocks,
+        kernels of a register block).
+    """
+    y, x, groups = cut.y, cut.x, problem.groups
+    group_kernels, channels = problem.out_channels // groups, problem.channels // groups
+    padded = np.zeros((groups, cut.blocks * cut.kernels, channels, y.blocks * y.taps, x.blocks * x.taps))
+    padded[:, :group_kernels, :, : problem.kernel_height, : problem.kernel_width] = weights.reshape(
+        groups, group_kernels, *weights.shape[1:]
+    )
+    blocked = padded.reshape(groups, cut.blocks, cut.kernels, channels, y.blocks, y.taps, x.blocks, x.taps)
+    to_y, to_x = (np.array(toom_cook(axis.outputs, axis.taps).weights, float) for axis in (y, x))
+    points = np.einsum("pa,gbkcyaxd,qd->gbpqcyxk", to_y, blocked, to_x, optimize=True)
+    return np.ascontiguousarray(points, problem.dtype)
+
+
+def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
+    """Transformed weights, and scratch for a band of input, its points, a block's sums and its outputs."""
+    cut = cut_up(problem)
+    y, x = cut.y, cut.x
+    channels = problem.channels // problem.groups
+    (top, _), (left, _) = problem.padding
+    points, width = y.points * x.points, cut.vectors * cut.lanes
+    parts = channels * y.blocks * x.blocks
+    columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
+    column_offsets = columns % x.outputs * cut.length + columns // x.outputs
+    streamed = ITEM_SIZE[problem.dtype] * math.prod(problem.output_shape) >= STREAM_BYTES
+    numbers = np.zeros(TABLES, np.int64)
+    numbers[[GROUPS, TOP, LEFT, Y_BLOCKS, X_BLOCKS]] = problem.groups, top, left, y.blocks, x.blocks
+    numbers[[TILE_ROWS, TILE_COLUMNS, SEGMENTS, TILES]] = cut.tile_rows, cut.tile_columns, cut.segments, cut.tiles
+    numbers[[LENGTH, INPUT_ROWS]] = cut.length, cut.input_rows
+    numbers[[BLOCKS, CHUNK, STREAMED]] = cut.blocks, cut.chunk, streamed
+    bands = -(-problem.output_height // (y.outputs * cut.tile_rows))
+    scratch = [
+        channels * cut.input_rows * cut.pitch,
+        y.points * cut.pitch,
+        points * parts * cut.tiles,
+        points * cut.kernels * width,
+        y.outputs * x.points * cut.lanes,
+        cut.kernels * y.outputs * cut.tiles * x.outputs + cut.lanes,
+    ]
+    return Work(
+        tile=TileName(
+            __name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
+        ),
+        units=problem.batch * problem.groups * bands * cut.segments * -(-cut.blocks // cut.chunk),
+        weights=pack(problem, weights, cut).ravel(),
+        parameters=np.concatenate([numbers, column_offsets, [0], np.arange(parts) * cut.tiles]).astype(np.int64),
+        scratch_size=sum(scratch),
+    )
+
+
+WINOGRAD = Algorithm(supports=supports, prepare={"numba": prepare})

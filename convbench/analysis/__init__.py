@@ -1,0 +1,1 @@
+"""Statistics and scaling laws: pure functions of records."""

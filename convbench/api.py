@@ -1,0 +1,216 @@
+"""convbench as a library: the convolution itself, and sweeps without the command line."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convbench import machine
+from convbench.algorithms import ALGORITHMS
+from convbench.analysis.series import group
+from convbench.analysis.statistics import Estimate
+from convbench.errors import RequestError, UnavailableError
+from convbench.measure.spec import make_spec
+from convbench.measure.sweep import Progress, run_sweep
+from convbench.plans import Candidate, Plan
+from convbench.problem import Padding, Problem
+from convbench.results import export, store
+from convbench.results.record import Cell, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREFERENCE: Final = ("winograd", "direct", "unrolled", "naive")
+"""What `conv2d` tries, in this order."""
+
+
+def conv2d(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    out: NDArray[Any] | None = None,
+    cores: int | None = None,
+    memory_limit: int | None = None,
+) -> NDArray[Any]:
+    """Convolve images with a bank of kernels (cross-correlation: the kernels are not flipped).
+
+    Args:
+        x: (height, width), (channels, height, width) or (batch, channels, height, width).
+        w: (kernels, rows, columns) for one channel a group, or (kernels, channels // groups, rows, columns).
+        bias: (kernels,), added to each output channel.
+        stride: Step of the kernel: n or (vertical, horizontal).
+        padding: Zeros around the image: n, (vertical, horizontal), ((top, bottom), (left, right)), "valid" or "same".
+        dilation: Distance of kernel taps: n or (vertical, horizontal).
+        groups: Groups that channels and kernels fall into.
+        out: Where to put the result; allocated if not given, which costs more than the convolution where it is large.
+        cores: How many to use; default: those that this process may use.
+        memory_limit: Bytes that may be used beside input, weights and output.
+
+    Returns:
+        (kernels, rows, columns), or (batch, kernels, rows, columns) if `x` is 4-D: float64 if `x` or `w` is, otherwise
+        float32.
+
+    Raises:
+        RequestError: An argument is wrong, or no algorithm keeps to `memory_limit`.
+    """
+    image, weights = _as_array("x", x, (2, 3, 4)), _as_array("w", w, (3, 4))
+    dtype: Any = "float64" if np.float64 in (image.dtype, weights.dtype) else "float32"
+    problem = Problem(
+        height=image.shape[-2],
+        width=image.shape[-1],
+        out_channels=weights.shape[0],
+        kernel_height=weights.shape[-2],
+        kernel_width=weights.shape[-1],
+        batch=image.shape[0] if image.ndim == 4 else 1,
+        channels=image.shape[-3] if image.ndim > 2 else 1,
+        groups=groups,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        dtype=dtype,
+    )
+    with _chosen_plan(problem, weights, machine.usable_cores() if cores is None else cores, memory_limit) as plan:
+        result = plan(image, out)
+    if bias is not None:
+        shift = np.asarray(bias, dtype)
+        if shift.shape != (problem.out_channels,):
+            raise RequestError(
+                f"bias has shape {shift.shape}; ({problem.out_channels},) is needed, one for each kernel"
+            )
+        result += shift[:, None, None]
+    return result
+
+
+def sweep(
+    problems: Sequence[Problem | str] = (),
+    *,
+    algorithms: Sequence[str] | None = None,
+    executors: Sequence[str] | None = None,
+    cores: Sequence[int] | None = None,
+    runs: int = 10,
+    seed: int = 0,
+    output: str | Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Results:
+    """Measure problems, or the multicore experiment if none is given, as `convbench sweep` does.
+
+    Args:
+        problems: What to convolve; inputs are random numbers.
+        algorithms: Names; default: those that are measured unasked.
+        executors: Names; default: all.
+        cores: Core counts; default: 1, 2, 4, ... up to this machine's.
+        runs: Fresh processes, each of which measures everything once in random order.
+        seed: Of the order and of random data.
+        output: The directory to write; default: a temporary one, read back and removed.
+        on_progress: Called before the first measurement and after each.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        RequestError: A value is wrong, or the directory cannot be used.
+    """
+    spec = make_spec(
+        problems,
+        algorithms=None if algorithms is None else tuple(algorithms),
+        executors=None if executors is None else tuple(executors),
+        cores=None if cores is None else tuple(cores),
+        runs=runs,
+        seed=seed,
+    )
+    if output is not None:
+        return Results(run_sweep(spec, output, on_progress=on_progress))
+    with tempfile.TemporaryDirectory(prefix="convbench-") as directory:
+        return Results(run_sweep(spec, directory, on_progress=on_progress))
+
+
+def load(directory: str | Path) -> Results:
+    """Read what a sweep wrote; lines that cannot be read are named in `Results.faults`.
+
+    Raises:
+        RequestError: The directory holds no sweep.
+    """
+    return Results(store.load(directory))
+
+
+@dataclass(frozen=True)
+class Results:
+    """A sweep's records and what follows from them."""
+
+    sweep: store.Sweep
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Every record, in the order in which they were measured."""
+        return self.sweep.records
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Lines of the results file that could not be read."""
+        return self.sweep.faults
+
+    def speedups(self, base: int = 1) -> dict[Cell, Estimate]:
+        """Speedup of each cell over `base` cores of its algorithm and executor.
+
+        Computed inside each run; the value is the geometric mean over runs, with a 95 % interval.
+        """
+        return {
+            (series.problem, series.algorithm, series.executor, cores): speedup
+            for series in group(self.records)
+            if base in series.cells
+            for cores in series.cells
+            if (speedup := series.speedup(base, cores)) is not None
+        }
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A pandas frame with a row for each sample, and one for each record that has none.
+
+        Raises:
+            UnavailableError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UnavailableError("pandas is not installed; pip install 'convbench[dataframe]'") from None
+        return pd.DataFrame(list(export.rows(self.sweep)), columns=list(export.COLUMNS))
+
+
+def _as_array(name: str, value: ArrayLike, dimensions: tuple[int, ...]) -> NDArray[Any]:
+    """Any array as one of NumPy's, of real numbers."""
+    foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__")
+    array = np.from_dlpack(value) if foreign else np.asarray(value)  # type: ignore[arg-type]  # it has __dlpack__
+    if array.dtype.kind not in "fiub":
+        raise RequestError(f"{name} holds {array.dtype}; give real numbers")
+    if array.ndim not in dimensions:
+        allowed = " or ".join(map(str, dimensions))
+        raise RequestError(f"{name} has {array.ndim} dimensions (shape {array.shape}); {allowed} are allowed")
+    return array
+
+
+def _chosen_plan(problem: Problem, weights: NDArray[Any], cores: int, memory_limit: int | None) -> Plan:
+    """The first algorithm that can compute the problem within the memory limit."""
+    if cores < 1:
+        raise RequestError(f"cores={cores} is not allowed; give a whole number from 1 up")
+    executor = "threads" if cores > 1 else "serial"
+    needed = []
+    for algorithm in PREFERENCE:
+        candidate = Candidate(algorithm, executor, cores)
+        if ALGORITHMS[algorithm].supports(problem) is None:
+            plan = Plan(problem, weights, candidate)
+            if memory_limit is None or plan.scratch_bytes <= memory_limit:
+                return plan
+            plan.close()
+            needed.append(plan.scratch_bytes)
+    raise RequestError(
+        f"memory_limit={memory_limit} is too little for {problem}; at least {min(needed)} bytes are needed"
+    )

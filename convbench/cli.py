@@ -1,0 +1,179 @@
+"""The command line: each command parses, calls and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convbench import __version__
+from convbench.algorithms import ALGORITHMS
+from convbench.errors import ConvbenchError, RequestError
+from convbench.executors import EXECUTORS
+from convbench.registry import Table
+
+REPORTS_DIRECTORY = Path("reports")
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names from a table, separated by commas."""
+
+    name = "LIST"
+
+    def __init__(self, table: Table[Any]) -> None:
+        self._table = table
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
+        """Split and look up."""
+        return tuple(self._table.check(name.strip()) for name in value.split(","))
+
+
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Whole numbers from 1 up, separated by commas."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[int, ...]:
+        """Split and read; what a number may be, the spec says."""
+        words = [word.strip() for word in value.split(",")]
+        for word in words:
+            if not word.lstrip("-").isdecimal():
+                raise RequestError(f"cores={word!r} is not a number; give whole numbers from 1 up, such as 1,2,4,8")
+        return tuple(map(int, words))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="convbench")
+def cli() -> None:
+    """Measure the 2-D convolution primitive over algorithms, executors and cores."""
+
+
+@cli.command()
+@click.option("--image", metavar="FILE", help="Any picture that Pillow reads.  [default: the photograph in images/]")
+@click.option("--kernels", metavar="gabor|random|FILE.npy", help="The bank of kernels.  [default: gabor]")
+@click.option(
+    "--problem",
+    "problems",
+    metavar="DESC",
+    multiple=True,
+    help="A problem in benchdnn's notation; repeatable.",
+)
+@click.option(
+    "--algorithms",
+    type=Names(ALGORITHMS),
+    help=f"From {', '.join(ALGORITHMS)}.  [default: {','.join(ALGORITHMS.defaults)}]",
+)
+@click.option("--executors", type=Names(EXECUTORS), help=f"From {', '.join(EXECUTORS)}.  [default: all]")
+@click.option("--cores", type=Counts(), help="Core counts.  [default: 1,2,4,... up to this machine's]")
+@click.option("--runs", type=int, help="Fresh processes that measure everything once.  [default: 10]")
+@click.option("--seed", type=int, help="Of the random order and of random data.  [default: 0]")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no measurement after this.")
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
+@click.option("--resume", is_flag=True, help="Go on with the sweep in --output.")
+def sweep(output: Path | None, *, resume: bool, time_limit: float | None, **request: Any) -> None:
+    """Measure algorithms on executors and core counts.
+
+    Every run is a fresh process that measures every combination once, in random order.
+    """
+    from convbench import terminal
+    from convbench.measure.spec import make_spec
+    from convbench.measure.sweep import resume_sweep, run_sweep
+
+    directory = output or REPORTS_DIRECTORY / datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
+    given = {name: value for name, value in request.items() if value not in (None, ())}
+    with terminal.sweep_progress(directory) as progress:
+        if resume:
+            finished = resume_sweep(directory, given, time_limit=time_limit, on_progress=progress)
+        else:
+            finished = run_sweep(make_spec(**given), directory, time_limit=time_limit, on_progress=progress)
+    sys.exit(terminal.show_sweep(finished))
+
+
+@cli.command()
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where to.  [default: beside the results]",
+)
+def report(directory: Path | None, output: Path | None) -> None:
+    """Turn a sweep into tables and figures.
+
+    DIR is where it is.  [default: the newest in reports/]
+    """
+    from convbench.report.write import write_report
+    from convbench.results.store import load, newest
+
+    sweep = load(directory or newest(REPORTS_DIRECTORY))
+    for page in write_report(sweep, output or sweep.directory):
+        click.echo(page)
+    if sweep.faults:
+        more = f" (and {len(sweep.faults) - 1} more)" if len(sweep.faults) > 1 else ""
+        raise RequestError(
+            f"{sweep.faults[0]}{more}; the report uses the other {len(sweep.records)} records: "
+            "mend or delete the line, or measure again what it held with sweep --resume"
+        )
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def machine(*, as_json: bool) -> None:
+    """Describe this machine."""
+    from convbench import machine as facts
+    from convbench import terminal
+    from convbench.report.conditions import machine_table
+
+    found, versions = facts.describe(), facts.versions()
+    if as_json:
+        click.echo(json.dumps({**found, "versions": versions}, indent=1))
+    else:
+        terminal.show_table(machine_table(found, versions))
+
+
+@cli.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--format", "form", metavar="csv|json|pyperf", required=True, help="What to write.")
+@click.option(
+    "--output",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Where to.  [default: standard output; for pyperf DIR/pyperf]",
+)
+def export(directory: Path, form: str, output: Path | None) -> None:
+    """Write a sweep for other programs.
+
+    DIR is where it is. In pyperf's format there is a file for each executor and core count, so that `python -m pyperf
+    compare_to threads-1.json threads-2.json` prints the speedup.
+    """
+    from convbench.results.export import write
+    from convbench.results.store import load
+
+    for line in write(load(directory), form, output):
+        click.echo(line, nl=False)
+
+
+def main() -> None:
+    """Run the command line; a wrong request is one line on standard error and exit status 2."""
+    try:
+        sys.exit(cli(standalone_mode=False))
+    except click.exceptions.Exit as request:
+        sys.exit(request.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "convbench"
+        _fail(f"{error.format_message().removesuffix('.')}; see {command} --help")
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except ConvbenchError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    click.echo("convbench: error: " + " ".join(message.split()), err=True)
+    sys.exit(2)

@@ -1,0 +1,74 @@
+"""Where and on how many cores a convolution is computed: one file each, none of which knows what is computed.
+
+An executor takes `Work` and decides who fills which units of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from convbench.registry import Entry, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from convbench.tile import Work
+
+
+class Runner(Protocol):
+    """Work that is ready to run, again and again.
+
+    Attributes:
+        setup: Seconds that getting ready took, by step ("compile", "start").
+    """
+
+    setup: dict[str, float]
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The processes that compute, where it is not the calling one."""
+
+    def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        """Convolve `x` into `out`: both 4-D, C-contiguous, of the work's dtype, not overlapping."""
+
+    def threads(self) -> int:
+        """How many threads compute, as read back from whatever runs them."""
+
+    def close(self) -> None:
+        """Give back what the runner holds; it is not called again."""
+
+
+class Executor(Protocol):
+    """A way to run work.
+
+    Attributes:
+        flavour: The kind of tile it runs, "numba" or "cupy".
+        scales: Whether it can be given a number of cores; one that cannot runs on one.
+        memory: The kind of memory that `empty` gives; arrays of one kind serve all executors that name it.
+    """
+
+    flavour: str
+    scales: bool
+    memory: str
+
+    def available(self) -> str | None:
+        """Why it cannot be used on this machine, and the remedy; None where it can."""
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """An array of undefined content where this executor reads and writes fastest."""
+
+    def open(self, work: Work, cores: int) -> Runner:
+        """Compile, start and allocate, so that a call does nothing but compute."""
+
+
+EXECUTORS: Table[Executor] = Table(
+    "executor",
+    [
+        Entry("serial", "convbench.executors.serial:SERIAL", "the calling thread"),
+        Entry("threads", "convbench.executors.threads:THREADS", "Numba's thread pool"),
+        Entry("processes", "convbench.executors.processes:PROCESSES", "worker processes on shared memory"),
+        Entry("gpu", "convbench.executors.gpu:GPU", "an NVIDIA GPU through CuPy"),
+    ],
+)

@@ -1,0 +1,106 @@
+"""The two compiled loops that run tiles: one worker's, and Numba's thread pool of them.
+
+Workers claim one unit after the other from a common counter, so that a worker that is held up leaves its share to the
+others. Both loops take the tile as a first-class function of a fixed signature: they are compiled once for all tiles
+and kept on disk. Had they a tile for a closure, each tile would compile them anew in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from convbench.executors.memory import private_empty
+from convbench.tile import Work, jit, signature
+
+_CACHE_LINE = 64
+
+
+@intrinsic
+def fetch_add(typing_context, counter, step):  # type: ignore[no-untyped-def]
+    """Add to counter[0] and return what it was, as one indivisible step for threads and processes alike."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.atomic_rmw("add", array.data, arguments[1], "monotonic")
+
+    return types.int64(counter, types.int64), generate
+
+
+@jit
+def claim(tile, x, weights, out, parameters, scratch, units, counter):  # type: ignore[no-untyped-def]
+    """Fill unit after unit until none is left."""
+    while True:
+        unit = fetch_add(counter, 1)
+        if unit >= units:
+            break
+        tile(x, weights, out, parameters, scratch, unit, unit + 1)
+
+
+@numba.njit(parallel=True, nogil=True, cache=True)
+def claim_on_threads(  # type: ignore[no-untyped-def]
+    tile, x, weights, out, parameters, scratch, units, counter, team
+):
+    """The same on as many threads as `scratch` has rows; `team` gets the number of the thread that took each row."""
+    for worker in numba.prange(scratch.shape[0]):
+        team[worker] = numba.get_thread_id()
+        claim(tile, x, weights, out, parameters, scratch[worker], units, counter)
+
+
+@cache
+def compiled_claim(dtype: str) -> Callable[..., None]:
+    """`claim` for a dtype; it compiles nothing later, whatever tile it is given."""
+    array, vector = _arrays(dtype)
+    return _compiled(claim, _tile(dtype), array, vector, array, types.int64[::1], vector, types.int64, types.int64[::1])
+
+
+@cache
+def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
+    """The same of `claim_on_threads`."""
+    array, vector = _arrays(dtype)
+    scratch, integers = getattr(types, dtype)[:, ::1], types.int64[::1]
+    return _compiled(
+        claim_on_threads,
+        *(_tile(dtype), array, vector, array, integers, scratch, types.int64, integers, integers),
+    )
+
+
+def _tile(dtype: str) -> types.FunctionType:
+    return types.FunctionType(signature(dtype))
+
+
+def _arrays(dtype: str) -> tuple[types.Array, types.Array]:
+    real = getattr(types, dtype)
+    return real[:, :, :, ::1], real[::1]
+
+
+def _compiled(loop: Any, *arguments: types.Type) -> Callable[..., None]:
+    loop.disable_compile(False)  # noqa: FBT003
+    loop.compile(types.void(*arguments))
+    loop.disable_compile()
+    return loop  # type: ignore[no-any-return]  # numba's dispatchers carry no types
+
+
+def new_scratch(work: Work, workers: int) -> NDArray[Any]:
+    """One row for each worker, on cache lines of its own.
+
+    It is zero, for what a tile computes in the unused lanes of its vectors: left-overs there could be denormal numbers,
+    on which processors are a hundred times as slow.
+    """
+    line = _CACHE_LINE // work.dtype.itemsize
+    columns = max(line, -(-work.scratch_size // line) * line)
+    scratch = private_empty((workers, columns), work.dtype.name)
+    scratch.fill(0)
+    return scratch
+
+
+def new_counter() -> NDArray[np.int64]:
+    """What workers claim units from; it must be zero before each call."""
+    return np.zeros(_CACHE_LINE // 8, np.int64)

@@ -1,0 +1,84 @@
+"""The kernels of the experiment: a bank of Gabor filters, random numbers, or an .npy file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.errors import RequestError
+
+ORIENTATIONS: Final = 16
+WAVELENGTHS: Final = 8  # 16 x 8 = the 128 kernels of the multicore experiment
+SIZE: Final = 11  # 11 x 11, as there
+_BANDWIDTH: Final = 0.56  # sigma / wavelength at a half-response bandwidth of one octave (Petkov, 1995)
+_ASPECT: Final = 0.5  # how much longer than wide the envelope is (Petkov, 1995)
+KINDS: Final = ("gabor", "random")
+
+
+def kernels(kind: str, seed: int = 0) -> NDArray[np.float64]:
+    """The bank that `--kernels` names: "gabor", "random" (128 of 11 x 11 from `seed`), or the path of an .npy file.
+
+    Returns:
+        float64, shape (kernels, rows, columns).
+
+    Raises:
+        RequestError: The file is missing or no array file, or its array is not a bank of finite numbers.
+    """
+    if kind == "gabor":
+        return gabor_bank()
+    if kind == "random":
+        return np.random.default_rng(seed).standard_normal((ORIENTATIONS * WAVELENGTHS, SIZE, SIZE))
+    return load_kernels(kind)
+
+
+def gabor_bank() -> NDArray[np.float64]:
+    """128 Gabor filters of 11 x 11: 16 orientations by 8 wavelengths, each of zero mean and unit norm.
+
+    g(x, y) = exp(-(u^2 + (aspect v)^2) / (2 sigma^2)) cos(2 pi u / wavelength), with (u, v) the coordinates turned by
+    the orientation and sigma = 0.56 wavelength (Daugman, 1985; the parameters as in Petkov, 1995).
+
+    Returns:
+        float64, shape (128, 11, 11); the wavelength changes fastest.
+    """
+    reach = SIZE // 2
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
+    angle = (np.arange(ORIENTATIONS) * np.pi / ORIENTATIONS)[:, None, None, None]
+    wavelength = np.geomspace(2.5, SIZE, WAVELENGTHS)[None, :, None, None]
+    u = x * np.cos(angle) + y * np.sin(angle)
+    v = y * np.cos(angle) - x * np.sin(angle)
+    envelope = np.exp(-(u**2 + (_ASPECT * v) ** 2) / (2 * (_BANDWIDTH * wavelength) ** 2))
+    bank = (envelope * np.cos(2 * np.pi * u / wavelength)).reshape(-1, SIZE, SIZE)
+    bank = bank - bank.mean(axis=(1, 2), keepdims=True)
+    return np.asarray(bank / np.sqrt((bank**2).sum(axis=(1, 2), keepdims=True)))
+
+
+def load_kernels(path: str | Path) -> NDArray[np.float64]:
+    """Read a bank of kernels, shape (kernels, rows, columns), from an .npy file; never a pickle.
+
+    Raises:
+        RequestError: The file is missing or no array file, or its array is not a bank of finite numbers.
+    """
+    path = Path(path)
+    where = f"kernels {str(path)!r}"
+    try:
+        with path.open("rb") as file:
+            is_array = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        bank = np.load(path, allow_pickle=False) if is_array else None
+    except FileNotFoundError:
+        raise RequestError(f"{where} do not exist; choose from {', '.join(KINDS)}, or give an .npy file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise RequestError(f"{where} cannot be read ({error}); save a plain array of numbers") from None
+    if bank is None:
+        raise RequestError(f"{where} are no .npy file; save one array with numpy.save")
+    if bank.ndim != 3:
+        raise RequestError(f"{where} have shape {bank.shape}; three axes are needed: (kernels, rows, columns)")
+    if not bank.size:
+        raise RequestError(f"{where} are empty (shape {bank.shape}); save at least one kernel of one tap")
+    if not (np.issubdtype(bank.dtype, np.floating) or np.issubdtype(bank.dtype, np.integer)):
+        raise RequestError(f"{where} hold {bank.dtype}; save integers or floating-point numbers")
+    if not np.isfinite(bank).all():
+        raise RequestError(f"{where} hold NaN or infinity; save finite numbers only")
+    return np.asarray(bank, np.float64)

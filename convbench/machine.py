@@ -1,0 +1,189 @@
+"""The machine as it describes itself: cores, caches, instruction set, memory, libraries. Nothing is measured here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any, Final
+
+_CPUS = Path("/sys/devices/system/cpu")
+_CGROUP = Path("/sys/fs/cgroup")
+_VECTOR_FEATURES: Final = (  # widest first: LLVM's feature name, what people call it, bits of a vector
+    ("avx512f", "AVX-512", 512),
+    ("avx2", "AVX2", 256),
+    ("avx", "AVX", 256),
+    ("sse2", "SSE2", 128),
+    ("neon", "NEON", 128),
+)
+_PACKAGES: Final = (
+    "numpy",
+    "numba",
+    "llvmlite",
+    "scipy",
+    "pyperf",
+    "matplotlib",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+)
+
+
+def allowed_cpus() -> list[int]:
+    """The CPUs that this process may run on, one of each physical core first, then their siblings."""
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return sorted(cpus, key=lambda cpu: (_siblings(cpu).index(cpu), cpu))
+
+
+def usable_cores() -> int:
+    """How many cores this process may keep busy: its affinity, and its cgroup's quota where that is less."""
+    quota = cpu_quota()
+    return min(len(allowed_cpus()), math.ceil(quota) if quota else 2**31)
+
+
+def cpu_quota() -> float | None:
+    """Cores' worth of time that the cgroup grants (its version 1 or 2); None where there is no limit."""
+    try:
+        allowance, period = (_CGROUP / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            allowance = (_CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (_CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return int(allowance) / int(period) if allowance.isdecimal() else None
+
+
+def core_series(most: int | None = None) -> tuple[int, ...]:
+    """1, 2, 4, ... up to `most` cores (default: those this process may use), and `most` itself."""
+    most = most or usable_cores()
+    return (*(2**k for k in range(most.bit_length()) if 2**k < most), most)
+
+
+def describe() -> dict[str, Any]:
+    """What `convbench machine` prints and every sweep records; what the system does not tell is None or left out."""
+    import psutil
+
+    return {
+        "cpu": _cpu_name(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "logical_cpus": os.cpu_count(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "allowed_cpus": allowed_cpus(),
+        "cpu_quota": cpu_quota(),
+        "usable_cores": usable_cores(),
+        "caches": caches(),
+        "vector": vector(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "huge_pages": _huge_pages(),
+        "blas": _blas(),
+        "gpu": _gpu(),
+        "can_pin": hasattr(os, "sched_setaffinity"),
+        "can_count": Path("/proc/self/stat").exists(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of convbench and of the installed packages that its numbers depend on."""
+    found = {}
+    for package in ("convbench", *_PACKAGES):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def caches() -> list[dict[str, Any]]:
+    """Data caches of the first allowed CPU: level, bytes, and how many CPUs share one."""
+    found = []
+    for index in sorted((_CPUS / f"cpu{allowed_cpus()[0]}" / "cache").glob("index*")):
+        try:
+            kind, level, size, shared = (
+                (index / name).read_text().strip() for name in ("type", "level", "size", "shared_cpu_list")
+            )
+        except OSError:
+            continue
+        if kind != "Instruction":
+            found.append({"level": int(level), "bytes": _bytes(size), "shared_by": len(_cpu_list(shared))})
+    return found
+
+
+def vector() -> dict[str, Any]:
+    """The widest vectors of the host: LLVM's name of the CPU, the instruction set, and bits of a vector."""
+    from llvmlite import binding
+
+    name, features = binding.get_host_cpu_name(), binding.get_host_cpu_features()
+    for feature, label, bits in _VECTOR_FEATURES:
+        if features.get(feature):
+            return {"llvm_cpu": name, "instruction_set": label, "bits": bits}
+    return {"llvm_cpu": name, "instruction_set": "generic", "bits": 128}
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def _blas() -> list[dict[str, Any]]:
+    import numpy  # noqa: F401, ICN001  # loaded so that its BLAS is
+    import scipy.linalg  # noqa: F401
+    import threadpoolctl
+
+    keys = ("internal_api", "prefix", "version", "architecture", "num_threads")
+    return [
+        {key: pool.get(key) for key in keys} for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"
+    ]
+
+
+def _gpu() -> str | None:
+    try:
+        import cupy
+    except ImportError:
+        return None
+    try:
+        return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return None
+
+
+def _huge_pages() -> dict[str, str]:
+    """The kernel's setting for huge pages in private and in shared memory."""
+    found = {}
+    for kind, name in (("private", "enabled"), ("shared", "shmem_enabled")):
+        try:
+            text = Path(f"/sys/kernel/mm/transparent_hugepage/{name}").read_text()
+        except OSError:
+            continue
+        found[kind] = text.partition("[")[2].partition("]")[0]
+    return found
+
+
+def _siblings(cpu: int) -> list[int]:
+    """The hardware threads of a CPU's core, itself among them."""
+    try:
+        siblings = _cpu_list((_CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text())
+    except (OSError, ValueError):
+        return [cpu]
+    return siblings if cpu in siblings else [cpu]
+
+
+def _cpu_list(text: str) -> list[int]:
+    """The numbers of a kernel's list such as "0-2,5"."""
+    numbers: list[int] = []
+    for part in text.strip().split(","):
+        begin, _, end = part.partition("-")
+        numbers.extend(range(int(begin), int(end or begin) + 1))
+    return numbers
+
+
+def _bytes(size: str) -> int:
+    """The kernel's "48K" as a number."""
+    return int(size[:-1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[size[-1]]

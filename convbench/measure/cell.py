@@ -1,0 +1,192 @@
+"""One cell in one run: bind, check, warm up, sample, count."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import threadpoolctl
+from numpy.typing import NDArray
+
+from convbench import machine
+from convbench.executors import EXECUTORS
+from convbench.executors.memory import private_empty, shared_empty
+from convbench.measure import counters
+from convbench.measure.affinity import affinity, pin
+from convbench.measure.reference import Reference
+from convbench.measure.spec import Spec, candidate
+from convbench.measure.timing import take_samples, warm_up
+from convbench.plans import Plan
+from convbench.problem import Problem
+from convbench.results.record import Cell, Record
+
+FAULTS_IN_A_SAMPLE: Final = 64  # page faults; more, and the sample paid for memory being touched the first time
+STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was felt
+SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted the same cores
+
+
+class Bench:
+    """What the cells of one problem share in one process: data, reference, and one pair of arrays.
+
+    The output exists once, and every executor of the sweep writes to the same one, so that none is helped or hindered
+    by where it lies: in shared memory if any of them needs that. Only a device has arrays of its own.
+    """
+
+    def __init__(self, spec: Spec, descriptor: str) -> None:
+        self.problem = Problem.parse(descriptor)
+        self.x, self.weights = spec.data(self.problem)
+        self.reference = Reference(self.problem, self.x, self.weights, spec.seed)
+        self._common = "shared" if any(EXECUTORS[name].memory == "shared" for name in spec.executors) else "private"
+        self._arrays: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._memory = ""
+
+    def arrays(self, plan: Plan) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Input and output, touched, the output filled with NaN."""
+        executor = EXECUTORS[plan.candidate.executor]
+        memory = "device" if executor.memory == "device" else self._common
+        if self._arrays is None or memory != self._memory:
+            empty = {"shared": shared_empty, "private": private_empty, "device": executor.empty}[memory]
+            self._arrays = None  # given back before its successor is made
+            shapes = (self.problem.input_shape, self.problem.output_shape)
+            self._arrays, self._memory = (
+                (empty(shapes[0], self.problem.dtype), empty(shapes[1], self.problem.dtype)),
+                memory,
+            )
+            self._arrays[0][:] = self.x
+        self._arrays[1].fill(np.nan)
+        return self._arrays
+
+
+class Laboratory:
+    """Measures cells, one after the other, in this process."""
+
+    def __init__(self, spec: Spec, run: int, metadata: Mapping[str, Any]) -> None:
+        self._spec = spec
+        self._run = run
+        self._cpus = machine.allowed_cpus()  # before any cell is pinned to some of them
+        self._usable = machine.usable_cores()
+        self._metadata = metadata
+        self._bench: Bench | None = None
+
+    def measure(self, order: int, cell: Cell) -> Record:
+        """Measure a cell; whatever goes wrong is a record too."""
+        begin = time.perf_counter()
+        problem, algorithm, executor, cores = cell
+        record = partial(
+            Record,
+            run=self._run,
+            order=order,
+            problem=problem,
+            algorithm=algorithm,
+            executor=executor,
+            cores=cores,
+        )
+        try:
+            obstacle = candidate(cell).obstacle(Problem.parse(problem))
+            outcome = {"status": "skipped", "reason": obstacle} if obstacle else self._measure(cell)
+        except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
+            kind = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+            outcome = {"status": "failed", "reason": f"{kind}: {error}"}
+        return record(**outcome, wall_seconds=time.perf_counter() - begin)
+
+    def _measure(self, cell: Cell) -> dict[str, Any]:
+        cpus = self._cpus[: cell[3]]
+        pin(cpus)
+        bench = self._bench_for(cell[0])
+        with (
+            Plan(bench.problem, bench.weights, candidate(cell)) as plan,
+            threadpoolctl.threadpool_limits(1, "blas"),
+        ):
+            x, out = bench.arrays(plan)
+            begin = time.perf_counter()
+            plan(x, out)
+            check = bench.reference.check(out)
+            setup = {**plan.setup, "check": time.perf_counter() - begin}
+            if not check["passed"]:
+                return {"status": "failed", "reason": _wrong(check), "check": check, "setup": setup}
+            pinned = pin(cpus, plan.pids)  # once more: by now every pool has its threads
+            return {
+                "status": "ok",
+                "check": check,
+                "setup": setup,
+                **self._sample(plan, x, out, cpus, pinned=pinned),
+            }
+
+    def _sample(
+        self, plan: Plan, x: NDArray[Any], out: NDArray[Any], cpus: list[int], *, pinned: bool
+    ) -> dict[str, Any]:
+        call = partial(plan, x, out)
+        warmups, settled = warm_up(call, self._spec.timing)
+        before = counters.read(plan.pids, cpus)
+        samples, loops = take_samples(call, self._spec.timing, warmups[-1])
+        counted = counters.since(before, counters.read(plan.pids, cpus))
+        worker = self._read_back(plan)
+        cores = plan.candidate.cores
+        seconds = sum(samples) * loops
+        flags = {
+            "oversubscribed": cores > self._usable,
+            "unpinned": not pinned,
+            "threads_differ": worker["threads"] != cores,
+            "unsettled": not settled,
+            **_disturbances(counted, seconds, len(samples), min(cores, self._usable)),
+        }
+        return {
+            "samples": tuple(samples),
+            "loops": loops,
+            "warmups": tuple(warmups),
+            "counters": counted,
+            "flags": tuple(flag for flag, is_raised in flags.items() if is_raised),
+            "worker": worker,
+        }
+
+    def _read_back(self, plan: Plan) -> dict[str, Any]:
+        """The process that measured, and the affinity and thread counts that were in force."""
+        pools = threadpoolctl.threadpool_info()
+        return {
+            "pid": os.getpid(),
+            "pool": list(plan.pids),
+            "affinity": affinity(plan.pids),
+            "threads": plan.threads(),
+            "threading_layer": _threading_layer(),
+            "blas_threads": max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=None),
+            "openmp_threads": max(
+                (pool["num_threads"] for pool in pools if pool["user_api"] == "openmp"), default=None
+            ),
+            "metadata": self._metadata,
+        }
+
+    def _bench_for(self, descriptor: str) -> Bench:
+        if self._bench is None or str(self._bench.problem) != descriptor:
+            self._bench = None  # its arrays go before the next ones come
+            self._bench = Bench(self._spec, descriptor)
+        return self._bench
+
+
+def _disturbances(counted: Mapping[str, float], seconds: float, samples: int, cores: int) -> dict[str, bool]:
+    """What the counters say against the samples."""
+    faults = counted.get("minor_faults", 0) > FAULTS_IN_A_SAMPLE * samples or counted.get("major_faults", 0) > 0
+    return {
+        "page_faults": faults,
+        "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * cores,
+        "preempted": counted.get("involuntary_switches", 0) > SWITCHES_PER_SECOND * seconds * cores,
+    }
+
+
+def _wrong(check: Mapping[str, Any]) -> str:
+    error = check["max_relative_error"]
+    found = "holds NaN or infinity" if error is None else f"is off by {error:.1e} of the largest"
+    return f"the output {found}; {check['tolerance']:.0e} is allowed"
+
+
+def _threading_layer() -> str | None:
+    """What Numba's pool stands on; None if no pool has been started."""
+    import numba
+
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return None

@@ -1,0 +1,52 @@
+"""What the system counts while samples are taken. A counter that it does not keep is left out, never zero."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+_PROC = Path("/proc")
+
+
+def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
+    """The counters of this process and of the processes `pids`, now.
+
+    Returns:
+        "cpu_seconds" (user and system), "minor_faults", "major_faults", "involuntary_switches" of the processes;
+        "steal_seconds" (time that the hypervisor gave to others) of the CPUs; "pressure_seconds" (time in which some
+        task of the system waited for a CPU).
+    """
+    counters: dict[str, float] = {}
+    with contextlib.suppress(psutil.Error, OSError):
+        for process in (psutil.Process(), *map(psutil.Process, pids)):
+            times = process.cpu_times()
+            _add(counters, "cpu_seconds", times.user + times.system)
+            _add(counters, "involuntary_switches", process.num_ctx_switches().involuntary)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for pid in (os.getpid(), *pids):
+            fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            _add(counters, "minor_faults", int(fields[7]))
+            _add(counters, "major_faults", int(fields[9]))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        names = {f"cpu{cpu}" for cpu in cpus}
+        for line in (_PROC / "stat").read_text().splitlines():
+            name, *ticks = line.split()
+            if name in names:
+                _add(counters, "steal_seconds", int(ticks[7]) / os.sysconf("SC_CLK_TCK"))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        line = (_PROC / "pressure/cpu").read_text().splitlines()[0]
+        counters["pressure_seconds"] = int(line.rpartition("total=")[2]) / 1e6
+    return counters
+
+
+def since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """How far each counter went from one reading to the next."""
+    return {name: after[name] - before[name] for name in before if name in after}
+
+
+def _add(counters: dict[str, float], name: str, amount: float) -> None:
+    counters[name] = counters.get(name, 0) + amount

@@ -1,0 +1,88 @@
+"""The sweep's end of a worker process: start it, hear its records, notice when it dies or hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class WorkerProcess:
+    """A worker that is measuring a job.
+
+    Args:
+        job: What to measure, see `worker`.
+        threads: The largest number of threads that a cell of the job needs.
+    """
+
+    def __init__(self, job: Mapping[str, Any], threads: int) -> None:
+        package = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `stop`
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "convbench.measure.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
+            env={**os.environ, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": path},
+        )
+        with contextlib.suppress(BrokenPipeError):  # it died at once; `next_line` says so
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")  # type: ignore[union-attr]  # it is a pipe
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def next_line(self, limit: float) -> bytes | None:
+        """The next line that the worker writes; None when it has ended.
+
+        Raises:
+            TimeoutError: Nothing came for `limit` seconds.
+        """
+        try:
+            return self._lines.get(timeout=limit)
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def cause_of_death(self) -> str:
+        """How a worker ended that should not have, in a line, with the last words it wrote to standard error."""
+        try:
+            code = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return "the worker process closed its output and hung"
+        self._complaints.seek(0)
+        words = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2]
+        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+        if code == -signal.SIGKILL:
+            end += " (by hand, or because memory ran out)"
+        return f"the worker process {end}" + (f": {words}" if words else "")
+
+    def stop(self) -> None:
+        """Kill the worker and its children if they still run, and close every file."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        for file in (self._process.stdin, self._process.stdout, self._complaints):
+            with contextlib.suppress(BrokenPipeError):
+                file.close()  # type: ignore[union-attr]  # all three are open files
+
+    def _listen(self) -> None:
+        """Pass on whole lines; half a line is the end of a worker that was killed."""
+        for line in self._process.stdout:  # type: ignore[union-attr]  # it is a pipe
+            if line.endswith(b"\n"):
+                self._lines.put(line)
+        self._lines.put(None)

@@ -1,0 +1,137 @@
+"""The oracle: the convolution in float64, written in the plainest way, and how a fast output is checked against it.
+
+It shares no code with the algorithms. Checking a large output against all of it would take longer than measuring, so
+`Reference` checks in two ways that together leave no element unseen: thousands of elements one by one, and every
+element through a random weighted sum over the output channels (by linearity, that sum is the convolution with the
+same sum of the kernels; after Freivalds, "Probabilistic machines can use less running time", 1977).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.problem import Problem
+
+TOLERANCE: Final = {"float32": 1e-5, "float64": 1e-13}
+"""Largest error of an output element, relative to the largest output."""
+
+_POINTS: Final = 4096
+
+
+def convolve(problem: Problem, x: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """The forward convolution, tap by tap.
+
+    Args:
+        problem: What to compute; only its geometry matters, so `weights` may have another number of kernels.
+        x: Shape `problem.input_shape`.
+        weights: Shape (kernels, channels // groups, kernel rows, kernel columns).
+
+    Returns:
+        float64, shape (batch, kernels, output rows, output columns).
+    """
+    groups, kernels = problem.groups, weights.shape[0]
+    image = _padded(problem, x).reshape(problem.batch, groups, -1, *_padded_size(problem))
+    taps = weights.astype(np.float64).reshape(groups, kernels // groups, -1, *weights.shape[2:])
+    rows, columns = problem.output_height, problem.output_width
+    (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
+    total = np.zeros((problem.batch, groups, kernels // groups, rows, columns))
+    for a in range(problem.kernel_height):
+        for b in range(problem.kernel_width):
+            top, left = a * dilation_y, b * dilation_x
+            seen = image[..., top : top + rows * stride_y : stride_y, left : left + columns * stride_x : stride_x]
+            total += np.einsum("gkc,ngcij->ngkij", taps[..., a, b], seen[..., :rows, :columns], optimize=True)
+    return total.reshape(problem.batch, kernels, rows, columns)
+
+
+class Reference:
+    """What the output for given data must be, as far as `check` looks at it.
+
+    Args:
+        problem: What is computed.
+        x: The input.
+        weights: The kernels.
+        seed: Of the points and of the weighted sum.
+    """
+
+    def __init__(self, problem: Problem, x: NDArray[Any], weights: NDArray[Any], seed: int) -> None:
+        random = np.random.default_rng(seed)
+        self._problem = problem
+        self._points = _points(problem, random)
+        self._values = _at_points(problem, x, weights, self._points)
+        kernels = problem.out_channels // problem.groups
+        mix = random.uniform(0.5, 1.5, (problem.groups, kernels)) * random.choice([-1, 1], kernels)
+        self._mix = mix.astype(problem.dtype).astype(np.float64)  # numbers that both sides of the comparison can hold
+        mixed = np.einsum("gk,gk...->g...", self._mix, weights.reshape(problem.groups, kernels, *weights.shape[1:]))
+        self._mixed = convolve(problem, x, mixed)
+
+    def check(self, out: NDArray[Any]) -> dict[str, Any]:
+        """Compare an output, shape `problem.output_shape`, with the reference.
+
+        Returns:
+            "max_relative_error" of an element, relative to the largest output (None if the output is not finite),
+            "tolerance", "passed", and the number of "points" that were looked at one by one.
+        """
+        problem = self._problem
+        tolerance = TOLERANCE[problem.dtype]
+        largest = float(np.maximum(np.abs(self._values).max(), np.finfo(problem.dtype).tiny))
+        at_points = float(np.abs(out[self._points] - self._values).max()) / largest
+        error = float(np.maximum(at_points, self._mixed_error(out) / largest))  # NaN if either is
+        finite = bool(np.isfinite(error))
+        return {
+            "max_relative_error": error if finite else None,
+            "tolerance": tolerance,
+            "passed": finite and error <= tolerance,
+            "points": self._values.size,
+        }
+
+    def _mixed_error(self, out: NDArray[Any]) -> float:
+        """Largest error of the weighted sums, scaled to what rounding does to one element."""
+        problem = self._problem
+        grouped = out.reshape(problem.batch, problem.groups, -1, problem.output_height * problem.output_width)
+        error = np.float64(0)
+        for group, mix in enumerate(self._mix):
+            weights = mix.astype(out.dtype)
+            for image in range(problem.batch):
+                mixed = weights @ grouped[image, group]
+                difference = mixed - self._mixed[image, group].ravel()
+                error = np.maximum(error, np.abs(difference).max() / np.linalg.norm(mix))
+        return float(error)
+
+
+def _points(problem: Problem, random: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+    """Indices (image, channel, row, column) of the corners, and of elements drawn at random."""
+    shape = problem.output_shape
+    corners = np.stack(np.meshgrid(*([0, size - 1] for size in shape)), -1).reshape(-1, 4)
+    drawn = random.integers(0, shape, (_POINTS, 4))
+    return tuple(np.concatenate([corners, drawn]).T)
+
+
+def _at_points(
+    problem: Problem, x: NDArray[Any], weights: NDArray[Any], points: tuple[NDArray[np.int64], ...]
+) -> NDArray[np.float64]:
+    """The output in float64 at some of its elements."""
+    image = _padded(problem, x)
+    taps = weights.astype(np.float64)
+    number, kernel, row, column = points
+    channels = taps.shape[1]
+    first_channel = kernel // (problem.out_channels // problem.groups) * channels
+    total = np.zeros(number.size)
+    for channel in range(channels):
+        for a in range(problem.kernel_height):
+            for b in range(problem.kernel_width):
+                y = row * problem.stride[0] + a * problem.dilation[0]
+                z = column * problem.stride[1] + b * problem.dilation[1]
+                total += image[number, first_channel + channel, y, z] * taps[kernel, channel, a, b]
+    return total
+
+
+def _padded(problem: Problem, x: NDArray[Any]) -> NDArray[np.float64]:
+    return np.pad(x.astype(np.float64), ((0, 0), (0, 0), *problem.padding))
+
+
+def _padded_size(problem: Problem) -> tuple[int, int]:
+    (top, bottom), (left, right) = problem.padding
+    return problem.height + top + bottom, problem.width + left + right

@@ -1,0 +1,173 @@
+"""A sweep: runs, each a fresh process that measures every cell once in random order, written down as they come."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from convbench import machine
+from convbench.measure.process import WorkerProcess
+from convbench.measure.spec import Spec, same_spec
+from convbench.results.record import Cell, Record, Status
+from convbench.results.store import Store, Sweep, load
+
+Job = list[tuple[int, Cell]]  # cells with their positions in the run
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is.
+
+    Attributes:
+        done: Cells that have a record.
+        total: Cells of all runs.
+        runs: How many runs there are to be.
+        record: The record that was just written; None before the first.
+        seconds_left: Estimated from what the same cells took before; None before the first.
+    """
+
+    done: int
+    total: int
+    runs: int
+    record: Record | None
+    seconds_left: float | None
+
+
+def run_sweep(
+    spec: Spec,
+    directory: str | Path,
+    *,
+    time_limit: float | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Sweep:
+    """Measure a new sweep into a directory.
+
+    Args:
+        spec: What to measure.
+        directory: Where to; made if it is not there.
+        time_limit: Begin no cell after so many seconds; what is missing then, `resume_sweep` can add.
+        on_progress: Called before the first cell and after each.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        RequestError: The directory holds a sweep already, or cannot be written.
+    """
+    header = {
+        "spec": spec.to_json(),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with Store.create(directory, header) as store:
+        _measure(spec, store, [], time_limit, on_progress)
+    return load(directory)
+
+
+def resume_sweep(
+    directory: str | Path,
+    request: Mapping[str, Any] | None = None,
+    *,
+    time_limit: float | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Sweep:
+    """Go on with a sweep that was interrupted: measure the cells that have no record yet.
+
+    Args:
+        directory: Where it is.
+        request: Arguments for `make_spec` that the caller takes the sweep to have begun with, to be checked; more
+            "runs" than it began with are added.
+        time_limit: As for `run_sweep`.
+        on_progress: As for `run_sweep`.
+
+    Returns:
+        What was measured, then and now.
+
+    Raises:
+        RequestError: The directory holds no sweep, it is another sweep than `request` says, or its picture has changed.
+    """
+    store, before = Store.reopen(directory)
+    with store:
+        spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
+        spec.verify_source()
+        _measure(spec, store, list(before.records), time_limit, on_progress)
+    return load(directory)
+
+
+def _measure(
+    spec: Spec,
+    store: Store,
+    records: list[Record],
+    time_limit: float | None,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Measure what has no record, and write it down."""
+    deadline = time.monotonic() + time_limit if time_limit is not None else float("inf")
+    total = spec.runs * len(spec.cells())
+    have = {(record.run, record.cell) for record in records}
+    jobs = [[pair for pair in enumerate(spec.order(run)) if (run, pair[1]) not in have] for run in range(spec.runs)]
+    on_progress(Progress(len(records), total, spec.runs, None, None))
+    for run, job in enumerate(jobs):
+        for record in _run(spec, run, job, deadline):
+            store.append(record)
+            records.append(record)
+            job.remove((record.order, record.cell))
+            on_progress(Progress(len(records), total, spec.runs, record, _seconds_left(records, jobs)))
+
+
+def _run(spec: Spec, run: int, job: Job, deadline: float) -> Iterator[Record]:
+    """Measure one run, in as many processes as it takes: one, unless a worker dies or hangs."""
+    left = list(job)
+    while left and time.monotonic() < deadline:
+        worker = WorkerProcess({"spec": spec.to_json(), "run": run, "cells": left}, max(spec.cores))
+        try:
+            for record in _records(worker, spec, run, list(left)):
+                del left[0]
+                yield record
+                if time.monotonic() >= deadline:
+                    return
+        finally:
+            worker.stop()
+
+
+def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job) -> Iterator[Record]:
+    """A worker's records, cell by cell; if it dies or hangs, the last is one in place of the cell that it was at."""
+    for order, cell in job:
+        begin = time.monotonic()
+        status: Status = "failed"
+        try:
+            line = worker.next_line(spec.cell_limit)
+            if line is not None:
+                yield Record.from_json(line)
+                continue
+            reason = worker.cause_of_death()
+        except TimeoutError:
+            status, reason = "timeout", f"no end after {spec.cell_limit:g} s"
+        problem, algorithm, executor, cores = cell
+        yield Record(
+            run=run,
+            order=order,
+            problem=problem,
+            algorithm=algorithm,
+            executor=executor,
+            cores=cores,
+            status=status,
+            reason=reason,
+            wall_seconds=time.monotonic() - begin,
+        )
+        return
+
+
+def _seconds_left(records: list[Record], jobs: list[Job]) -> float:
+    """What the cells to be done will take, if they take what they, or others where they are new, took before."""
+    took: dict[Cell, list[float]] = {}
+    for record in records:
+        took.setdefault(record.cell, []).append(record.wall_seconds)
+    typical = statistics.fmean(record.wall_seconds for record in records)
+    return sum(statistics.median(took.get(cell, [typical])) for job in jobs for _, cell in job)

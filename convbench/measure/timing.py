@@ -1,0 +1,62 @@
+"""Warm-up and samples: when times have settled, and how many calls make a sample."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyperf import perf_counter
+
+if TYPE_CHECKING:
+    from convbench.measure.spec import Timing
+
+
+def warm_up(call: Callable[[], object], timing: Timing) -> tuple[list[float], bool]:
+    """Call until two times in a row agree.
+
+    Returns:
+        Seconds of each call, and whether they settled before `timing` said to go on.
+    """
+    times: list[float] = []
+    while len(times) < timing.max_warmups and sum(times) < timing.warmup_seconds:
+        times.append(_time(call, 1))
+        if len(times) > 1 and abs(times[-1] - times[-2]) <= timing.settled * times[-2]:
+            return times, True
+    return times, len(times) == 1  # one call took all the time there was; there is nothing to compare it with
+
+
+def take_samples(call: Callable[[], object], timing: Timing, estimate: float) -> tuple[list[float], int]:
+    """Time the call, with Python's garbage collector at rest.
+
+    Args:
+        call: What to time.
+        timing: How often.
+        estimate: About how many seconds one call takes.
+
+    Returns:
+        Seconds of one call for each sample, and how many calls each sample is the mean of.
+    """
+    loops = max(1, round(timing.sample_seconds / max(estimate, 1e-9) + 0.5))
+    samples: list[float] = []
+    total = 0.0
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while len(samples) < timing.max_samples and total < timing.max_seconds:
+            if len(samples) >= timing.min_samples and total >= timing.min_seconds:
+                break
+            total += (seconds := _time(call, loops))
+            samples.append(seconds / loops)
+    finally:
+        if collecting:
+            gc.enable()
+    return samples, loops
+
+
+def _time(call: Callable[[], object], loops: int) -> float:
+    """Seconds of `loops` calls together."""
+    begin = perf_counter()
+    for _ in range(loops):
+        call()
+    return float(perf_counter() - begin)

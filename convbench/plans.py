@@ -1,0 +1,172 @@
+"""The one place where an algorithm meets an executor: a candidate bound to a problem and its weights.
+
+What a sweep times is the very `Plan` that `conv2d` runs, so a measured number is a number that a caller gets.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convbench.algorithms import ALGORITHMS, Algorithm
+from convbench.errors import RequestError, UnavailableError
+from convbench.executors import EXECUTORS, Executor
+from convbench.problem import Problem
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute a problem."""
+
+    algorithm: str
+    executor: str
+    cores: int
+
+    def obstacle(self, problem: Problem) -> str | None:
+        """Why it cannot compute `problem` here; None where it can."""
+        algorithm, executor = ALGORITHMS[self.algorithm], EXECUTORS[self.executor]
+        if executor.flavour not in algorithm.prepare:
+            return executor.available() or f"{self.algorithm} has no {executor.flavour} form"
+        return algorithm.supports(problem) or executor.available()
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
+
+
+class Plan:
+    """A candidate that is ready to compute one problem with one set of weights, again and again.
+
+    Use it as a context manager, or call `close` when done.
+
+    Attributes:
+        problem: What it computes.
+        candidate: How.
+        setup: Seconds that getting ready took, by step ("compile", "pack", "start").
+        scratch_bytes: Memory that it holds beside input, weights and output.
+        pids: Worker processes that compute for it; empty where the calling process does.
+    """
+
+    def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
+        if obstacle := candidate.obstacle(problem):
+            raise UnavailableError(f"{candidate} cannot compute {problem}: {obstacle}")
+        algorithm: Algorithm = ALGORITHMS[candidate.algorithm]
+        self._executor: Executor = EXECUTORS[candidate.executor]
+        self.problem = problem
+        self.candidate = candidate
+        begin = time.perf_counter()
+        work = algorithm.prepare[self._executor.flavour](problem, _as_weights(weights, problem))
+        packed = time.perf_counter()
+        self._runner = self._executor.open(work, candidate.cores)
+        self.setup = {"pack": packed - begin, **self._runner.setup}
+        self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
+        self.pids = tuple(self._runner.pids)
+
+    def empty_input(self) -> NDArray[Any]:
+        """An array of `problem.input_shape` and undefined content where the executor reads fastest."""
+        return self._executor.empty(self.problem.input_shape, self.problem.dtype)
+
+    def empty_output(self) -> NDArray[Any]:
+        """An array of `problem.output_shape` and undefined content where the executor writes fastest."""
+        return self._executor.empty(self.problem.output_shape, self.problem.dtype)
+
+    def __call__(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Convolve `x`.
+
+        Args:
+            x: `problem.input_shape`; leading axes of length 1 may be left out. Copied unless it is C-contiguous and of
+                the problem's dtype.
+            out: Where to put the result: `problem.output_shape` or, for one image, without the batch axis;
+                C-contiguous, of the problem's dtype, not overlapping `x`. Allocated if not given, which for a large
+                output costs more than the convolution.
+
+        Returns:
+            `out`, or the new array: 4-D if `x` is, otherwise without the batch axis.
+
+        Raises:
+            RequestError: A shape or dtype is not as above.
+        """
+        problem = self.problem
+        image = np.ascontiguousarray(x, problem.dtype)
+        if np.ndim(image) < 4:
+            image = image.reshape((1,) * (4 - image.ndim) + image.shape)
+        if image.shape != problem.input_shape:
+            raise RequestError(f"x has shape {np.shape(x)}; {problem.input_shape} is needed for {problem}")
+        result = self.empty_output() if out is None else self._checked(out, image)
+        self._runner(image, result)
+        if out is not None:
+            return out
+        return result if np.ndim(x) == 4 else result[0]
+
+    def threads(self) -> int:
+        """How many threads computed the last call, as read back from whatever ran them."""
+        return self._runner.threads()
+
+    def close(self) -> None:
+        """Give back scratch memory and workers."""
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _checked(self, out: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
+        """`out` as the 4-D array that the runner fills."""
+        problem = self.problem
+        shapes = [problem.output_shape, problem.output_shape[1:]][: 2 if problem.batch == 1 else 1]
+        if not isinstance(out, np.ndarray) or out.shape not in shapes or out.dtype != problem.dtype:
+            what = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise RequestError(f"out is {what}; a {problem.dtype} array of shape {shapes[0]} is needed")
+        if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+            raise RequestError("out is read-only, unaligned or not C-contiguous; give a plain array or leave it out")
+        if np.may_share_memory(out, image):
+            raise RequestError("out overlaps x; give it memory of its own")
+        return out.reshape(problem.output_shape)
+
+
+def plan(
+    problem: Problem,
+    weights: ArrayLike,
+    *,
+    algorithm: str = "direct",
+    executor: str = "threads",
+    cores: int = 1,
+) -> Plan:
+    """Bind a candidate to a problem and its weights.
+
+    Args:
+        problem: What to compute.
+        weights: Shape `problem.weights_shape`; (K, rows, columns) will do for one channel a group. Copied.
+        algorithm: One of `convbench.algorithms.ALGORITHMS`.
+        executor: One of `convbench.executors.EXECUTORS`.
+        cores: How many cores to use; executors that cannot be given a number take 1.
+
+    Returns:
+        The plan, to be called as `plan(x, out=out)` and closed when done.
+
+    Raises:
+        RequestError: A name, a shape or the number of cores is wrong.
+        UnavailableError: The candidate cannot compute the problem on this machine.
+    """
+    if cores < 1 or (cores > 1 and not EXECUTORS[executor].scales):
+        allowed = "a whole number from 1 up" if EXECUTORS[executor].scales else f"1, which is all {executor} uses"
+        raise RequestError(f"cores={cores} is not allowed; give {allowed}")
+    return Plan(problem, weights, Candidate(algorithm, executor, cores))
+
+
+def _as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:
+    """The weights as a C-contiguous 4-D array of the problem's dtype."""
+    array = np.array(weights, problem.dtype, order="C")
+    if array.shape == problem.weights_shape[:1] + problem.weights_shape[2:] and problem.weights_shape[1] == 1:
+        array = array.reshape(problem.weights_shape)
+    if array.shape != problem.weights_shape:
+        raise RequestError(f"weights have shape {array.shape}; {problem.weights_shape} is needed for {problem}")
+    return array

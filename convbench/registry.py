@@ -1,0 +1,68 @@
+"""One explicit, ordered table per kind of thing (algorithms, executors, report sections, ...).
+
+A table names where each thing lives and loads it on first use, so that listing names costs no import.
+Adding a thing is a new file and one line in its table.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from convbench.errors import RequestError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a table: the name users write, where the thing lives (`module:attribute`), and what it is."""
+
+    name: str
+    location: str
+    summary: str
+    by_default: bool = True
+
+
+class Table(Generic[T]):
+    """An ordered, read-only mapping from names to things that are imported when they are first asked for."""
+
+    def __init__(self, kind: str, entries: Sequence[Entry]) -> None:
+        self.kind = kind
+        self.entries = tuple(entries)
+        self._entry_of = {entry.name: entry for entry in entries}
+        if len(self._entry_of) != len(self.entries):
+            names = [entry.name for entry in entries]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"{kind} {', '.join(twice)} is listed twice; give each {kind} a name of its own")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name, in the table's order."""
+        return tuple(entry.name for entry in self.entries)
+
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """The names that are used when nobody says which."""
+        return tuple(entry.name for entry in self.entries if entry.by_default)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entry_of
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def check(self, name: str) -> str:
+        """Return `name` if the table has it; raise a `RequestError` that lists the names otherwise."""
+        if name not in self._entry_of:
+            raise RequestError(f"unknown {self.kind} {name!r}; choose from {', '.join(self.names)}")
+        return name
+
+    def __getitem__(self, name: str) -> T:
+        module, _, attribute = self._entry_of[self.check(name)].location.partition(":")
+        return cast(T, getattr(importlib.import_module(module), attribute))

@@ -1,0 +1,27 @@
+"""Tables, figures and a page from a sweep's records. Nothing here measures.
+
+A section is a function from `Material` to `Section`; adding one is a file and a line in `REPORTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from convbench.registry import Entry, Table
+
+if TYPE_CHECKING:
+    from convbench.report.content import Material, Section
+
+REPORTS: Table[Callable[[Material], Section]] = Table(
+    "report section",
+    [
+        Entry("summary", "convbench.report.summary:section", "every cell in a line"),
+        Entry("figures", "convbench.report.figures:section", "time and speedup over cores"),
+        Entry("times", "convbench.report.times:section", "execution times run by run"),
+        Entry("speedups", "convbench.report.speedups:section", "speedup between core counts"),
+        Entry("scaling", "convbench.report.scaling:section", "efficiency, serial fraction, Amdahl's law"),
+        Entry("published", "convbench.report.published:section", "the paper's own numbers"),
+        Entry("conditions", "convbench.report.conditions:section", "machine, request, outcomes, flags"),
+    ],
+)

@@ -1,0 +1,111 @@
+"""How the numbers came about: the machine, the request, what was skipped, what failed, and what the flags mean."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from convbench.report.content import Column, Material, Section, Table, Value
+from convbench.results.record import Record
+
+FLAGS: Final[Mapping[str, str]] = {
+    "oversubscribed": "more cores were asked for than the process may use; left out of fits",
+    "unpinned": "the threads could not be pinned to CPUs",
+    "threads_differ": "another number of threads computed than was asked for",
+    "unsettled": "times had not settled when sampling began",
+    "page_faults": "memory was touched for the first time while samples were taken",
+    "steal": "the hypervisor gave over 1 % of the time to others",
+    "preempted": "other programs wanted the same cores",
+}
+
+
+def section(material: Material) -> Section:
+    """Tables of conditions, outcomes and flags."""
+    sweep = material.sweep
+    tables = [machine_table(sweep.header.get("machine", {}), sweep.header.get("versions", {}))]
+    tables.append(_request_table(material.spec, sweep.header.get("started", "")))
+    outcomes = _outcome_table(sweep.records)
+    flags = _flag_table(sweep.records)
+    tables += [table for table in (outcomes, flags) if table.rows]
+    return Section("How it was measured", _text(material), tables)
+
+
+def _text(material: Material) -> list[str]:
+    records = material.sweep.records
+    error = max((r.check["max_relative_error"] for r in records if r.status == "ok" and r.check), default=0)
+    measured = sum(record.status == "ok" for record in records)
+    lines = [
+        f"{len(records)} records, {measured} of them measured. Outputs were checked against a float64 reference before "
+        "the clock was started; the largest error was "
+        f"{error:.1e} of the largest output.",
+    ]
+    machine = material.sweep.header.get("machine", {})
+    if not machine.get("can_pin", True):
+        lines.append("This system cannot pin threads to CPUs: the scheduler was free to move them.")
+    if not machine.get("can_count", True):
+        lines.append("This system has no /proc: page faults, steal time and pressure could not be read.")
+    return lines + [f"Left out: {fault}." for fault in material.sweep.faults]
+
+
+def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Table:
+    """What `machine.describe` and `machine.versions` found."""
+    caches = ", ".join(
+        f"L{cache['level']} {cache['bytes'] // 1024} KiB" + (f" for {n} CPUs" if (n := cache["shared_by"]) > 1 else "")
+        for cache in machine.get("caches", ())
+    )
+    blas = ", ".join(f"{pool['internal_api']} {pool['version']}" for pool in machine.get("blas", ()))
+    vector = machine.get("vector", {})
+    quota = machine.get("cpu_quota")
+    facts: list[tuple[str, Any]] = [
+        ("processor", machine.get("cpu")),
+        ("cores", _cores(machine) + (f", quota {quota:g}" if quota else "")),
+        ("vectors", f"{vector['instruction_set']}, {vector['bits']} bits" if vector else None),
+        ("caches", caches),
+        ("memory", f"{machine['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in machine else None),
+        ("huge pages", ", ".join(f"{kind}: {mode}" for kind, mode in machine.get("huge_pages", {}).items())),
+        ("GPU", machine.get("gpu")),
+        ("system", machine.get("system")),
+        ("BLAS", blas),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+    rows: list[list[Value]] = [[name, str(fact) if fact else "not known or none"] for name, fact in facts]
+    return Table("machine", "The machine", [Column(""), Column("")], rows)
+
+
+def _cores(machine: Mapping[str, Any]) -> str:
+    return (
+        f"{machine.get('usable_cores', '?')} usable, {machine.get('physical_cores') or '?'} physical, "
+        f"{machine.get('logical_cpus', '?')} logical"
+    )
+
+
+def _request_table(spec: Mapping[str, Any], started: str) -> Table:
+    source = spec.get("source") or {}
+    rows: list[list[Value]] = [
+        ["started", started],
+        ["problems", ", ".join(spec.get("problems", ()))],
+        [
+            "image",
+            "; ".join((source["path"].rpartition("/")[2], *source["steps"])) if source else "random numbers",
+        ],
+        ["kernels", str(spec.get("kernels", ""))],
+        ["runs", spec.get("runs", 0)],
+        ["cores", ", ".join(map(str, spec.get("cores", ())))],
+        ["seed", spec.get("seed", 0)],
+    ]
+    return Table("request", "The request", [Column(""), Column("")], rows)
+
+
+def _outcome_table(records: tuple[Record, ...]) -> Table:
+    """What was not measured, and why."""
+    counts = Counter((*r.cell[1:], r.status, r.reason) for r in records if r.status != "ok")
+    rows: list[list[Value]] = [[*key, count] for key, count in sorted(counts.items())]
+    titles = ("algorithm", "executor", "cores", "outcome", "reason", "records")
+    return Table("outcomes", "Not measured", [Column(title) for title in titles], rows)
+
+
+def _flag_table(records: tuple[Record, ...]) -> Table:
+    counts = Counter(flag for record in records for flag in record.flags)
+    rows: list[list[Value]] = [[flag, FLAGS.get(flag, ""), count] for flag, count in sorted(counts.items())]
+    return Table("flags", "Flags that were raised", [Column("flag"), Column("meaning"), Column("records")], rows)

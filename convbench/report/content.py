@@ -1,0 +1,108 @@
+"""What a report is made of, before anybody decides how it looks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from convbench.analysis.series import Series, group
+from convbench.analysis.statistics import Estimate
+from convbench.problem import Problem
+from convbench.results.store import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+Value = str | int | float | Estimate | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, and how its numbers are written; an interval gets columns of its own in a CSV file."""
+
+    title: str
+    spec: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of values at full precision.
+
+    Attributes:
+        name: Stem of its CSV file.
+        title: What it shows, with units.
+        columns: Headings and formats.
+        rows: As many values each as there are columns; None is an empty place.
+        summary_rows: How many of the last rows sum up the others.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Value]]
+    summary_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that is drawn when it is needed: the stem of its files, its caption, and how to draw it."""
+
+    name: str
+    caption: str
+    draw: Callable[[], MatplotlibFigure]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report under one heading."""
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+
+
+@dataclass(frozen=True)
+class Material:
+    """What sections are made from."""
+
+    sweep: Sweep
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def series(self) -> list[Series]:
+        """Every series of the sweep, in the order of its request."""
+        return group(self.sweep.records, [self.spec.get(key, ()) for key in ("problems", "algorithms", "executors")])
+
+    def by_problem(self) -> dict[Problem, list[Series]]:
+        """The series of each problem."""
+        found: dict[Problem, list[Series]] = {}
+        for series in self.series:
+            found.setdefault(Problem.parse(series.problem), []).append(series)
+        return found
+
+
+def written(value: Value, column: Column) -> str:
+    """A value as a reader sees it."""
+    if value is None:
+        return ""
+    if isinstance(value, Estimate):
+        if value.low is None or value.high is None:
+            return f"{value.value:{column.spec}}"
+        return f"{value.value:{column.spec}} [{value.low:{column.spec}}, {value.high:{column.spec}}]"
+    return value if isinstance(value, str) else f"{value:{column.spec}}"
+
+
+def seconds_spec(values: Iterable[float]) -> str:
+    """The format that shows the smallest of some times to four digits, and large ones as the paper has them."""
+    smallest = min(values)
+    return f".{4 + max(0, -math.floor(math.log10(smallest)) - 1)}f"
+
+
+def slug(*words: str) -> str:
+    """Words as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")

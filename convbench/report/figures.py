@@ -1,0 +1,183 @@
+"""Figures 10 and 11 of the paper: average time over cores, and ideal and actual speedup over cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib as mpl
+import matplotlib.ticker
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from convbench.analysis.series import Series, group
+from convbench.analysis.statistics import CONFIDENCE, Estimate
+from convbench.report.content import Figure, Material, Section, slug
+from convbench.results import paper
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette, which stays apart for colour-blind readers; markers keep it apart in black and white.
+STYLES: Final[Sequence[dict[str, Any]]] = (
+    {"color": "#0072B2", "marker": "o"},
+    {"color": "#D55E00", "marker": "s"},
+    {"color": "#009E73", "marker": "^"},
+    {"color": "#CC79A7", "marker": "D"},
+    {"color": "#E69F00", "marker": "v"},
+    {"color": "#56B4E9", "marker": "P"},
+)
+PAPER_STYLE: Final[dict[str, Any]] = {"color": "#666666", "marker": "x", "linestyle": (0, (1, 1.5))}
+IDEAL_STYLE: Final[dict[str, Any]] = {"color": "black", "linestyle": "--", "linewidth": 1}
+RC: Final[dict[str, Any]] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "convbench",  # the same data give the same file
+}
+PANEL_WIDTH: Final = 3.6
+PANEL_HEIGHT: Final = 3.1
+PANELS_IN_A_ROW: Final = 3
+Line = Callable[["Axes", Series, dict[str, Any]], None]
+
+
+def section(material: Material) -> Section:
+    """Both figures for each problem that was measured on several core counts, with the paper's curve beside ours."""
+    figures = [
+        figure
+        for problem, several in material.by_problem().items()
+        if any(len(series.cells) > 1 for series in several)
+        for figure in problem_figures(problem.label, several, with_paper=problem == paper.PROBLEM)
+    ]
+    return Section("Time and speedup over cores (Figures 10 and 11)", figures=figures)
+
+
+def problem_figures(label: str, several: Sequence[Series], *, with_paper: bool) -> list[Figure]:
+    """Time and speedup, a panel for each algorithm and a line for each executor; `label` says what of."""
+    published = group(paper.multicore_experiment().records)[0] if with_paper else None
+    bars = (
+        f"Dots are runs, bars and bands {CONFIDENCE:.0%} confidence intervals over them; hollow points had fewer cores "
+        "than they asked for."
+    )
+    beside = " The dotted line is the paper's (Java threads, 2.4 GHz Opteron 6136)." if with_paper else ""
+    return [
+        Figure(
+            slug("fig10", label),
+            f"Figure 10: {label}, average time over cores. {bars}{beside}",
+            partial(_draw, several, published, _time_line, "average time (s)"),
+        ),
+        Figure(
+            slug("fig11", label),
+            f"Figure 11: {label}, ideal and actual speedup over cores. {bars}{beside}",
+            partial(_draw, several, published, _speedup_line, "speedup over one core"),
+        ),
+    ]
+
+
+def save(figure: Figure, stem: Any) -> None:
+    """Write `stem`.png and `stem`.svg."""
+    with _publication_style():
+        drawn = figure.draw()
+        drawn.savefig(f"{stem}.png", metadata={"Software": None})
+        drawn.savefig(f"{stem}.svg", metadata={"Date": None})
+
+
+def _draw(several: Sequence[Series], published: Series | None, line: Line, label: str) -> MatplotlibFigure:
+    """A panel for each algorithm, on common axes, with one legend for all."""
+    algorithms = list(dict.fromkeys(series.algorithm for series in several))
+    executors = list(dict.fromkeys(series.executor for series in several))
+    columns = min(len(algorithms), PANELS_IN_A_ROW)
+    rows = -(-len(algorithms) // columns)
+    figure = MatplotlibFigure((0.6 + PANEL_WIDTH * columns, 0.4 + PANEL_HEIGHT * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    counts = sorted({cores for series in (*several, *filter(None, [published])) for cores in series.cells})
+    for algorithm, axes in zip_longest(algorithms, panels.flat):
+        if algorithm is None:
+            axes.set_visible(False)
+            continue
+        if line is _speedup_line:
+            axes.plot(counts, counts, label="ideal", **IDEAL_STYLE)
+        if published is not None:
+            line(axes, published, {**PAPER_STYLE, "label": "paper"})
+        for series in several:
+            if series.algorithm == algorithm:
+                style = STYLES[executors.index(series.executor) % len(STYLES)]
+                line(axes, series, {**style, "label": series.executor})
+        axes.set_title(algorithm)
+        _set_axes(axes, counts, binary=line is _speedup_line)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(label)
+    handles = {
+        text: handle for axes in panels.flat for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _set_axes(axes: Axes, counts: Sequence[int], *, binary: bool) -> None:
+    """Core counts on a log-2 axis; times with ticks at 1, 2, 5, speedups at powers of two."""
+    axes.set_xlabel("cores")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.set_yscale("log", base=2 if binary else 10)
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(2) if binary else mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    if binary:
+        axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def _time_line(axes: Axes, series: Series, style: dict[str, Any]) -> None:
+    runs = {cores: list(cell.runs.values()) for cores, cell in series.cells.items()}
+    _line(axes, series, {cores: cell.mean for cores, cell in series.cells.items()}, runs, style)
+
+
+def _speedup_line(axes: Axes, series: Series, style: dict[str, Any]) -> None:
+    if 1 not in series.cells or len(series.cells) < 2:
+        return
+    speedups = {cores: series.speedup(1, cores) for cores in series.cells}
+    runs = {cores: list(series.speedups_by_run(1, cores).values()) for cores in series.cells}
+    _line(axes, series, {cores: s for cores, s in speedups.items() if s is not None}, runs, style)
+
+
+def _line(
+    axes: Axes,
+    series: Series,
+    estimates: dict[int, Estimate],
+    runs: dict[int, list[float]],
+    style: dict[str, Any],
+) -> None:
+    """Every run as a faint dot; the means, hollow where there were not so many cores, with bars and a band."""
+    color, cores = style["color"], list(estimates)
+    means = [estimate.value for estimate in estimates.values()]
+    low, high = (
+        [bound or e.value for bound, e in zip(bounds, estimates.values(), strict=True)]
+        for bounds in zip(*((e.low, e.high) for e in estimates.values()), strict=True)
+    )
+    axes.fill_between(cores, low, high, color=color, alpha=0.12, linewidth=0)
+    errors = [
+        [m - b for m, b in zip(means, low, strict=True)],
+        [b - m for m, b in zip(means, high, strict=True)],
+    ]
+    axes.errorbar(cores, means, yerr=errors, fmt="none", ecolor=color, capsize=2.5, elinewidth=1)
+    for count in cores:
+        axes.plot([count] * len(runs[count]), runs[count], ".", color=color, alpha=0.35, markersize=3, mew=0)
+    axes.plot(cores, means, **style)
+    hollow = [count for count in cores if not series.cells[count].fit]
+    axes.plot(hollow, [estimates[c].value for c in hollow], style["marker"], color=color, markerfacecolor="white")
+
+
+@contextmanager
+def _publication_style() -> Iterator[None]:
+    with mpl.rc_context(RC):  # type: ignore[arg-type]  # the stubs list every key; ours are among them
+        yield

@@ -1,0 +1,40 @@
+"""What the paper's tables lack: efficiency, serial fraction, and how far the speedup follows Amdahl's law."""
+
+from __future__ import annotations
+
+from convbench.report.content import Column, Material, Section, Table, Value
+from convbench.report.times import cores_heading
+
+TEXT = (
+    "Efficiency is speedup per core. The serial fraction is Karp and Flatt's, (1/S - 1/p) / (1 - 1/p): where it grows "
+    "with the cores, overhead and not serial work holds the speedup down; where it is negative, the speedup is more "
+    "than ideal. Amdahl's fraction is one number fitted to all core counts. Oversubscribed counts are left out of the "
+    "fit and stand here for completeness.",
+)
+
+
+def section(material: Material) -> Section:
+    """One table for all series that have several core counts."""
+    rows: list[list[Value]] = []
+    for problem, several in material.by_problem().items():
+        for series in several:
+            amdahl = series.amdahl()
+            for cores, cell in series.cells.items():
+                if cores > 1 and 1 in series.cells:
+                    start: list[Value] = [
+                        problem.label,
+                        series.algorithm,
+                        series.executor,
+                        cores_heading(cell),
+                    ]
+                    speedup, efficiency = series.speedup(1, cores), series.efficiency(cores)
+                    rows.append([*start, speedup, efficiency, series.serial_fraction(cores), amdahl])
+                    amdahl = None  # one fit for the series stands in its first row
+    columns = [
+        *(Column(title) for title in ("problem", "algorithm", "executor", "on")),
+        *(Column(title, ".3f") for title in ("speedup", "efficiency", "serial fraction", "Amdahl's fraction")),
+    ]
+    if not rows:
+        return Section("What holds the speedup down", ["No algorithm was measured on several core counts."])
+    title = "Speedup over one core, paired inside runs, and what follows from it"
+    return Section("What holds the speedup down", TEXT, [Table("scaling", title, columns, rows)])

@@ -1,0 +1,52 @@
+"""Speedup between core counts: the paper's triangular Table IV for every algorithm and executor."""
+
+from __future__ import annotations
+
+from convbench.analysis.series import Series
+from convbench.analysis.statistics import CONFIDENCE
+from convbench.problem import Problem
+from convbench.report.content import Column, Material, Section, Table, Value, slug
+from convbench.report.times import cores_heading
+
+TEXT = (
+    "The first table of each pair divides average times, as the paper does. The second computes the speedup inside "
+    "each run, where drift and neighbours hit both core counts alike, and gives the geometric mean over runs with its "
+    f"{CONFIDENCE:.0%} confidence interval (Student's t on logarithms).",
+)
+
+
+def section(material: Material) -> Section:
+    """Two tables for each series that has several core counts."""
+    return Section(
+        "Speedup between core counts (Table IV)",
+        TEXT,
+        [
+            table
+            for problem, several in material.by_problem().items()
+            for series in several
+            if len(series.cells) > 1
+            for table in speedup_tables(problem, series)
+        ],
+    )
+
+
+def speedup_tables(problem: Problem, series: Series) -> tuple[Table, Table]:
+    """By averages as in the paper, and paired inside runs; the row's cores against the column's."""
+    counts = list(series.cells)
+    columns = [Column("from"), *(Column(f"to {cores_heading(series.cells[c])}", ".3f") for c in counts[1:])]
+
+    def rows(paired: bool) -> list[list[Value]]:  # noqa: FBT001
+        entry = series.speedup if paired else series.ratio_of_means
+        return [
+            [cores_heading(series.cells[base]), *(entry(base, c) if c > base else None for c in counts[1:])]
+            for base in counts[:-1]
+        ]
+
+    name, title = (
+        slug("table4", problem.label, series.algorithm, series.executor),
+        f"{problem.label}: {series.name}",
+    )
+    return (
+        Table(name, f"{title}, ratio of average times", columns, rows(paired=False)),
+        Table(f"{name}-paired", f"{title}, paired inside runs", columns, rows(paired=True)),
+    )

@@ -1,0 +1,51 @@
+"""Every cell in a line: the table to read first."""
+
+from __future__ import annotations
+
+from convbench.analysis.series import CellTimes, Series
+from convbench.problem import Problem
+from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
+
+
+def section(material: Material) -> Section:
+    """A table for each problem, and a sentence that names its fastest cell."""
+    groups = material.by_problem()
+    if not groups:
+        return Section("In short", ["Nothing was measured; the last section says why."])
+    return Section(
+        "In short",
+        [_sentence(problem, several) for problem, several in groups.items()],
+        [summary_table(problem, several) for problem, several in groups.items()],
+    )
+
+
+def summary_table(problem: Problem, several: list[Series]) -> Table:
+    """One row for each cell: time, rate, speedup over one core of the same executor, flags."""
+    cells = [cell for series in several for cell in series.cells.values()]
+    spec = seconds_spec(cell.minimum for cell in cells)
+    columns = [
+        *(Column("algorithm"), Column("executor"), Column("cores", "d"), Column("seconds", spec)),
+        *(Column("GFLOP/s", ".1f"), Column("speedup", ".3f"), Column("flags")),
+    ]
+    rows = [_row(problem, series, cell) for series in several for cell in series.cells.values()]
+    return Table(slug("summary", problem.label), f"{problem.label}: average over runs", columns, rows)
+
+
+def _row(problem: Problem, series: Series, cell: CellTimes) -> list[Value]:
+    speedup = series.speedup(1, cell.cores) if 1 in series.cells and cell.cores > 1 else None
+    flags = ", ".join(f"{flag} x{count}" if count > 1 else flag for flag, count in cell.flags.items())
+    rate = problem.flops / cell.mean.value / 1e9
+    return [series.algorithm, series.executor, cell.cores, cell.mean, rate, speedup, flags]
+
+
+def _sentence(problem: Problem, several: list[Series]) -> str:
+    fastest, cell = min(
+        ((series, cell) for series in several for cell in series.cells.values()),
+        key=lambda pair: pair[1].mean.value,
+    )
+    average = cell.mean.value
+    return (
+        f"{problem.label} ({problem.flops / 1e9:.1f} GFLOP in the direct form, {problem.bytes / 1e6:.0f} MB of input, "
+        f"weights and output): fastest is {fastest.algorithm} on {fastest.executor} with {cell.cores} "
+        f"core{'s' if cell.cores > 1 else ''}, {average:.4g} s, which is {problem.flops / average / 1e9:.0f} GFLOP/s."
+    )

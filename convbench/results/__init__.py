@@ -1,0 +1,1 @@
+"""What a sweep writes and everything else reads: records, the directory that holds them, and exports."""

@@ -1,0 +1,97 @@
+"""One cell measured in one run: raw samples and what was seen while they were taken, never an average."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Self, get_args
+
+SCHEMA: Final = 1
+Status = Literal["ok", "skipped", "failed", "timeout"]
+Cell = tuple[str, str, str, int]  # problem, algorithm, executor, cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A line of results.jsonl.
+
+    Attributes:
+        run: Which run, from 0.
+        order: Position of the cell in its run, from 0.
+        problem: Descriptor of the problem.
+        algorithm: Name of the algorithm.
+        executor: Name of the executor.
+        cores: How many cores the executor was given.
+        status: "ok", "skipped" (it cannot be done here), "failed", or "timeout".
+        reason: Why it is not ok, or a caveat.
+        samples: Seconds of one call, each sample the mean of `loops` calls in a row.
+        loops: Calls in each sample.
+        warmups: Seconds of the calls before the first sample, in order.
+        setup: Seconds before that, by step: "compile", "pack", "start", "check".
+        check: How far the output was from the float64 reference, and how far it may be.
+        counters: What was used while the samples were taken: CPU seconds, page faults, switches, steal, pressure.
+        flags: What a reader should know before trusting the samples.
+        worker: The process that measured: its number, affinity and threads as read back, and pyperf's metadata.
+        wall_seconds: All the time that the cell took, setup and check included.
+    """
+
+    run: int
+    order: int
+    problem: str
+    algorithm: str
+    executor: str
+    cores: int
+    status: Status
+    reason: str = ""
+    samples: tuple[float, ...] = ()
+    loops: int = 1
+    warmups: tuple[float, ...] = ()
+    setup: Mapping[str, float] = field(default_factory=dict)
+    check: Mapping[str, Any] = field(default_factory=dict)
+    counters: Mapping[str, float] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    worker: Mapping[str, Any] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+
+    @property
+    def cell(self) -> Cell:
+        """(problem, algorithm, executor, cores): what was measured, whichever run it was in."""
+        return (self.problem, self.algorithm, self.executor, self.cores)
+
+    def to_json(self) -> str:
+        """The record as one line of JSON, without the line's end."""
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """Read what `to_json` wrote; fields that a later version may have added are left out.
+
+        Raises:
+            ValueError: The line is no record.
+        """
+        data = json.loads(line)
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise ValueError(f"is no record of schema {SCHEMA}")
+        known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
+        for name in ("samples", "warmups", "flags"):
+            known[name] = tuple(known.get(name, ()))
+        try:
+            record = cls(**known)
+        except TypeError as error:
+            raise ValueError(f"lacks a field ({error})") from None
+        record._check_types()
+        return record
+
+    def _check_types(self) -> None:
+        numbers = (self.run, self.order, self.cores)
+        texts = (self.problem, self.algorithm, self.executor)
+        if not all(isinstance(number, int) for number in numbers) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("has a field of the wrong type")
+        if self.status not in get_args(Status):
+            raise ValueError(f"has an unknown status {self.status!r}")
+        if not all(isinstance(sample, int | float) and sample > 0 for sample in self.samples):
+            raise ValueError("has a sample that is no positive number")
+        if self.status == "ok" and not self.samples:
+            raise ValueError("is ok but has no samples")

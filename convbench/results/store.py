@@ -1,0 +1,184 @@
+"""The directory of a sweep: sweep.json says what was asked for and where, results.jsonl holds the records.
+
+Records are appended and flushed one at a time, so whatever was measured survives whatever happens next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+from convbench.errors import RequestError
+from convbench.results.record import SCHEMA, Record
+
+HEADER: Final = "sweep.json"
+RECORDS: Final = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it was read back.
+
+    Attributes:
+        directory: Where it lies.
+        header: The content of sweep.json: "spec", "machine", "versions", "started".
+        records: In the order in which they were measured.
+        faults: What could not be read, a line each.
+    """
+
+    directory: Path
+    header: Mapping[str, Any]
+    records: tuple[Record, ...]
+    faults: tuple[str, ...] = ()
+
+
+def load(directory: str | Path) -> Sweep:
+    """Read a sweep; a torn last line is ignored, any other unreadable line is named in `faults`.
+
+    Raises:
+        RequestError: The directory holds no sweep, or one of another version.
+    """
+    directory = Path(directory)
+    header = _read_header(directory)
+    try:
+        lines = (directory / RECORDS).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        lines = [b""]
+    except OSError as error:
+        raise RequestError(f"{directory / RECORDS} cannot be read ({error.strerror}); make it readable") from None
+    records, faults = [], []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            records.append(Record.from_json(line))
+        except ValueError as error:
+            faults.append(f"{directory / RECORDS} line {number} cannot be used: it {_in_words(error)}")
+    return Sweep(directory, header, tuple(records), tuple(faults))
+
+
+def newest(directory: Path) -> Path:
+    """The sweep below a directory that was begun last.
+
+    Raises:
+        RequestError: There is none.
+    """
+    found = sorted(directory.glob(f"*/{HEADER}"), key=lambda header: header.stat().st_mtime)
+    if not found:
+        raise RequestError(f"{directory}/ holds no sweep; run convbench sweep first, or give the sweep's directory")
+    return found[-1].parent
+
+
+def holds_sweep(directory: Path) -> bool:
+    """Whether a directory has a sweep in it, finished or not."""
+    return (directory / HEADER).exists() or (directory / RECORDS).exists()
+
+
+class Store:
+    """A sweep's directory, open for appending; one process at a time.
+
+    Use it as a context manager. `create` starts a new sweep, `reopen` goes on with one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        try:
+            self._file: BinaryIO = (directory / RECORDS).open("ab")
+        except OSError as error:
+            raise _unwritable(directory, error) from None
+        _lock(self._file, directory)
+
+    @classmethod
+    def create(cls, directory: str | Path, header: Mapping[str, Any]) -> Self:
+        """Start a sweep in a directory, which is made if it is not there.
+
+        Raises:
+            RequestError: The directory holds a sweep, or cannot be written.
+        """
+        directory = Path(directory)
+        if holds_sweep(directory):
+            raise RequestError(
+                f"{directory} holds another sweep; choose another --output, or go on with that one by --resume"
+            )
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            draft = directory / f"{HEADER}.draft"
+            draft.write_text(json.dumps({"schema": SCHEMA, **header}, indent=1) + "\n", encoding="utf-8")
+            draft.replace(directory / HEADER)
+        except OSError as error:
+            raise _unwritable(directory, error) from None
+        return cls(directory)
+
+    @classmethod
+    def reopen(cls, directory: str | Path) -> tuple[Self, Sweep]:
+        """Go on with a sweep: cut off a torn last line, and return what is there beside the store.
+
+        Raises:
+            RequestError: The directory holds no sweep, or another process is writing to it.
+        """
+        directory = Path(directory)
+        _read_header(directory)
+        store = cls(directory)
+        content = (directory / RECORDS).read_bytes()
+        store._file.truncate(content.rfind(b"\n") + 1)
+        return store, load(directory)
+
+    def append(self, record: Record) -> None:
+        """Write one record and see to it that the system has it."""
+        self._file.write(record.to_json().encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Put everything on the disk and let others write."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _read_header(directory: Path) -> Mapping[str, Any]:
+    where = directory / HEADER
+    try:
+        header = json.loads(where.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RequestError(
+            f"{directory} holds no sweep ({HEADER} is missing); give the directory that convbench sweep wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{where} cannot be read ({error}); measure again into another directory") from None
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA or "spec" not in header:
+        raise RequestError(f"{where} is not of schema {SCHEMA}; use the convbench that wrote it")
+    return header
+
+
+def _lock(file: BinaryIO, directory: Path) -> None:
+    """Keep other processes from writing; the system lifts the lock when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system; there is no such lock to be had
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise RequestError(f"{directory} is being written by another sweep; wait for it, or choose another") from None
+
+
+def _unwritable(directory: Path, error: OSError) -> RequestError:
+    if directory.is_file():
+        return RequestError(f"{directory} is a file; give a directory as --output")
+    return RequestError(f"{directory} cannot be written ({error.strerror}); choose another --output")
+
+
+def _in_words(error: ValueError) -> str:
+    not_json = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+    return f"is not JSON ({error})" if not_json else str(error)

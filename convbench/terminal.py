@@ -1,0 +1,122 @@
+"""How convbench speaks to somebody at a terminal: progress on standard error, tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from convbench.measure.sweep import Progress as SweepProgress
+    from convbench.report.content import Column, Table, Value
+    from convbench.results.store import Sweep
+
+
+def say(text: str) -> None:
+    """A line on standard error, as it is."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(text))
+
+
+def show_table(table: Table) -> None:
+    """A table on standard output."""
+    headed = any(column.title for column in table.columns)
+    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=headed)
+    for column in table.columns:
+        shown.add_column(column.title, justify="right" if column.spec else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(_brief(value, column)) for value, column in zip(row, table.columns, strict=True)))
+    Console(highlight=False).print(shown)
+
+
+def _brief(value: Value, column: Column) -> str:
+    """A value in few characters: an interval as half its width in percent."""
+    from convbench.report.content import written
+
+    if isinstance(value, str | int | float | None):
+        return written(value, column)
+    if value.low is None or value.high is None:
+        return f"{value.value:{column.spec}}"
+    return f"{value.value:{column.spec}} ±{(value.high - value.low) / 2 / value.value:.0%}"
+
+
+@contextmanager
+def sweep_progress(directory: Path | None) -> Iterator[Callable[[SweepProgress], None]]:
+    """A bar with time left on a terminal; elsewhere, such as in a log, a line for each run.
+
+    An interrupt says in which directory the measurements are and how to go on, and passes on.
+    """
+    console = Console(stderr=True)
+    try:
+        if console.is_terminal:
+            with _bar(console) as update:
+                yield update
+        else:
+            yield _line_for_each_run
+    except KeyboardInterrupt:
+        if directory is not None:
+            say(f"interrupted: what was measured is in {directory}; go on with: {_go_on(directory)}")
+        raise
+
+
+def show_sweep(sweep: Sweep) -> int:
+    """The summary of a sweep, and what is missing from it.
+
+    Returns:
+        The exit status: 1 if a cell failed.
+    """
+    from convbench.report.content import Material
+    from convbench.report.summary import section
+
+    spec = sweep.header["spec"]
+    for table in section(Material(sweep, spec)).tables:
+        show_table(table)
+    failed = [record for record in sweep.records if record.status in ("failed", "timeout")]
+    for record in failed[:5]:
+        where = f"{record.algorithm} on {record.executor} with {record.cores} cores in run {record.run + 1}"
+        say(f"{record.status}: {where}: {record.reason}")
+    if len(failed) > 5:
+        say(f"... and {len(failed) - 5} more that failed")
+    say(f"{len(sweep.records)} records in {sweep.directory}")
+    say(f"tables and figures: convbench report {sweep.directory}")
+    return 1 if failed else 0
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[SweepProgress], None]]:
+    columns = (
+        *(TextColumn("measuring"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn()),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task("measuring", total=None, left="")
+        yield lambda progress: bar.update(
+            task, completed=progress.done, total=progress.total, left=_time_left(progress)
+        )
+
+
+def _line_for_each_run(progress: SweepProgress) -> None:
+    cells = progress.total // progress.runs
+    if progress.record is not None and progress.done % cells == 0:
+        run = f"run {progress.record.run + 1} of {progress.runs}"
+        say(f"{run}: {progress.done} of {progress.total} cells measured, {_time_left(progress)}")
+
+
+def _go_on(directory: Path) -> str:
+    return f"convbench sweep --resume --output {directory}"
+
+
+def _time_left(progress: SweepProgress) -> str:
+    """Such as "about 4 min left"."""
+    seconds = progress.seconds_left
+    if seconds is None:
+        return "starting"
+    return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"

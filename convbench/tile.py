@@ -1,0 +1,130 @@
+"""The seam between algorithms and executors: a tile, and the work that it does.
+
+An algorithm turns a problem and its weights into `Work`: a number of independent units, and a **tile**, the compiled
+function that fills the output's units [first, last) and touches nothing else. An executor takes the work and decides
+who fills which units. Neither knows the other.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from convbench.problem import Problem
+
+jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+"""Decorator for tiles and what they call: no GIL, compiled code kept on disk, a * b + c fused."""
+
+inlined = numba.njit(inline="always")
+"""Decorator for parts of tiles to which literals are passed: they become part of the caller."""
+
+
+@dataclass(frozen=True)
+class TileName:
+    """Where a tile is found, so that another process can find it too.
+
+    Attributes:
+        module: Name of the module.
+        name: The tile there, or the function that makes it.
+        arguments: What to call that function with; None where `name` is the tile itself.
+    """
+
+    module: str
+    name: str
+    arguments: tuple[int | str, ...] | None = None
+
+    def load(self, dtype: str) -> Callable[..., None]:
+        """The tile, compiled for `dtype` (or read from the cache on disk)."""
+        return _compiled(self, dtype)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an executor runs.
+
+    Attributes:
+        tile: The compiled function `tile(x, weights, out, parameters, scratch, first, last)`.
+        units: How many work units there are; any split of [0, units) into ranges gives the same output.
+        weights: Packed as the tile wants them, 1-D, of the problem's dtype.
+        parameters: int64, 1-D, whatever else the tile needs to know.
+        scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more, and they
+            are zero at first.
+        uses_blas: The tile calls BLAS, which must then keep to one thread.
+    """
+
+    tile: TileName
+    units: int
+    weights: NDArray[Any]
+    parameters: NDArray[np.int64]
+    scratch_size: int = 0
+    uses_blas: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of input, weights, output and scratch."""
+        return self.weights.dtype
+
+
+def signature(dtype: str) -> Any:
+    """The one signature that every tile has: `x` and `out` are 4-D and C-contiguous, the rest is 1-D."""
+    real = getattr(types, dtype)
+    array, vector = real[:, :, :, ::1], real[::1]
+    return types.void(array, vector, array, types.int64[::1], vector, types.int64, types.int64)
+
+
+GEOMETRY = 9
+"""How many parameters `geometry` gives."""
+
+
+def geometry(problem: Problem) -> NDArray[np.int64]:
+    """The parameters that any forward tile starts from; `unpack` reads them in the tile."""
+    (top, _), (left, _) = problem.padding
+    return np.array(
+        [
+            problem.groups,
+            problem.kernel_height,
+            problem.kernel_width,
+            *problem.stride,
+            *problem.dilation,
+            top,
+            left,
+        ],
+        np.int64,
+    )
+
+
+@jit
+def unpack(parameters):  # type: ignore[no-untyped-def]
+    """What `geometry` packed.
+
+    Returns:
+        (groups, kernel rows, kernel columns, vertical stride, horizontal stride, vertical dilation, horizontal
+        dilation, top padding, left padding).
+    """
+    return (
+        parameters[0],
+        parameters[1],
+        parameters[2],
+        parameters[3],
+        parameters[4],
+        parameters[5],
+        parameters[6],
+        parameters[7],
+        parameters[8],
+    )
+
+
+@cache
+def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
+    found = getattr(importlib.import_module(tile.module), tile.name)
+    dispatcher = found if tile.arguments is None else found(*tile.arguments)
+    dispatcher.compile(signature(dtype))
+    return dispatcher  # type: ignore[no-any-return]  # numba's dispatchers carry no types

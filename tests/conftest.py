@@ -1,0 +1,103 @@
+"""What several tests share: small problems that exercise every corner, data for them, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convbench.problem import Problem
+
+ROOT = Path(__file__).parents[1]
+
+PROBLEMS = {
+    "the experiment in small": "mb1ic1ih40iw52oc16kh11kw11",
+    "one kernel of one tap": "mb1ic1ih5iw7oc1kh1kw1",
+    "fewer kernels than a block": "mb1ic1ih20iw33oc3kh5kw3",
+    "kernels that fill no block": "mb1ic1ih20iw33oc21kh3kw3",
+    "one row": "mb1ic1ih1iw100oc9kh1kw7",
+    "one column": "mb1ic1ih100iw1oc9kh7kw1",
+    "a kernel as large as the image": "mb1ic1ih9iw8oc4kh9kw8",
+    "a large kernel": "mb1ic1ih37iw45oc5kh31kw31",
+    "channels and batch": "mb3ic5ih12iw13oc10kh3kw3",
+    "padding": "mb1ic2ih12iw13oc8kh3kw5ph1pw2",
+    "more padding than image": "mb1ic1ih2iw3oc4kh5kw5ph4pw4",
+    "uneven padding": "mb1ic1ih10iw11oc4oh12ow10kh3kw3ph1pw0",
+    "stride": "mb1ic3ih23iw31oc9kh5kw5sh2sw3",
+    "stride and padding": "mb1ic3ih23iw31oc9kh5kw5sh4sw2ph2pw1",
+    "dilation": "mb1ic2ih20iw30oc8kh3kw3dh1dw3",
+    "groups": "g3mb2ic6ih9iw10oc9kh3kw3ph1pw1",
+    "depthwise": "g8mb1ic8ih9iw10oc8kh3kw3ph1pw1sh2sw2",
+    "everything": "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1",
+    "float64": "--dt=f64 mb1ic2ih20iw33oc10kh5kw5ph1pw1",
+}
+
+
+@pytest.fixture(params=PROBLEMS.values(), ids=PROBLEMS.keys())
+def problem(request: pytest.FixtureRequest) -> Problem:
+    """Each of the problems in turn."""
+    return Problem.parse(request.param)
+
+
+@pytest.fixture
+def small() -> Problem:
+    """A small problem for tests that need just any."""
+    return Problem.parse(PROBLEMS["kernels that fill no block"])
+
+
+def data(problem: Problem, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Random input and weights."""
+    random = np.random.default_rng(seed)
+    x = random.standard_normal(problem.input_shape).astype(problem.dtype)
+    return x, random.standard_normal(problem.weights_shape).astype(problem.dtype)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A small grayscale picture with nothing regular about it."""
+    path = tmp_path / "picture.png"
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 48), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Path:
+    """Ten kernels of 5 x 3 in an .npy file."""
+    path = tmp_path / "bank.npy"
+    np.save(path, np.random.default_rng(2).standard_normal((10, 5, 3)))
+    return path
+
+
+Convbench = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def convbench(tmp_path: Path) -> Convbench:
+    """Runs the command line in an empty directory."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+
+    def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(arguments),
+            cwd=directory,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return run
+
+
+def command(arguments: Sequence[object]) -> list[str]:
+    """The words that start convbench in a process of its own."""
+    return [sys.executable, "-m", "convbench", *map(str, arguments)]

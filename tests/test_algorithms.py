@@ -1,0 +1,89 @@
+"""The contract of every algorithm on every executor: a new one is tested by being listed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import data
+from scipy.signal import correlate
+
+from convbench.algorithms import ALGORITHMS
+from convbench.errors import UnavailableError
+from convbench.executors import EXECUTORS
+from convbench.measure.reference import TOLERANCE, convolve
+from convbench.plans import plan
+from convbench.problem import Problem
+
+HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].flavour == "numba"]
+
+
+def assert_close(out: np.ndarray, expected: np.ndarray, problem: Problem) -> None:
+    error = np.abs(out - expected).max() / np.abs(expected).max()
+    assert error <= TOLERANCE[problem.dtype], f"off by {error:.1e} of the largest output"
+
+
+def test_the_reference_is_what_scipy_computes(problem):
+    """Channel by channel at full resolution, then every stride-th element."""
+    x, weights = data(problem)
+    padded = np.pad(x.astype(float), ((0, 0), (0, 0), *problem.padding))
+    spread = np.zeros((*weights.shape[:2], *problem.kernel_extent))
+    spread[:, :, :: problem.dilation[0], :: problem.dilation[1]] = weights
+    channels, kernels = weights.shape[1], problem.out_channels // problem.groups
+    for image in range(problem.batch):
+        for kernel in range(problem.out_channels):
+            first = kernel // kernels * channels
+            dense = sum(
+                correlate(padded[image, first + c], spread[kernel, c], mode="valid", method="direct")
+                for c in range(channels)
+            )
+            expected = dense[:: problem.stride[0], :: problem.stride[1]]
+            np.testing.assert_allclose(convolve(problem, x, weights)[image, kernel], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("executor", HOST_EXECUTORS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_agrees_with_the_reference_on_every_executor(algorithm, executor, problem):
+    if (reason := ALGORITHMS[algorithm].supports(problem)) is not None:
+        pytest.skip(f"{algorithm}: {reason}")
+    x, weights = data(problem)
+    cores = 2 if EXECUTORS[executor].scales else 1
+    with plan(problem, weights, algorithm=algorithm, executor=executor, cores=cores) as bound:
+        out = bound.empty_output()
+        out.fill(np.nan)
+        assert bound(x, out) is out
+        assert_close(out, convolve(problem, x, weights), problem)
+        x2 = x[::-1, ::-1, ::-1, ::-1]  # not contiguous, and other values into the same output
+        assert_close(bound(x2, out), convolve(problem, x2, weights), problem)
+        assert bound.threads() == cores
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_tile_fills_its_units_and_touches_nothing_else(algorithm, problem):
+    if ALGORITHMS[algorithm].supports(problem) is not None or "numba" not in ALGORITHMS[algorithm].prepare:
+        pytest.skip(f"{algorithm} cannot compute this on the host")
+    x, weights = data(problem)
+    work = ALGORITHMS[algorithm].prepare["numba"](problem, weights)
+    tile = work.tile.load(problem.dtype)
+    guard = 64
+    scratch = np.full(work.scratch_size + guard, 7, problem.dtype)
+    out = np.full(problem.output_shape, np.nan, problem.dtype)
+    written = np.zeros(problem.output_shape, int)
+    for unit in np.random.default_rng(0).permutation(work.units):
+        alone = np.full_like(out, np.nan)
+        tile(x, work.weights, alone, work.parameters, scratch[:-guard], unit, unit + 1)
+        written += ~np.isnan(alone)
+        out = np.where(np.isnan(alone), out, alone)
+    assert (written == 1).all(), "units must cover the output once"
+    assert (scratch[-guard:] == 7).all(), "a tile must keep to its scratch"
+    assert_close(out, convolve(problem, x, weights), problem)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_an_algorithm_cannot_do_it_says(algorithm):
+    for direction in ("backward_data", "backward_weights"):
+        problem = Problem(height=9, width=9, out_channels=2, kernel_height=3, kernel_width=3, direction=direction)
+        reason = ALGORITHMS[algorithm].supports(problem)
+        if reason is not None:
+            assert direction in reason
+            with pytest.raises(UnavailableError, match=direction):
+                plan(problem, np.zeros(problem.weights_shape), algorithm=algorithm, executor="serial")

@@ -1,0 +1,121 @@
+"""Statistics over runs and scaling laws, against numbers that are known."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from convbench.analysis.scaling import amdahl_fraction, amdahl_speedup, efficiency, serial_fraction
+from convbench.analysis.series import group
+from convbench.analysis.statistics import geometric_mean, mean
+from convbench.results.paper import multicore_experiment
+from convbench.results.record import Record
+
+
+def record(run: int, cores: int, *samples: float, flags: tuple[str, ...] = (), status: str = "ok") -> Record:
+    return Record(
+        run=run,
+        order=0,
+        problem="p",
+        algorithm="a",
+        executor="e",
+        cores=cores,
+        status=status,
+        samples=samples,
+        flags=flags,
+    )
+
+
+def test_a_mean_has_students_interval():
+    values = [1.0, 2.0, 4.0, 5.0]
+    estimate = mean(values)
+    low, high = stats.t.interval(0.95, 3, loc=3.0, scale=stats.sem(values))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((3.0, low, high))
+
+
+def test_one_run_has_no_interval():
+    assert (mean([2.0]).low, mean([2.0]).high, mean([2.0]).runs) == (None, None, 1)
+
+
+def test_a_geometric_mean_has_the_interval_of_the_logarithms():
+    estimate = geometric_mean([1.0, 4.0])
+    assert estimate.value == pytest.approx(2.0)
+    assert estimate.low * estimate.high == pytest.approx(4.0)
+
+
+def test_serial_fraction_and_efficiency_are_karp_and_flatts():
+    assert serial_fraction(6.0162, 8) == pytest.approx((1 / 6.0162 - 1 / 8) / (1 - 1 / 8))
+    assert serial_fraction(2.0, 2) == pytest.approx(0)
+    assert efficiency(6.0, 8) == 0.75
+
+
+@given(st.floats(0, 1), st.lists(st.integers(2, 64), min_size=1, max_size=6, unique=True))
+def test_a_program_that_follows_amdahl_gets_its_fraction_back(fraction, counts):
+    speedups = {cores: amdahl_speedup(fraction, cores) for cores in (1, *counts)}
+    assert amdahl_fraction(speedups) == pytest.approx(fraction, abs=1e-9)
+    for cores in counts:
+        assert serial_fraction(speedups[cores], cores) == pytest.approx(fraction, abs=1e-9)
+
+
+def test_one_core_alone_says_nothing_of_amdahl():
+    assert amdahl_fraction({1: 1.0}) is None
+
+
+def test_samples_are_averaged_inside_their_run_and_never_pooled():
+    [series] = group([record(0, 1, 1.0, 1.0, 1.0, 1.0), record(1, 1, 3.0)])
+    assert series.cells[1].runs == {0: 1.0, 1: 3.0}
+    assert series.cells[1].mean.value == 2.0
+    assert series.cells[1].mean.runs == 2
+    assert series.cells[1].minimum == 1.0
+
+
+def test_speedups_are_computed_inside_runs():
+    """Run 1 was twice as slow altogether; the speedup inside it is the same."""
+    records = [record(0, 1, 1.0), record(0, 2, 0.5), record(1, 1, 2.0), record(1, 2, 1.0), record(2, 1, 9.0)]
+    [series] = group(records)
+    speedup = series.speedup(1, 2)
+    assert (speedup.value, speedup.low, speedup.high, speedup.runs) == pytest.approx((2, 2, 2, 2))
+
+
+def test_what_is_not_ok_and_what_is_oversubscribed_stays_out():
+    records = [record(0, 1, 1.0), record(0, 2, 0.6), record(0, 4, 5.0, flags=("oversubscribed",))]
+    [series] = group([*records, record(1, 1, status="failed"), record(0, 8, status="skipped")])
+    assert list(series.cells) == [1, 2, 4]
+    assert not series.cells[4].fit
+    assert series.amdahl().value == pytest.approx(serial_fraction(1 / 0.6, 2))
+
+
+def test_series_come_in_the_order_asked_for_and_cores_ascend():
+    def named(algorithm: str, executor: str, cores: int) -> Record:
+        return Record(
+            run=0,
+            order=0,
+            problem="p",
+            algorithm=algorithm,
+            executor=executor,
+            cores=cores,
+            status="ok",
+            samples=(1.0,),
+        )
+
+    records = [named("b", "y", 4), named("c", "y", 1), named("b", "x", 1), named("a", "x", 2), named("a", "x", 1)]
+    found = group(records, [["p"], ["a", "b"], ["x", "y"]])
+    assert [(s.algorithm, s.executor, list(s.cells)) for s in found] == [
+        ("a", "x", [1, 2]),
+        ("b", "x", [1]),
+        ("b", "y", [4]),
+        ("c", "y", [1]),
+    ]
+
+
+def test_the_papers_numbers_come_out_of_its_runs():
+    [series] = group(multicore_experiment().records)
+    averages = {cores: cell.mean.value for cores, cell in series.cells.items()}
+    assert averages == pytest.approx({1: 85.9125, 2: 49.0634, 4: 25.3766, 8: 14.2801}, abs=1e-9)
+    expected = {(1, 2): 1.751, (1, 4): 3.386, (1, 8): 6.016, (2, 4): 1.933, (2, 8): 3.436, (4, 8): 1.777}
+    for (base, cores), speedup in expected.items():
+        assert round(series.ratio_of_means(base, cores), 3) == speedup
+        assert series.speedup(base, cores).value == pytest.approx(speedup, abs=2e-3)
+    assert 0.04 < series.amdahl().value < 0.1

@@ -1,0 +1,160 @@
+"""The command line: what it offers, how fast it starts, and how it says that a request is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, command
+from PIL import Image
+from test_images import damaged
+
+HEAVY = ("numba", "matplotlib", "cupy", "sklearn", "numpy", "scipy")
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: object) -> None:
+    """Exit status 2 and one line on standard error that has the words."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(r"convbench: error: .+\n", done.stderr), done.stderr
+    for word in words:
+        assert str(word) in done.stderr
+
+
+def test_help_lists_the_commands_and_nothing_that_is_not_there(convbench):
+    done = convbench("--help")
+    assert done.returncode == 0
+    assert re.findall(r"^  (\w+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == [
+        *("export", "machine", "report", "sweep"),
+    ]
+    for name in ("export", "machine", "report", "sweep"):
+        assert convbench(name, "--help").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import convbench"], ["-m", "convbench", "--help"]])
+def test_starting_loads_nothing_heavy(arguments):
+    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "convbench" in loaded
+    assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import convbench"], ["-m", "convbench", "--help"]])
+def test_starting_costs_little_more_than_starting_python(arguments):
+    """A ratio inside one run: a machine that is busy is busy for both."""
+
+    def fastest(words: list[str]) -> float:
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, *words], capture_output=True, check=True)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    assert fastest(arguments) < 12 * fastest(["-c", ""])
+
+
+@pytest.mark.parametrize("words", ["does not exist", "not a picture", "truncated", "2500000000 pixels"])
+def test_a_bad_image_is_refused(convbench, tmp_path, words):
+    path = damaged(tmp_path)[words]
+    assert_refused(convbench("sweep", "--image", path, "--output", tmp_path / "out"), path, words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_smaller_than_the_kernels_is_refused(convbench, tmp_path):
+    Image.new("L", (20, 7)).save(tmp_path / "small.png")
+    done = convbench("sweep", "--image", tmp_path / "small.png", "--output", tmp_path / "out")
+    assert_refused(done, "20 x 7", "11 x 11", "larger image")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("bank", "words"),
+    [
+        (np.zeros((3, 3)), "(3, 3)"),
+        (np.full((1, 3, 3), np.nan), "NaN"),
+        (np.zeros((0, 3, 3)), "empty"),
+        (np.array([{}], dtype=object), "allow_pickle=False"),
+    ],
+)
+def test_bad_kernels_are_refused(convbench, tmp_path, bank, words):
+    np.save(tmp_path / "bank.npy", bank, allow_pickle=True)
+    assert_refused(
+        convbench("sweep", "--kernels", tmp_path / "bank.npy", "--output", tmp_path / "out"), "bank.npy", words
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--cores", "0", ["cores=0", "from 1 up"]),
+        ("--cores", "two", ["'two'", "whole numbers from 1 up"]),
+        ("--cores", "1,1", ["1,1", "once"]),
+        ("--cores", "", ["cores=''"]),
+        ("--runs", "0", ["runs=0", "from 1 up"]),
+        ("--runs", "many", ["'many'", "integer"]),
+        ("--algorithms", "indirect", ["'indirect'", "naive, direct, unrolled, winograd"]),
+        ("--algorithms", "direct,direct", ["direct,direct", "once"]),
+        ("--executors", "gpus", ["'gpus'", "serial, threads, processes, gpu"]),
+        ("--problem", "ic3", ["'ic3'", "ih"]),
+        ("--problem", "mb9999ic512ih512oc512kh3", ["GiB are free", "smaller"]),
+        ("--kernels", "sobel", ["'sobel'", "gabor, random"]),
+        ("--speed", "high", ["--speed", "convbench sweep --help"]),
+    ],
+)
+def test_a_bad_option_is_refused(convbench, tmp_path, option, value, words):
+    assert_refused(convbench("sweep", option, value, "--output", tmp_path / "out"), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused(convbench, tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "below", "/proc/convbench"):
+        assert_refused(convbench("sweep", "--output", output), output, "--output")
+
+
+def test_an_output_that_holds_another_sweep_is_refused(convbench, tmp_path):
+    (tmp_path / "results.jsonl").write_text("")
+    assert_refused(convbench("sweep", "--output", tmp_path), tmp_path, "another sweep", "--resume")
+    assert (tmp_path / "results.jsonl").read_text() == ""
+
+
+def test_a_report_on_nothing_is_refused(convbench, tmp_path):
+    assert_refused(convbench("report", tmp_path), tmp_path, "holds no sweep")
+    assert_refused(convbench("report"), "reports/ holds no sweep", "run convbench sweep first")
+    assert not list(tmp_path.glob("*.md"))
+
+
+def test_an_unknown_command_or_format_is_refused(convbench, tmp_path):
+    assert_refused(convbench("swep"), "swep", "convbench --help")
+    (tmp_path / "sweep.json").write_text('{"schema": 1, "spec": {}}')
+    assert_refused(convbench("export", tmp_path, "--format", "xml"), "'xml'", "csv, json, pyperf")
+
+
+def test_the_machine_describes_itself(convbench):
+    found = json.loads(convbench("machine", "--json").stdout)
+    assert found["usable_cores"] >= 1
+    assert found["vector"]["bits"] >= 128
+    assert {pool["internal_api"] for pool in found["blas"]}
+    assert found["versions"]["convbench"]
+    shown = convbench("machine", env={"COLUMNS": "80"})
+    assert found["cpu"].split()[0] in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_the_makefile_help_names_every_target():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("install", "test", "check", "sweep", "report", "bench", "gpu-check", "clean"):
+        assert re.search(rf"^  {target} +\w", done.stdout, re.MULTILINE), target
+
+
+def test_convbench_is_also_a_module():
+    assert subprocess.run(command(["--version"]), capture_output=True, text=True, check=True).stdout.startswith(
+        "convbench"
+    )

@@ -1,0 +1,59 @@
+"""The kernels of the experiment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convbench.errors import RequestError
+from convbench.filters import gabor_bank, kernels, load_kernels
+
+
+def test_the_gabor_bank_has_128_different_filters_of_zero_mean_and_unit_norm():
+    bank = gabor_bank()
+    assert bank.shape == (128, 11, 11)
+    np.testing.assert_allclose(bank.sum(axis=(1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose((bank**2).sum(axis=(1, 2)), 1)
+    likeness = np.abs(np.einsum("aij,bij->ab", bank, bank)) - np.eye(128)
+    assert likeness.max() < 0.999
+
+
+def test_random_kernels_follow_from_the_seed():
+    assert kernels("random", 1).shape == (128, 11, 11)
+    np.testing.assert_array_equal(kernels("random", 1), kernels("random", 1))
+    assert (kernels("random", 1) != kernels("random", 2)).all()
+
+
+def test_a_bank_from_a_file_comes_as_it_is(tmp_path):
+    np.save(tmp_path / "bank.npy", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    bank = kernels(str(tmp_path / "bank.npy"))
+    assert bank.dtype == np.float64
+    np.testing.assert_array_equal(bank.ravel(), np.arange(24))
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((3, 3)), "three axes"),
+        (np.zeros((0, 3, 3)), "empty"),
+        (np.full((1, 2, 2), np.nan), "NaN"),
+        (np.full((1, 2, 2), np.inf), "NaN or infinity"),
+        (np.zeros((1, 2, 2), complex), "complex128"),
+        (np.array([[["a"]]]), "<U1"),
+        (np.array([{}], dtype=object), "Object arrays cannot be loaded"),  # a pickle, which is never opened
+    ],
+)
+def test_a_file_that_is_no_bank_is_one_clear_error(tmp_path, array, words):
+    np.save(tmp_path / "bank.npy", array, allow_pickle=True)
+    with pytest.raises(RequestError) as error:
+        load_kernels(tmp_path / "bank.npy")
+    assert words in str(error.value)
+    assert "bank.npy" in str(error.value)
+
+
+def test_a_file_that_is_no_array_file_is_one_clear_error(tmp_path):
+    (tmp_path / "text.npy").write_text("no array")
+    np.savez(tmp_path / "several.npz", a=np.zeros((1, 2, 2)))
+    for name in ("text.npy", "several.npz", "missing.npy"):
+        with pytest.raises(RequestError, match=name):
+            load_kernels(tmp_path / name)

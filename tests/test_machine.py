@@ -1,0 +1,62 @@
+"""What the machine says of itself, and what it is taken to mean."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from convbench import machine
+
+
+def test_core_series_are_powers_of_two_and_the_most():
+    assert machine.core_series(1) == (1,)
+    assert machine.core_series(2) == (1, 2)
+    assert machine.core_series(6) == (1, 2, 4, 6)
+    assert machine.core_series(8) == (1, 2, 4, 8)
+    assert machine.core_series()[-1] == machine.usable_cores()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_only_cpus_of_the_affinity_count():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert machine.allowed_cpus() == [min(before)]
+        assert machine.usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_cgroup_quota_is_read_in_both_versions(tmp_path, monkeypatch, files, quota):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    assert machine.cpu_quota() == quota
+    if quota == 1.5:
+        assert machine.usable_cores() <= 2
+
+
+def test_hardware_threads_of_a_core_come_after_the_other_cores(tmp_path, monkeypatch):
+    for cpu, siblings in enumerate(["0,4", "1,5", "2,6", "3,7"] * 2):
+        topology = tmp_path / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings + "\n")
+    monkeypatch.setattr(machine, "_CPUS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert machine.allowed_cpus() == [0, 1, 2, 3, 4, 5, 6, 7]
+    for cpu, siblings in enumerate(["0-1", "0-1", "2-3", "2-3"]):
+        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(siblings + "\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    assert machine.allowed_cpus() == [0, 2, 1, 3]

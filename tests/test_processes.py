@@ -1,0 +1,117 @@
+"""The pool of worker processes: shared memory without copies, and workers that die."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import psutil
+import pytest
+from conftest import data
+
+from convbench.errors import UnavailableError
+from convbench.executors import memory
+from convbench.plans import plan
+
+
+def test_shared_memory_is_found_from_any_array_in_it():
+    array = memory.shared_empty((3, 5, 7), "float32")
+    segment, offset = memory.locate(array)
+    assert offset == 0
+    assert memory.locate(array[1:]) == (segment, 5 * 7 * 4)
+    assert memory.locate(np.empty(5)) is None
+
+
+def test_shared_memory_is_given_back_with_the_last_array_in_it():
+    array = memory.shared_empty((1000,), "float64")
+    segment, _ = memory.locate(array)
+    part = array[10:20]
+    del array
+    gc.collect()
+    assert segment.number in memory.living()
+    del part
+    gc.collect()
+    assert segment.number not in memory.living()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(segment.fd)
+
+
+def test_arrays_in_shared_memory_are_not_copied(small, monkeypatch):
+    x, weights = data(small)
+    with plan(small, weights, executor="processes", cores=2) as bound:
+        shared_x, out = bound.empty_input(), bound.empty_output()
+        shared_x[:] = x
+        monkeypatch.setattr(memory, "shared_empty", None)  # what a copy would begin with
+        bound(shared_x, out)
+    with plan(small, weights, executor="serial") as bound:
+        np.testing.assert_array_equal(out, bound(x))
+
+
+def test_private_arrays_go_through_shared_memory(small):
+    x, weights = data(small)
+    out = np.full(small.output_shape, np.nan, small.dtype)
+    with plan(small, weights, executor="processes", cores=2) as bound:
+        assert bound(x, out) is out
+    with plan(small, weights, executor="serial") as bound:
+        np.testing.assert_array_equal(out, bound(x))
+
+
+def test_workers_unmap_what_holds_no_array_any_more(small):
+    x, weights = data(small)
+    with plan(small, weights, executor="processes", cores=1) as bound:
+        process = psutil.Process(bound.pids[0])
+        for _ in range(3):
+            out = bound.empty_output()
+            bound(x, out)
+            del out
+            gc.collect()
+        bound(x, bound.empty_output())
+        mapped = [entry for entry in process.memory_maps(grouped=False) if "memfd:convbench" in entry.path]
+    assert 1 <= len(mapped) <= 5
+
+
+def test_a_worker_that_dies_is_an_error_and_the_next_plan_starts_a_new_one(small):
+    x, weights = data(small)
+    with plan(small, weights, executor="processes", cores=2) as bound:
+        bound(x)
+        os.kill(bound.pids[0], signal.SIGKILL)
+        with pytest.raises(UnavailableError, match=f"worker process {bound.pids[0]} .* is gone"):
+            bound(x)
+    with plan(small, weights, executor="processes", cores=2) as bound:
+        assert bound(x).shape == small.output_shape
+
+
+def test_workers_leave_when_the_caller_is_killed():
+    program = textwrap.dedent("""
+        import sys, time
+        import numpy as np
+        from convbench import Problem, plan
+        problem = Problem(height=9, width=9, out_channels=2, kernel_height=3, kernel_width=3)
+        bound = plan(problem, np.ones((2, 3, 3)), algorithm="naive", executor="processes", cores=2)
+        print(*bound.pids, flush=True)
+        time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as caller:
+        workers = [psutil.Process(int(pid)) for pid in caller.stdout.readline().split()]
+        caller.kill()
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert len(gone) == 2
+    assert not alive
+
+
+def test_a_script_needs_no_main_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from convbench import Problem, plan\n"
+        "problem = Problem(height=9, width=9, out_channels=2, kernel_height=3, kernel_width=3)\n"
+        "with plan(problem, np.ones((2, 3, 3)), algorithm='naive', executor='processes', cores=2) as bound:\n"
+        "    print(bound(np.ones((9, 9))).sum())\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("882.0\n", "")

@@ -1,0 +1,65 @@
+"""The check that every measured output goes through: what it lets pass and what it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import data
+
+from convbench.measure.reference import Reference, convolve
+from convbench.problem import Problem
+
+PROBLEM = Problem.parse("g2mb2ic4ih60iw70oc12kh3kw3ph1pw1")
+
+
+@pytest.fixture(scope="module")
+def checked() -> tuple[Reference, np.ndarray]:
+    """A reference and the right output."""
+    x, weights = data(PROBLEM)
+    return Reference(PROBLEM, x, weights, seed=5), convolve(PROBLEM, x, weights).astype(np.float32)
+
+
+def test_the_right_output_passes(checked, problem):
+    reference, out = checked
+    check = reference.check(out)
+    assert check["passed"]
+    assert check["max_relative_error"] < check["tolerance"] == 1e-5
+    x, weights = data(problem)
+    assert Reference(problem, x, weights, 0).check(convolve(problem, x, weights).astype(problem.dtype))["passed"]
+
+
+def test_one_wrong_element_anywhere_fails(checked):
+    reference, right = checked
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        out = right.copy()
+        place = tuple(random.integers(0, out.shape))
+        out[place] += 1e-3 * np.abs(right).max()
+        assert not reference.check(out)["passed"], place
+
+
+def test_swapped_kernels_fail(checked):
+    reference, right = checked
+    out = right.copy()
+    out[:, [3, 4]] = out[:, [4, 3]]
+    assert not reference.check(out)["passed"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_element_that_was_never_written_fails(checked, bad):
+    reference, right = checked
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        out = right.copy()
+        out[tuple(random.integers(0, out.shape))] = bad
+        check = reference.check(out)
+        assert not check["passed"]
+        assert check["max_relative_error"] is None
+
+
+def test_an_output_of_zeros_can_be_right():
+    problem = Problem(height=9, width=9, out_channels=2, kernel_height=3, kernel_width=3)
+    x, weights = data(problem)
+    out = np.zeros(problem.output_shape, np.float32)
+    assert Reference(problem, x, weights * 0, 0).check(out)["passed"]
+    assert not Reference(problem, x, weights, 0).check(out)["passed"]

@@ -1,0 +1,212 @@
+"""Reports: every number can be recomputed from the raw samples, and the paper's come out as they should."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+import re
+import subprocess
+from collections import defaultdict
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from conftest import command
+from PIL import Image
+
+from convbench.measure.spec import Timing, make_spec
+from convbench.measure.sweep import run_sweep
+from convbench.report import REPORTS
+from convbench.report.content import Material
+from convbench.report.write import write_report
+from convbench.results.paper import multicore_experiment
+from convbench.results.store import load
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sweep of the experiment's kind and its report."""
+    import dataclasses
+
+    directory = tmp_path_factory.mktemp("report")
+    picture = directory / "picture.png"
+    Image.effect_noise((48, 40), 80).save(picture)
+    spec = make_spec(image=picture, executors=("serial", "threads", "gpu"), cores=(1, 2, 64), runs=3)
+    spec = dataclasses.replace(spec, timing=Timing(min_seconds=0, max_samples=3))
+    write_report(run_sweep(spec, directory / "sweep"), directory / "sweep")
+    return directory / "sweep"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def independent_run_means(directory: Path) -> dict[tuple[str, str, int], dict[int, float]]:
+    """Ten lines that share no code with convbench."""
+    means: dict = defaultdict(dict)
+    for line in (directory / "results.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["status"] == "ok":
+            key = (record["algorithm"], record["executor"], record["cores"])
+            means[key][record["run"]] = sum(record["samples"]) / len(record["samples"])
+    return means
+
+
+def test_execution_times_can_be_recomputed(reported):
+    means = independent_run_means(reported)
+    for algorithm in ("direct", "unrolled"):
+        table = rows(reported / "tables" / f"table3-multicore-{algorithm}-threads.csv")
+        for cores, column in ((1, "1 core"), (2, "2 cores"), (64, "64 cores (oversubscribed)")):
+            runs = means[algorithm, "threads", cores]
+            for run in range(3):
+                assert float(table[run][column]) == pytest.approx(runs[run], rel=1e-12)
+            total, average, median, _fastest = table[3:]
+            assert float(total[column]) == pytest.approx(sum(runs.values()), rel=1e-12)
+            assert float(average[column]) == pytest.approx(sum(runs.values()) / 3, rel=1e-12)
+            assert float(median[column]) == pytest.approx(sorted(runs.values())[1], rel=1e-12)
+            spread = math.sqrt(sum((t - sum(runs.values()) / 3) ** 2 for t in runs.values()) / 2)
+            half = 4.302652729911275 * spread / math.sqrt(3)  # Student's t, two degrees of freedom
+            assert float(average[f"{column} high"]) - float(average[column]) == pytest.approx(half, rel=1e-9)
+
+
+def test_speedups_can_be_recomputed(reported):
+    means = independent_run_means(reported)
+    one, two = means["direct", "threads", 1], means["direct", "threads", 2]
+    [by_average, *_] = rows(reported / "tables" / "table4-multicore-direct-threads.csv")
+    assert float(by_average["to 2 cores"]) == pytest.approx(sum(one.values()) / sum(two.values()), rel=1e-12)
+    [paired, *_] = rows(reported / "tables" / "table4-multicore-direct-threads-paired.csv")
+    geometric = math.exp(sum(math.log(one[run] / two[run]) for run in range(3)) / 3)
+    assert float(paired["to 2 cores"]) == pytest.approx(geometric, rel=1e-12)
+    assert float(paired["to 2 cores low"]) < geometric < float(paired["to 2 cores high"])
+
+
+def test_scaling_can_be_recomputed_and_leaves_oversubscribed_cells_out_of_the_fit(reported):
+    means = independent_run_means(reported)
+    one, two = means["direct", "threads", 1], means["direct", "threads", 2]
+    table = [row for row in rows(reported / "tables" / "scaling.csv") if row["algorithm"] == "direct"]
+    speedup = math.exp(sum(math.log(one[run] / two[run]) for run in range(3)) / 3)
+    assert float(table[0]["efficiency"]) == pytest.approx(speedup / 2, rel=1e-12)
+    assert float(table[0]["serial fraction"]) == pytest.approx((1 / speedup - 0.5) / 0.5, rel=1e-9)
+    fractions = [(two[run] / one[run] - 0.5) / 0.5 for run in range(3)]
+    assert float(table[0]["Amdahl's fraction"]) == pytest.approx(sum(fractions) / 3, rel=1e-9)
+    assert table[1]["on"] == "64 cores (oversubscribed)"
+
+
+def test_the_report_has_its_sections_in_order_and_says_what_was_skipped(reported):
+    text = (reported / "report.md").read_text()
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    material = Material(load(reported), load(reported).header["spec"])
+    assert titles == [REPORTS[name](material).title for name in REPORTS]
+    assert re.search(r"\| direct \| gpu \| 1 \| skipped \| .+ \| 3 \|", text)
+    assert "oversubscribed" in text
+
+
+def test_markdown_tables_are_whole(reported):
+    text = (reported / "report.md").read_text()
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1, block
+
+
+class Page(HTMLParser):
+    """What an HTML page refers to, and whether its tags are closed."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.anchors: set[str] = set()
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.ids |= {values["id"]} if "id" in values else set()
+        if tag == "img":
+            self.sources.append(values["src"])
+            assert values["alt"]
+        if tag == "a":
+            self.anchors.add(values["href"].removeprefix("#"))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_no_other_file(reported):
+    text = (reported / "report.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert not page.open
+    assert page.anchors <= page.ids
+    assert len(page.sources) == 4
+    for source in page.sources:
+        head, _, content = source.partition("base64,")
+        assert head == "data:image/svg+xml;"
+        assert base64.b64decode(content).startswith(b"<?xml")
+    assert "http://" not in re.sub(r"data:[^\"]+", "", text)
+
+
+def test_figures_are_large_enough_for_print(reported):
+    for name in ("fig10-multicore", "fig11-multicore", "fig10-the-paper", "fig11-the-paper"):
+        with Image.open(reported / "figures" / f"{name}.png") as picture:
+            assert picture.width >= 800
+            assert picture.info["dpi"][0] == pytest.approx(200, abs=1)
+        assert (reported / "figures" / f"{name}.svg").read_text().startswith("<?xml")
+
+
+def test_the_papers_tables_come_out_of_the_same_code(reported):
+    table = rows(reported / "tables" / "table3-multicore-paper-java-threads.csv")
+    averages = {column: round(float(table[11][column]), 4) for column in ("1 core", "2 cores", "4 cores", "8 cores")}
+    assert averages == {"1 core": 85.9125, "2 cores": 49.0634, "4 cores": 25.3766, "8 cores": 14.2801}
+    text = (reported / "report.md").read_text()
+    assert "| 1 core | 1.751 | 3.386 | 6.016 |" in text
+    assert "| 2 cores |  | 1.933 | 3.436 |" in text
+    assert "| 4 cores |  |  | 1.777 |" in text
+    for slip in ("49.0664", "490.634", "1.934", "3.385 "):
+        assert slip in text
+
+
+def test_the_papers_experiment_can_be_reported_like_any_other(tmp_path):
+    write_report(multicore_experiment(), tmp_path)
+    assert "fastest is paper on Java threads with 8 cores" in (tmp_path / "report.md").read_text()
+
+
+def test_garbage_in_the_results_is_named_and_the_rest_reported(reported, tmp_path, convbench):
+    for name in ("sweep.json", "results.jsonl"):
+        (tmp_path / name).write_bytes((reported / name).read_bytes())
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    lines[4] = "garbage{"
+    (tmp_path / "results.jsonl").write_text("\n".join(lines) + "\n")
+    done = convbench("report", tmp_path)
+    assert done.returncode == 2
+    assert "results.jsonl line 5 cannot be used" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "results.jsonl line 5" in (tmp_path / "report.md").read_text()
+
+
+def test_a_sweep_with_nothing_measured_still_reports_why(tmp_path, small):
+    spec = make_spec([small], executors=("gpu",), runs=1)
+    sweep = run_sweep(spec, tmp_path / "sweep")
+    if any(record.status == "ok" for record in sweep.records):
+        pytest.skip("this machine has a GPU")
+    write_report(sweep, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Nothing was measured" in text
+    assert "| unrolled | gpu | 1 | skipped |" in text
+
+
+def test_several_problems_get_tables_of_their_own(tmp_path):
+    problems = ['mb1ic1ih12oc4kh3n"net:conv1"', 'mb1ic1ih12oc4kh5n"net:conv2"']
+    request = [word for problem in problems for word in ("--problem", problem)]
+    words = [*request, "--executors", "threads", "--cores", "1,2", "--runs", "1", "--algorithms", "direct"]
+    subprocess.run(command(["sweep", *words, "--output", tmp_path / "s"]), check=True, capture_output=True, timeout=120)
+    subprocess.run(command(["report", tmp_path / "s"]), check=True, capture_output=True, timeout=120)
+    for name in ("net-conv1", "net-conv2"):
+        assert (tmp_path / "s" / "tables" / f"table3-{name}-direct-threads.csv").exists()
+        assert (tmp_path / "s" / "figures" / f"fig11-{name}.png").exists()

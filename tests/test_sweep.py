@@ -1,0 +1,298 @@
+"""Sweeps as users run them: every cell once, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from conftest import ROOT, command
+
+from convbench import machine
+from convbench.algorithms import ALGORITHMS
+from convbench.measure.spec import Spec, Timing, make_spec
+from convbench.measure.sweep import Progress, resume_sweep, run_sweep
+from convbench.results.record import Record
+from convbench.results.store import load
+
+MEASURED = [entry.name for entry in ALGORITHMS.entries if entry.by_default]
+CELLS = len(MEASURED) * (1 + 2 + 2 + 1)  # serial, threads and processes on two core counts, gpu
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # looked at, not written
+QUICK = Timing(min_seconds=0.0, min_samples=2, max_samples=2)
+
+
+def quick(spec: Spec, **changes: object) -> Spec:
+    import dataclasses
+
+    return dataclasses.replace(spec, timing=QUICK, **changes)
+
+
+def cells_of(records: tuple[Record, ...]) -> Counter:
+    return Counter((record.run, record.cell) for record in records)
+
+
+def shared_memory() -> set[str]:
+    """Names in the system's shared memory, where it shows them."""
+    return {entry.name for entry in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.exists() else set()
+
+
+def convbench_processes() -> set[int]:
+    """Worker processes that any sweep has left running."""
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if "convbench.measure.worker" in words or "convbench.executors.pool_worker" in words:
+            found.add(process.info["pid"])
+    return found
+
+
+@pytest.fixture
+def nothing_left_behind():
+    """Fails a test after which worker processes or shared memory are left."""
+    processes, memory = convbench_processes(), shared_memory()
+    yield
+    deadline = time.monotonic() + 10
+    while convbench_processes() - processes and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not convbench_processes() - processes
+    assert shared_memory() <= memory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep over everything, on a small picture, with more cores asked for than there are."""
+    directory = tmp_path_factory.mktemp("sweep")
+    np.save(directory / "bank.npy", np.random.default_rng(0).standard_normal((10, 5, 3)))
+    most = machine.usable_cores() + 1
+    spec = quick(make_spec(kernels=str(directory / "bank.npy"), cores=(1, most), runs=2, seed=3))
+    run_sweep(spec, directory / "sweep")
+    return directory / "sweep"
+
+
+def test_every_run_has_every_cell_once_and_says_why_if_it_was_not_measured(finished):
+    records = load(finished).records
+    assert len(records) == 2 * CELLS
+    assert set(cells_of(records).values()) == {1}
+    for record in records:
+        assert record.status == "ok" or record.reason
+        if record.executor != "gpu":
+            assert record.status == "ok", record.reason
+
+
+def test_what_was_measured_passed_its_check_and_says_how_it_was_measured(finished):
+    usable = machine.allowed_cpus()
+    for record in load(finished).records:
+        if record.status == "ok":
+            assert len(record.samples) == 2
+            assert all(seconds > 0 for seconds in record.samples)
+            assert record.warmups
+            assert record.check["passed"]
+            assert 0 < record.check["max_relative_error"] <= record.check["tolerance"]
+            assert set(record.worker["affinity"]) == set(usable[: record.cores])
+            assert record.worker["threads"] == record.cores
+            assert record.worker["blas_threads"] == 1
+            assert record.worker["metadata"]["python_version"]
+            assert record.counters["cpu_seconds"] >= 0
+            assert {"compile", "pack", "check"} <= set(record.setup)
+            assert ("oversubscribed" in record.flags) == (record.cores > len(usable))
+
+
+def test_the_order_is_random_and_follows_from_the_seed(finished):
+    sweep = load(finished)
+    spec = Spec.from_json(sweep.header["spec"])
+    for run in range(2):
+        measured = [record.cell for record in sweep.records if record.run == run]
+        assert measured == spec.order(run)
+    assert spec.order(0) != spec.order(1)
+    assert sorted(spec.order(0)) == sorted(spec.cells())
+
+
+def test_each_run_is_a_process_of_its_own(finished):
+    pids = {(record.run, record.worker["pid"]) for record in load(finished).records if record.status == "ok"}
+    assert len(pids) == len({pid for _, pid in pids}) == 2
+
+
+def test_the_header_says_what_was_asked_for_and_where(finished):
+    header = json.loads((finished / "sweep.json").read_text())
+    assert header["schema"] == 1
+    assert header["spec"]["source"]["sha256"]
+    assert header["machine"]["usable_cores"] == machine.usable_cores()
+    assert header["versions"]["numba"]
+    assert header["started"]
+
+
+def test_progress_counts_every_cell_and_estimates_what_is_left(tmp_path, small):
+    seen: list[Progress] = []
+    spec = quick(make_spec([small], algorithms=("naive",), executors=("serial", "threads"), cores=(1,), runs=2))
+    run_sweep(spec, tmp_path, on_progress=seen.append)
+    assert [progress.done for progress in seen] == [0, 1, 2, 3, 4]
+    assert {progress.total for progress in seen} == {4}
+    assert seen[0].seconds_left is None
+    assert seen[1].seconds_left > 0
+    assert seen[-1].seconds_left == 0
+
+
+def test_a_time_limit_leaves_cells_out_and_resuming_adds_them(tmp_path, small):
+    spec = quick(make_spec([small], algorithms=("naive",), executors=("serial", "threads"), cores=(1,), runs=2))
+    assert len(run_sweep(spec, tmp_path, time_limit=0).records) == 0
+    assert len(resume_sweep(tmp_path, {"runs": 3}).records) == 6
+    assert set(cells_of(load(tmp_path).records).values()) == {1}
+
+
+def test_a_hanging_cell_is_one_timeout(tmp_path, small):
+    spec = quick(make_spec([small], algorithms=("naive",), executors=("serial",), runs=1), cell_limit=0.01)
+    [record] = run_sweep(spec, tmp_path).records
+    assert (record.status, record.reason) == ("timeout", "no end after 0.01 s")
+
+
+def test_a_wrong_result_is_one_failed_cell(tmp_path, small, monkeypatch):
+    """The worker gets a tolerance that nothing can meet."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import convbench.measure.reference as r\nr.TOLERANCE['float32'] = 1e-12\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    spec = quick(make_spec([small], algorithms=("naive", "direct"), executors=("serial",), runs=1))
+    for record in run_sweep(spec, tmp_path / "sweep").records:
+        assert record.status == "failed"
+        assert "of the largest; 1e-12 is allowed" in record.reason
+        assert not record.samples
+
+
+# -- what dies ----------------------------------------------------------------------------------------------------
+
+
+def slow_sweep(directory: Path, picture: Path, bank: Path, *more: str) -> list[str]:
+    """A sweep of 24 cells of about a second each, in a process of its own."""
+    request = ["--image", picture, "--kernels", bank, "--cores", "1,2", "--runs", "3", "--output", directory]
+    return command(
+        ["sweep", *request, "--executors", "serial,threads,processes,gpu", "--algorithms", "direct,naive", *more]
+    )
+
+
+def records_so_far(directory: Path) -> int:
+    results = directory / "results.jsonl"
+    return results.read_bytes().count(b"\n") if results.exists() else 0
+
+
+def wait_for_records(directory: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while records_so_far(directory) < count:
+        assert time.monotonic() < deadline, "the sweep does not get on"
+        time.sleep(0.02)
+
+
+def worker_of(sweep: subprocess.Popen) -> psutil.Process:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for child in psutil.Process(sweep.pid).children():
+            if "convbench.measure.worker" in " ".join(child.cmdline()):
+                return child
+        time.sleep(0.01)
+    raise AssertionError("the sweep has no worker")
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_a_worker_that_is_killed_costs_one_record(tmp_path, picture, bank):
+    directory = tmp_path / "sweep"
+    with subprocess.Popen(slow_sweep(directory, picture, bank), stderr=subprocess.PIPE, text=True) as sweep:
+        wait_for_records(directory, 3)
+        worker_of(sweep).kill()
+        said = sweep.stderr.read()
+    records = load(directory).records
+    assert len(records) == 36
+    assert set(cells_of(records).values()) == {1}
+    [failed] = [record for record in records if record.status == "failed"]
+    assert failed.reason.startswith("the worker process was killed by SIGKILL")
+    assert "was killed by SIGKILL" in said
+    assert sweep.returncode == 1
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, picture, bank):
+    directory = tmp_path / "sweep"
+    with subprocess.Popen(slow_sweep(directory, picture, bank), stderr=subprocess.DEVNULL) as sweep:
+        wait_for_records(directory, 5)
+        sweep.kill()
+    before = load(directory).records
+    assert 5 <= len(before) < 36
+    resumed = subprocess.run(
+        slow_sweep(directory, picture, bank, "--resume"), stderr=subprocess.DEVNULL, check=False, timeout=120
+    )
+    assert resumed.returncode == 0
+    after = load(directory).records
+    assert after[: len(before)] == before
+    assert len(after) == 36
+    assert set(cells_of(after).values()) == {1}
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path, picture, bank):
+    directory = tmp_path / "sweep"
+    with subprocess.Popen(slow_sweep(directory, picture, bank), stderr=subprocess.PIPE, text=True) as sweep:
+        wait_for_records(directory, 2)
+        sweep.send_signal(signal.SIGINT)
+        said = sweep.stderr.read()
+    assert sweep.returncode == 130
+    assert f"convbench sweep --resume --output {directory}" in said
+    assert "Traceback" not in said
+    assert 2 <= len(load(directory).records) < 36
+
+
+def test_resuming_refuses_another_request(tmp_path, picture, bank, convbench):
+    directory = tmp_path / "sweep"
+    spec = quick(make_spec(image=picture, kernels=str(bank), algorithms=("naive",), executors=("serial",), runs=1))
+    run_sweep(spec, directory)
+    refused = convbench("sweep", "--resume", "--output", directory, "--algorithms", "direct")
+    assert refused.returncode == 2
+    assert "algorithms=direct is not what the sweep in" in refused.stderr
+    picture.write_bytes((ROOT / "images" / "photograph.png").read_bytes())
+    refused = convbench("sweep", "--resume", "--output", directory)
+    assert refused.returncode == 2
+    assert "has changed since the sweep began" in refused.stderr
+
+
+def test_a_system_without_affinity_or_proc_still_measures_and_the_report_says_so(tmp_path, small):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os, pathlib\n"
+        "del os.sched_setaffinity, os.sched_getaffinity\n"
+        "def refuse(method):\n"
+        "    def instead(self, *args, **kwargs):\n"
+        "        if str(self).startswith(('/proc', '/sys')):\n"
+        "            raise FileNotFoundError(2, 'No such file or directory', str(self))\n"
+        "        return method(self, *args, **kwargs)\n"
+        "    return instead\n"
+        "for name in ('read_text', 'iterdir', 'stat'):\n"
+        "    setattr(pathlib.Path, name, refuse(getattr(pathlib.Path, name)))\n"
+    )
+    request = [
+        "--problem",
+        small,
+        "--executors",
+        "serial,threads",
+        "--cores",
+        "1",
+        "--runs",
+        "1",
+        "--algorithms",
+        "naive",
+    ]
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    subprocess.run(command(["sweep", *request, "--output", tmp_path / "sweep"]), env=env, check=True, timeout=120)
+    for record in load(tmp_path / "sweep").records:
+        assert record.status == "ok"
+        assert "unpinned" in record.flags
+        assert record.worker["affinity"] is None
+        assert "minor_faults" not in record.counters
+    subprocess.run(command(["report", tmp_path / "sweep"]), env=env, check=True, timeout=120)
+    report = (tmp_path / "sweep" / "report.md").read_text()
+    assert "cannot pin threads" in report
+    assert "has no /proc" in report
