@@ -8,7 +8,7 @@ READY  := $(VENV)/.installed
 SWEEP  := $(BIN)/convbench sweep --runs $(RUNS) $(if $(CORES),--cores $(CORES))
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check sweep report bench gpu-check clean
+.PHONY: help install test check sweep report versus bench gpu-check clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [RUNS=10] [CORES=1,2,4,8]"
@@ -38,6 +38,10 @@ sweep: $(READY)  ## measure: RUNS runs on CORES (default: 1, 2, 4, ... up to thi
 report: $(READY)  ## measure, then write tables and figures under reports/
 	$(SWEEP)
 	$(BIN)/convbench report
+
+versus: $(READY)  ## measure our algorithms beside other libraries (PEERS=1 installs them first)
+	$(if $(PEERS),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers,torch]')
+	$(BIN)/convbench versus $(if $(CORES),--cores $(CORES))
 
 bench: $(READY)  ## time the kernels against one another
 	$(BIN)/python -m benchmarks

@@ -14,6 +14,7 @@ from convbench import __version__
 from convbench.algorithms import ALGORITHMS
 from convbench.errors import ConvbenchError, RequestError
 from convbench.executors import EXECUTORS
+from convbench.peers import PEERS
 from convbench.registry import Table
 
 REPORTS_DIRECTORY = Path("reports")
@@ -68,6 +69,7 @@ def cli() -> None:
     help=f"From {', '.join(ALGORITHMS)}.  [default: {','.join(ALGORITHMS.defaults)}]",
 )
 @click.option("--executors", type=Names(EXECUTORS), help=f"From {', '.join(EXECUTORS)}.  [default: all]")
+@click.option("--peers", type=Names(PEERS), help=f"Other libraries, from {', '.join(PEERS)}.  [default: none]")
 @click.option("--cores", type=Counts(), help="Core counts.  [default: 1,2,4,... up to this machine's]")
 @click.option("--runs", type=int, help="Fresh processes that measure everything once.  [default: 10]")
 @click.option("--seed", type=int, help="Of the random order and of random data.  [default: 0]")
@@ -83,7 +85,7 @@ def sweep(output: Path | None, *, resume: bool, time_limit: float | None, **requ
     from convbench.measure.spec import make_spec
     from convbench.measure.sweep import resume_sweep, run_sweep
 
-    directory = output or REPORTS_DIRECTORY / datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
+    directory = output or _new_directory()
     given = {name: value for name, value in request.items() if value not in (None, ())}
     with terminal.sweep_progress(directory) as progress:
         if resume:
@@ -121,18 +123,54 @@ def report(directory: Path | None, output: Path | None) -> None:
 
 
 @cli.command()
+@click.option("--problem", "problems", metavar="DESC", multiple=True, help="As for sweep; repeatable.")
+@click.option("--peers", type=Names(PEERS), help=f"From {', '.join(PEERS)}.  [default: all]")
+@click.option("--cores", type=Counts(), help="Core counts.  [default: 1 and all of this machine's]")
+@click.option("--runs", type=int, default=5, show_default=True, help="Fresh processes.")
+@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
+def versus(output: Path | None, cores: tuple[int, ...] | None, peers: tuple[str, ...] | None, **request: Any) -> None:
+    """Measure our algorithms beside other libraries in one run.
+
+    A library that is not installed is one line that says how to install it.
+    """
+    from convbench import machine, terminal
+    from convbench.measure.spec import make_spec
+    from convbench.measure.sweep import run_sweep
+
+    counts = cores or tuple(sorted({1, machine.usable_cores()}))
+    spec = make_spec(**request, executors=("threads",), peers=peers or tuple(PEERS), cores=counts)
+    directory = output or _new_directory()
+    with terminal.sweep_progress(directory) as progress:
+        finished = run_sweep(spec, directory, on_progress=progress)
+    sys.exit(terminal.show_versus(finished))
+
+
+def _new_directory() -> Path:
+    return REPORTS_DIRECTORY / datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
+
+
+@cli.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def machine(*, as_json: bool) -> None:
-    """Describe this machine."""
+    """Describe this machine and measure its limits."""
     from convbench import machine as facts
     from convbench import terminal
+    from convbench.analysis.limits import Limits
+    from convbench.measure.process import WorkerProcess
+    from convbench.measure.spec import Timing
     from convbench.report.conditions import machine_table
+    from convbench.report.limits import limits_table
 
     found, versions = facts.describe(), facts.versions()
+    found["peaks"] = WorkerProcess.peaks({1, facts.usable_cores()}, Timing.peak_repetitions)
     if as_json:
         click.echo(json.dumps({**found, "versions": versions}, indent=1))
+        return
+    terminal.show_table(machine_table(found, versions))
+    if "reason" in found["peaks"]:
+        terminal.say(f"the limits could not be measured: {found['peaks']['reason']}")
     else:
-        terminal.show_table(machine_table(found, versions))
+        terminal.show_table(limits_table(Limits.of(found)))
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from convbench.algorithms import ALGORITHMS, Algorithm
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS, Executor
+from convbench.peers import PEERS
 from convbench.problem import Problem
+
+LIBRARY: Final = "library"
+"""The executor of candidates whose algorithm is a peer: the library's own threads."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Candidate:
 
     def obstacle(self, problem: Problem) -> str | None:
         """Why it cannot compute `problem` here; None where it can."""
+        if self.executor == LIBRARY:
+            return PEERS[self.algorithm].available() or PEERS[self.algorithm].supports(problem)
         algorithm, executor = ALGORITHMS[self.algorithm], EXECUTORS[self.executor]
         if executor.flavour not in algorithm.prepare:
             return executor.available() or f"{self.algorithm} has no {executor.flavour} form"
@@ -102,7 +108,11 @@ class Plan:
             return out
         return result if np.ndim(x) == 4 else result[0]
 
-    def threads(self) -> int:
+    def result(self, out: NDArray[Any]) -> NDArray[Any]:
+        """Where the last call's output is: in the `out` that it was given."""
+        return out
+
+    def threads(self) -> int | None:
         """How many threads computed the last call, as read back from whatever ran them."""
         return self._runner.threads()
 
@@ -130,6 +140,59 @@ class Plan:
         if np.may_share_memory(out, image):
             raise RequestError("out overlaps x; give it memory of its own")
         return out.reshape(problem.output_shape)
+
+
+class PeerPlan:
+    """A library that is ready to compute one problem, with what a sweep needs of a `Plan`."""
+
+    scratch_bytes = None  # it does not tell
+    pids = ()
+
+    def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
+        begin = time.perf_counter()
+        self._bound = PEERS[candidate.algorithm].open(problem, _as_weights(weights, problem), candidate.cores)
+        self.setup = {"start": time.perf_counter() - begin}
+        self.problem = problem
+        self.candidate = candidate
+        self._taken: tuple[NDArray[Any], NDArray[Any]] | None = None
+
+    def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        """Convolve `x`; arrays that were not those of the last call are taken first, which takes a while."""
+        if self._taken is None or x is not self._taken[0] or out is not self._taken[1]:
+            self._bound.take(x, out)
+            self._taken = (x, out)
+        self._bound()
+
+    def result(self, out: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002  # the library says
+        """The last call's output, which may be an array of the library's own."""
+        return self._bound.result()
+
+    def threads(self) -> int | None:
+        """How many threads the library says it uses."""
+        return self._bound.threads()
+
+    def close(self) -> None:
+        """Give back what the library holds."""
+        self._taken = None
+        self._bound.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:
+    """What a sweep measures: a candidate of ours as a `Plan`, a peer as a `PeerPlan`."""
+    return (PeerPlan if candidate.executor == LIBRARY else Plan)(problem, weights, candidate)
+
+
+def memory(executor: str) -> str:
+    """The kind of memory that an executor's arrays lie in best."""
+    return "private" if executor == LIBRARY else EXECUTORS[executor].memory
 
 
 def plan(

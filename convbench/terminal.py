@@ -76,9 +76,29 @@ def show_sweep(sweep: Sweep) -> int:
     from convbench.report.content import Material
     from convbench.report.summary import section
 
-    spec = sweep.header["spec"]
-    for table in section(Material(sweep, spec)).tables:
+    for table in section(Material(sweep, sweep.header["spec"])).tables:
         show_table(table)
+    return _end(sweep)
+
+
+def show_versus(sweep: Sweep) -> int:
+    """The tables of a comparison with other libraries, and a line for each library that was skipped.
+
+    Returns:
+        The exit status: 1 if a cell failed.
+    """
+    from convbench.report.content import Material
+    from convbench.report.versus import versus_tables
+
+    for table in versus_tables(Material(sweep, sweep.header["spec"])):
+        show_table(table)
+    for line in dict.fromkeys(f"skipped: {r.algorithm}: {r.reason}" for r in sweep.records if r.status == "skipped"):
+        say(line)
+    return _end(sweep)
+
+
+def _end(sweep: Sweep) -> int:
+    """What failed, and where the records are."""
     failed = [record for record in sweep.records if record.status in ("failed", "timeout")]
     for record in failed[:5]:
         where = f"{record.algorithm} on {record.executor} with {record.cores} cores in run {record.run + 1}"

@@ -30,9 +30,9 @@ def test_help_lists_the_commands_and_nothing_that_is_not_there(convbench):
     done = convbench("--help")
     assert done.returncode == 0
     assert re.findall(r"^  (\w+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == [
-        *("export", "machine", "report", "sweep"),
+        *("export", "machine", "report", "sweep", "versus"),
     ]
-    for name in ("export", "machine", "report", "sweep"):
+    for name in ("export", "machine", "report", "sweep", "versus"):
         assert convbench(name, "--help").returncode == 0
 
 
@@ -150,7 +150,7 @@ def test_the_machine_describes_itself(convbench):
 
 def test_the_makefile_help_names_every_target():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("install", "test", "check", "sweep", "report", "bench", "gpu-check", "clean"):
+    for target in ("install", "test", "check", "sweep", "report", "versus", "bench", "gpu-check", "clean"):
         assert re.search(rf"^  {target} +\w", done.stdout, re.MULTILINE), target
 
 

@@ -25,7 +25,7 @@ from convbench.results.store import load
 MEASURED = [entry.name for entry in ALGORITHMS.entries if entry.by_default]
 CELLS = len(MEASURED) * (1 + 2 + 2 + 1)  # serial, threads and processes on two core counts, gpu
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # looked at, not written
-QUICK = Timing(min_seconds=0.0, min_samples=2, max_samples=2)
+QUICK = Timing(min_seconds=0.0, min_samples=2, max_samples=2, peak_repetitions=0)
 
 
 def quick(spec: Spec, **changes: object) -> Spec:

@@ -29,7 +29,7 @@ class Blocking:
         kernels: Of a register block.
         vectors: Of a register block.
         lanes: Of a vector.
-        stacked: The block's vectors lie below each other, in as many rows, instead of side by side.
+        edge: From this column on, the block's vectors lie below each other, in as many rows, instead of side by side.
         blocks: Register blocks of kernels in a group.
         chunk: Register blocks of kernels in a unit.
         band: Layout of the input.
@@ -38,7 +38,7 @@ class Blocking:
     kernels: int
     vectors: int
     lanes: int
-    stacked: bool
+    edge: int
     blocks: int
     chunk: int
     band: Layout
@@ -51,7 +51,7 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
     def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
         """A unit is a chunk of kernels over a band of rows of one group of one image."""
         groups, _, _, stride, phases, _, _, top, left = unpack(parameters)
-        stacked, blocks, chunk, band_rows, length, input_rows, pitch, outer = (
+        edge, blocks, chunk, band_rows, length, input_rows, pitch, outer = (
             parameters[GEOMETRY + 0],
             parameters[GEOMETRY + 1],
             parameters[GEOMETRY + 2],
@@ -68,10 +68,9 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
         flat = out.reshape(out.size)
         bands = (rows + band_rows - 1) // band_rows
         chunks = (blocks + chunk - 1) // chunk
-        height = vectors if stacked else 1
-        width = lanes if stacked else vectors * lanes
-        x_step = stride * pitch if stacked else lanes
-        out_step = columns if stacked else lanes
+        width = vectors * lanes
+        wide = (edge + width - 1) // width  # blocks side by side in a row
+        narrow = (columns - edge + lanes - 1) // lanes  # blocks of vectors below each other, at the right edge
         block_size = outer_offsets.size * inner_offsets.size * kernels
         for unit in range(first, last):
             rest, chunk_index = divmod(unit, chunks)
@@ -81,20 +80,29 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             end = min(rows, begin + band_rows)
             group_x = x[image, group * channels : (group + 1) * channels]
             fill_band(group_x, scratch, top, left, begin * stride, input_rows, phases, length)
-            for row in range(begin, end, height):
+            for top_row in range(begin, end, vectors):
+                rows_here = min(vectors, end - top_row)
                 for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
                     kernel = block * kernels
                     used = min(kernels, group_kernels - kernel)
                     plane = (image * groups + group) * group_kernels + kernel
-                    for column in range(0, columns, width):
-                        whole = used == kernels and row + height <= end and column + width <= columns
+                    for piece in range(rows_here * wide + narrow):
+                        stacked = piece >= rows_here * wide
+                        if stacked:
+                            row, column = top_row, edge + (piece - rows_here * wide) * lanes
+                            whole = rows_here == vectors and column + lanes <= columns
+                            vectors_used = rows_here
+                        else:
+                            row, column = top_row + piece // wide, piece % wide * width
+                            whole = column + width <= columns
+                            vectors_used = vectors
                         micro_kernel(
                             kernels,
                             vectors,
                             lanes,
                             scratch,
                             (row - begin) * stride * pitch + column,
-                            x_step,
+                            stride * pitch if stacked else lanes,
                             0,
                             outer_offsets,
                             inner_offsets,
@@ -103,10 +111,10 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                             flat,
                             (plane * rows + row) * columns + column,
                             rows * columns,
-                            out_step,
-                            WHOLE if whole else PART,
+                            columns if stacked else lanes,
+                            WHOLE if whole and used == kernels else PART,
                             used,
-                            end - row if stacked else vectors,
+                            vectors_used,
                             columns - column,
                             0 if stacked else lanes,
                         )
@@ -118,17 +126,15 @@ def blocking(problem: Problem) -> Blocking:
     """How to cut a problem up."""
     lanes = instruction_set().lanes(problem.dtype)
     group_kernels = problem.out_channels // problem.groups
-    kernels, vectors, stacked = best_block(
-        group_kernels, problem.output_height, problem.output_width, lanes, stack=True
-    )
+    kernels, vectors, edge = best_block(group_kernels, problem.output_height, problem.output_width, lanes, stack=True)
     blocks = -(-group_kernels // kernels)
     reach = vectors * lanes
-    rows = band_rows(problem, vectors if stacked else 1, lanes, reach)
+    rows = band_rows(problem, vectors, lanes, reach)
     return Blocking(
         kernels=kernels,
         vectors=vectors,
         lanes=lanes,
-        stacked=stacked,
+        edge=edge,
         blocks=blocks,
         chunk=chunk_blocks(problem, blocks, rows),
         band=layout(problem, rows, lanes, reach),
@@ -140,7 +146,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     cut = blocking(problem)
     band = cut.band
     outer, inner = tap_offsets(problem, band)
-    numbers = [cut.stacked, cut.blocks, cut.chunk, band.rows, band.length, band.input_rows, band.pitch, outer.size]
+    numbers = [cut.edge, cut.blocks, cut.chunk, band.rows, band.length, band.input_rows, band.pitch, outer.size]
     bands = -(-problem.output_height // band.rows)
     return Work(
         tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),

@@ -38,7 +38,7 @@ WHOLE: Final = 1
 
 def best_block(
     kernels: int, rows: int, columns: int, lanes: int, *, stack: bool = False, fetch: bool = False
-) -> tuple[int, int, bool]:
+) -> tuple[int, int, int]:
     """The register block that wastes least on an output of so many kernels, rows and columns.
 
     A tap of a block costs a step for each two multiply-adds or each two loads, whichever are more; a vector that is not
@@ -49,21 +49,26 @@ def best_block(
         rows: Of the output.
         columns: Of the output.
         lanes: Of a vector.
-        stack: A block's vectors may also lie below each other, in as many rows.
+        stack: At the right edge, a block's vectors may lie below each other, in as many rows.
         fetch: Every block reads other input, which the nearest cache does not hold; narrow blocks fetch less of it.
 
     Returns:
-        (kernels, vectors, stacked) for the processor that Numba compiles for; of equals, the first of `BLOCKS`.
+        (kernels, vectors, edge) for the processor that Numba compiles for: a block's vectors lie side by side up to the
+        column `edge`, and below each other from there on. Of equals, the first of `BLOCKS`.
     """
 
-    def cost(candidate: tuple[int, int, bool]) -> float:
-        block_kernels, vectors, stacked = candidate
-        height, width = (vectors, lanes) if stacked else (1, vectors * lanes)
-        blocks = math.ceil(kernels / block_kernels) * math.ceil(rows / height) * math.ceil(columns / width)
+    def cost(candidate: tuple[int, int, int]) -> float:
+        block_kernels, vectors, edge = candidate
+        blocks = math.ceil(edge / (vectors * lanes)) * rows
+        blocks += math.ceil((columns - edge) / lanes) * math.ceil(rows / vectors)
         tap = max(block_kernels * vectors, block_kernels + 2 * vectors) + LOOP
-        return blocks * (tap + 2 * vectors if fetch else tap)
+        return math.ceil(kernels / block_kernels) * blocks * (tap + 2 * vectors if fetch else tap)
 
-    candidates = [(k, v, stacked) for k, v in BLOCKS[instruction_set().name] for stacked in {False, stack}]
+    candidates = []
+    for block_kernels, vectors in BLOCKS[instruction_set().name]:
+        width = vectors * lanes
+        edges = {columns, columns // width * width} if stack else {columns}
+        candidates += [(block_kernels, vectors, edge) for edge in sorted(edges, reverse=True)]
     return min(candidates, key=cost)
 
 

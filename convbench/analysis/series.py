@@ -82,8 +82,7 @@ class Series:
 
     def speedup(self, base: int, cores: int) -> Estimate | None:
         """Geometric mean over runs of the speedup inside each run; None if no run has both cells."""
-        inside = self.speedups_by_run(base, cores)
-        return geometric_mean(list(inside.values())) if inside else None
+        return ratio(self.cells[base], self.cells[cores])
 
     def efficiency(self, cores: int) -> Estimate | None:
         """Speedup over one core, per core."""
@@ -108,8 +107,13 @@ class Series:
 
     def speedups_by_run(self, base: int, cores: int) -> dict[int, float]:
         """The speedup inside each run that has both cells."""
-        slow, fast = self.cells[base].runs, self.cells[cores].runs
-        return {run: slow[run] / fast[run] for run in slow if run in fast}
+        return _ratios_by_run(self.cells[base], self.cells[cores])
+
+
+def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:
+    """Geometric mean over runs of one cell's time over another's inside each run; None if no run has both."""
+    inside = _ratios_by_run(one, other)
+    return geometric_mean(list(inside.values())) if inside else None
 
 
 def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> list[Series]:
@@ -133,6 +137,10 @@ def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> lis
         Series(*key, {cores: _cell_times(cores, by_key[key][cores]) for cores in sorted(by_key[key])})
         for key in sorted(by_key, key=position)
     ]
+
+
+def _ratios_by_run(one: CellTimes, other: CellTimes) -> dict[int, float]:
+    return {run: one.runs[run] / other.runs[run] for run in one.runs if run in other.runs}
 
 
 def _mapped(estimate: Estimate, function: Callable[[float], float]) -> Estimate:

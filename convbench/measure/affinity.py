@@ -24,6 +24,16 @@ def pin(cpus: Iterable[int], pids: Iterable[int] = ()) -> bool:
     return done
 
 
+def threading_layer() -> str | None:
+    """What Numba's pool of threads stands on; None if no pool has been started."""
+    import numba
+
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return None
+
+
 def affinity(pids: Iterable[int] = ()) -> list[int] | None:
     """The CPUs that all those threads may run on, together; None where the system does not tell."""
     if not hasattr(os, "sched_getaffinity"):

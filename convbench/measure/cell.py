@@ -16,11 +16,11 @@ from convbench import machine
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty, shared_empty
 from convbench.measure import counters
-from convbench.measure.affinity import affinity, pin
+from convbench.measure.affinity import affinity, pin, threading_layer
 from convbench.measure.reference import Reference
 from convbench.measure.spec import Spec, candidate
 from convbench.measure.timing import take_samples, warm_up
-from convbench.plans import Plan
+from convbench.plans import PeerPlan, Plan, bind, memory
 from convbench.problem import Problem
 from convbench.results.record import Cell, Record
 
@@ -40,21 +40,21 @@ class Bench:
         self.problem = Problem.parse(descriptor)
         self.x, self.weights = spec.data(self.problem)
         self.reference = Reference(self.problem, self.x, self.weights, spec.seed)
-        self._common = "shared" if any(EXECUTORS[name].memory == "shared" for name in spec.executors) else "private"
+        self._common = "shared" if any(memory(name) == "shared" for name in spec.executors) else "private"
         self._arrays: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._memory = ""
 
-    def arrays(self, plan: Plan) -> tuple[NDArray[Any], NDArray[Any]]:
+    def arrays(self, plan: Plan | PeerPlan) -> tuple[NDArray[Any], NDArray[Any]]:
         """Input and output, touched, the output filled with NaN."""
-        executor = EXECUTORS[plan.candidate.executor]
-        memory = "device" if executor.memory == "device" else self._common
-        if self._arrays is None or memory != self._memory:
-            empty = {"shared": shared_empty, "private": private_empty, "device": executor.empty}[memory]
+        executor = plan.candidate.executor
+        kind = "device" if memory(executor) == "device" else self._common
+        if self._arrays is None or kind != self._memory:
+            empty = {"shared": shared_empty, "private": private_empty}.get(kind) or EXECUTORS[executor].empty
             self._arrays = None  # given back before its successor is made
             shapes = (self.problem.input_shape, self.problem.output_shape)
             self._arrays, self._memory = (
                 (empty(shapes[0], self.problem.dtype), empty(shapes[1], self.problem.dtype)),
-                memory,
+                kind,
             )
             self._arrays[0][:] = self.x
         self._arrays[1].fill(np.nan)
@@ -98,13 +98,13 @@ class Laboratory:
         pin(cpus)
         bench = self._bench_for(cell[0])
         with (
-            Plan(bench.problem, bench.weights, candidate(cell)) as plan,
+            bind(bench.problem, bench.weights, candidate(cell)) as plan,
             threadpoolctl.threadpool_limits(1, "blas"),
         ):
             x, out = bench.arrays(plan)
             begin = time.perf_counter()
             plan(x, out)
-            check = bench.reference.check(out)
+            check = bench.reference.check(plan.result(out))
             setup = {**plan.setup, "check": time.perf_counter() - begin}
             if not check["passed"]:
                 return {"status": "failed", "reason": _wrong(check), "check": check, "setup": setup}
@@ -117,7 +117,7 @@ class Laboratory:
             }
 
     def _sample(
-        self, plan: Plan, x: NDArray[Any], out: NDArray[Any], cpus: list[int], *, pinned: bool
+        self, plan: Plan | PeerPlan, x: NDArray[Any], out: NDArray[Any], cpus: list[int], *, pinned: bool
     ) -> dict[str, Any]:
         call = partial(plan, x, out)
         warmups, settled = warm_up(call, self._spec.timing)
@@ -130,7 +130,7 @@ class Laboratory:
         flags = {
             "oversubscribed": cores > self._usable,
             "unpinned": not pinned,
-            "threads_differ": worker["threads"] != cores,
+            "threads_differ": worker["threads"] not in (None, cores),
             "unsettled": not settled,
             **_disturbances(counted, seconds, len(samples), min(cores, self._usable)),
         }
@@ -143,7 +143,7 @@ class Laboratory:
             "worker": worker,
         }
 
-    def _read_back(self, plan: Plan) -> dict[str, Any]:
+    def _read_back(self, plan: Plan | PeerPlan) -> dict[str, Any]:
         """The process that measured, and the affinity and thread counts that were in force."""
         pools = threadpoolctl.threadpool_info()
         return {
@@ -151,7 +151,8 @@ class Laboratory:
             "pool": list(plan.pids),
             "affinity": affinity(plan.pids),
             "threads": plan.threads(),
-            "threading_layer": _threading_layer(),
+            "scratch_bytes": plan.scratch_bytes,
+            "threading_layer": threading_layer(),
             "blas_threads": max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=None),
             "openmp_threads": max(
                 (pool["num_threads"] for pool in pools if pool["user_api"] == "openmp"), default=None
@@ -180,13 +181,3 @@ def _wrong(check: Mapping[str, Any]) -> str:
     error = check["max_relative_error"]
     found = "holds NaN or infinity" if error is None else f"is off by {error:.1e} of the largest"
     return f"the output {found}; {check['tolerance']:.0e} is allowed"
-
-
-def _threading_layer() -> str | None:
-    """What Numba's pool stands on; None if no pool has been started."""
-    import numba
-
-    try:
-        return str(numba.threading_layer())
-    except ValueError:
-        return None

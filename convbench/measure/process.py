@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,20 @@ class WorkerProcess:
             return self._lines.get(timeout=limit)
         except queue.Empty:
             raise TimeoutError from None
+
+    @classmethod
+    def peaks(cls, core_counts: Iterable[int], repetitions: int, limit: float = 120.0) -> dict[str, Any]:
+        """The machine's limits from a process of their own, see `measure_peaks`; what went wrong, as "reason"."""
+        wanted = sorted(set(core_counts))
+        worker = cls({"peaks": {"core_counts": wanted, "repetitions": repetitions}}, wanted[-1])
+        try:
+            line = worker.next_line(limit)
+            found: dict[str, Any] = json.loads(line) if line else {"reason": worker.cause_of_death()}
+        except TimeoutError:
+            found = {"reason": f"no end after {limit:g} s"}
+        finally:
+            worker.stop()
+        return found
 
     def cause_of_death(self) -> str:
         """How a worker ended that should not have, in a line, with the last words it wrote to standard error."""

@@ -19,7 +19,8 @@ from convbench.algorithms import ALGORITHMS
 from convbench.errors import RequestError
 from convbench.executors import EXECUTORS
 from convbench.images import default_image, load_image
-from convbench.plans import Candidate
+from convbench.peers import PEERS
+from convbench.plans import LIBRARY, Candidate
 from convbench.problem import DType, Problem
 from convbench.results.record import Cell
 
@@ -40,6 +41,7 @@ class Timing:
         max_warmups: Give up waiting for times to settle after so many calls ...
         warmup_seconds: ... or so many seconds.
         settled: Times have settled when two calls in a row differ by less than this share.
+        peak_repetitions: How often each of the machine's limits is measured before the first run; 0 leaves them out.
     """
 
     sample_seconds: float = 0.002
@@ -50,6 +52,7 @@ class Timing:
     max_warmups: int = 6
     warmup_seconds: float = 1.5
     settled: float = 0.1
+    peak_repetitions: int = 10
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Spec:
         problems: Descriptors.
         algorithms: Names, from `ALGORITHMS`.
         executors: Names, from `EXECUTORS`.
+        peers: Names, from `PEERS`; each runs on its own threads.
         cores: Core counts for the executors that can be given one.
         runs: How many runs, each a fresh process that measures every cell once.
         seed: Of the random order of cells, and of random data.
@@ -83,6 +87,7 @@ class Spec:
     algorithms: tuple[str, ...]
     executors: tuple[str, ...]
     cores: tuple[int, ...]
+    peers: tuple[str, ...] = ()
     runs: int = 10
     seed: int = 0
     source: Source | None = None
@@ -95,9 +100,11 @@ class Spec:
             ALGORITHMS.check(name)
         for name in self.executors:
             EXECUTORS.check(name)
-        for field_name in ("problems", "algorithms", "executors", "cores"):
+        for name in self.peers:
+            PEERS.check(name)
+        for field_name in ("problems", "algorithms", "executors", "cores", "peers"):
             values = getattr(self, field_name)
-            if not values:
+            if not values and field_name != "peers":
                 raise RequestError(f"{field_name} is empty; name at least one")
             if len(set(values)) < len(values):
                 raise RequestError(f"{field_name}={','.join(map(str, values))} names one twice; name each once")
@@ -108,12 +115,13 @@ class Spec:
 
     def cells(self) -> list[Cell]:
         """Every (problem, algorithm, executor, cores), in the order of the request."""
+        pairs = [(algorithm, executor) for algorithm in self.algorithms for executor in self.executors]
+        pairs += [(peer, LIBRARY) for peer in self.peers]
         return [
-            (problem, algorithm, executor, cores)
+            (problem, *pair, cores)
             for problem in self.problems
-            for algorithm in self.algorithms
-            for executor in self.executors
-            for cores in (self.cores if EXECUTORS[executor].scales else (1,))
+            for pair in pairs
+            for cores in (self.cores if pair[1] == LIBRARY or EXECUTORS[pair[1]].scales else (1,))
         ]
 
     def order(self, run: int) -> list[Cell]:
@@ -169,6 +177,7 @@ def make_spec(
     algorithms: tuple[str, ...] | None = None,
     executors: tuple[str, ...] | None = None,
     cores: tuple[int, ...] | None = None,
+    peers: tuple[str, ...] = (),
     runs: int = 10,
     seed: int = 0,
 ) -> Spec:
@@ -192,6 +201,7 @@ def make_spec(
         algorithms=ALGORITHMS.defaults if algorithms is None else algorithms,
         executors=EXECUTORS.defaults if executors is None else executors,
         cores=machine.core_series() if cores is None else cores,
+        peers=peers,
         runs=runs,
         seed=seed,
         source=source,

@@ -66,6 +66,7 @@ def run_sweep(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with Store.create(directory, header) as store:
+        _add_peaks(spec, store, header)
         _measure(spec, store, [], time_limit, on_progress)
     return load(directory)
 
@@ -96,8 +97,18 @@ def resume_sweep(
     with store:
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
+        _add_peaks(spec, store, before.header)
         _measure(spec, store, list(before.records), time_limit, on_progress)
     return load(directory)
+
+
+def _add_peaks(spec: Spec, store: Store, header: Mapping[str, Any]) -> None:
+    """Measure the machine's limits on every number of cores that fits it, unless the sweep has them."""
+    if spec.timing.peak_repetitions and "peaks" not in header["machine"]:
+        usable = machine.usable_cores()
+        counts = {1, usable, *(cores for cores in spec.cores if cores <= usable)}
+        peaks = WorkerProcess.peaks(counts, spec.timing.peak_repetitions)
+        store.write_header({**header, "machine": {**header["machine"], "peaks": peaks}})
 
 
 def _measure(

@@ -1,7 +1,7 @@
-"""What one run's fresh process runs: it measures the cells it is told, in that order.
+"""What a fresh process of a sweep runs: it measures a run's cells in the order it is told, or the machine's limits.
 
 Started as `python -m convbench.measure.worker`. The first line of its input is the job as JSON; every line of its
-output is a record. It ends as soon as its input is closed, so that it never outlives the sweep.
+output is a record, or the limits. It ends as soon as its input is closed, so that it never outlives the sweep.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ def main() -> None:
     records = _take_over_stdout()
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_leave_with_the_sweep, daemon=True).start()
+
+    if "peaks" in job:
+        from convbench.measure.peaks import measure_peaks
+
+        print(json.dumps(measure_peaks(**job["peaks"])), file=records, flush=True)
+        return
 
     from convbench.measure.cell import Laboratory
     from convbench.measure.spec import Spec

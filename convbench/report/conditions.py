@@ -66,6 +66,7 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
         ("huge pages", ", ".join(f"{kind}: {mode}" for kind, mode in machine.get("huge_pages", {}).items())),
         ("GPU", machine.get("gpu")),
         ("system", machine.get("system")),
+        ("threads", machine.get("peaks", {}).get("threading_layer")),
         ("BLAS", blas),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convbench.analysis.limits import Limits
 from convbench.analysis.series import CellTimes, Series
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
@@ -10,32 +11,34 @@ from convbench.report.content import Column, Material, Section, Table, Value, se
 def section(material: Material) -> Section:
     """A table for each problem, and a sentence that names its fastest cell."""
     groups = material.by_problem()
+    limits = Limits.of(material.sweep.header.get("machine", {}))
     if not groups:
         return Section("In short", ["Nothing was measured; the last section says why."])
     return Section(
         "In short",
         [_sentence(problem, several) for problem, several in groups.items()],
-        [summary_table(problem, several) for problem, several in groups.items()],
+        [summary_table(problem, several, limits) for problem, several in groups.items()],
     )
 
 
-def summary_table(problem: Problem, several: list[Series]) -> Table:
-    """One row for each cell: time, rate, speedup over one core of the same executor, flags."""
+def summary_table(problem: Problem, several: list[Series], limits: Limits) -> Table:
+    """One row for each cell: time, rate, percent of peak, speedup over one core of the same executor, flags."""
     cells = [cell for series in several for cell in series.cells.values()]
     spec = seconds_spec(cell.minimum for cell in cells)
     columns = [
         *(Column("algorithm"), Column("executor"), Column("cores", "d"), Column("seconds", spec)),
-        *(Column("GFLOP/s", ".1f"), Column("speedup", ".3f"), Column("flags")),
+        *(Column("GFLOP/s", ".1f"), Column("of peak", ".0%"), Column("speedup", ".3f"), Column("flags")),
     ]
-    rows = [_row(problem, series, cell) for series in several for cell in series.cells.values()]
+    rows = [_row(problem, series, cell, limits) for series in several for cell in series.cells.values()]
     return Table(slug("summary", problem.label), f"{problem.label}: average over runs", columns, rows)
 
 
-def _row(problem: Problem, series: Series, cell: CellTimes) -> list[Value]:
+def _row(problem: Problem, series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
     speedup = series.speedup(1, cell.cores) if 1 in series.cells and cell.cores > 1 else None
     flags = ", ".join(f"{flag} x{count}" if count > 1 else flag for flag, count in cell.flags.items())
     rate = problem.flops / cell.mean.value / 1e9
-    return [series.algorithm, series.executor, cell.cores, cell.mean, rate, speedup, flags]
+    share = limits.share_of_peak(problem, cell.mean.value, cell.cores)
+    return [series.algorithm, series.executor, cell.cores, cell.mean, rate, share, speedup, flags]
 
 
 def _sentence(problem: Problem, several: list[Series]) -> str:

@@ -105,9 +105,7 @@ class Store:
             )
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            draft = directory / f"{HEADER}.draft"
-            draft.write_text(json.dumps({"schema": SCHEMA, **header}, indent=1) + "\n", encoding="utf-8")
-            draft.replace(directory / HEADER)
+            _write_header(directory, header)
         except OSError as error:
             raise _unwritable(directory, error) from None
         return cls(directory)
@@ -126,6 +124,10 @@ class Store:
         store._file.truncate(content.rfind(b"\n") + 1)
         return store, load(directory)
 
+    def write_header(self, header: Mapping[str, Any]) -> None:
+        """Put another header in the place of the one that is there."""
+        _write_header(self.directory, header)
+
     def append(self, record: Record) -> None:
         """Write one record and see to it that the system has it."""
         self._file.write(record.to_json().encode() + b"\n")
@@ -143,6 +145,13 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write_header(directory: Path, header: Mapping[str, Any]) -> None:
+    """Write the header in one step: there is always a whole one."""
+    draft = directory / f"{HEADER}.draft"
+    draft.write_text(json.dumps({"schema": SCHEMA, **header}, indent=1) + "\n", encoding="utf-8")
+    draft.replace(directory / HEADER)
 
 
 def _read_header(directory: Path) -> Mapping[str, Any]:

@@ -1,0 +1,67 @@
+"""The machine's limits against what was measured: percent of peak, and the roofline.
+
+Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM
+52(4), 2009.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from convbench.problem import Problem
+
+OPERATIONS: Final = ("multiply_add_float32", "multiply_add_float64")
+TRAFFIC: Final = ("read", "write", "stream", "copy")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a machine can do at most, as a sweep measured it.
+
+    Attributes:
+        rates: For each number of cores and each kind of work, every repetition's rate: operations or bytes a second.
+    """
+
+    rates: Mapping[int, Mapping[str, Sequence[float]]]
+
+    @classmethod
+    def of(cls, machine: Mapping[str, Any]) -> Self:
+        """From a sweep's description of the machine; empty if its limits were not measured."""
+        cores = machine.get("peaks", {}).get("cores", {})
+        return cls({int(count): cores[count] for count in sorted(cores, key=int)})
+
+    def best(self, kind: str, cores: int) -> float | None:
+        """The limit: the best repetition; None where it was not measured."""
+        rates = self.rates.get(cores, {}).get(kind)
+        return max(rates) if rates else None
+
+    def steadiness(self, kind: str, cores: int) -> float | None:
+        """The median repetition as a share of the best: 1 on a machine that does nothing else."""
+        rates = self.rates.get(cores, {}).get(kind)
+        return statistics.median(rates) / max(rates) if rates else None
+
+    def bandwidth(self, cores: int) -> float | None:
+        """The most bytes a second by any kind of traffic."""
+        found = [rate for kind in TRAFFIC if (rate := self.best(kind, cores)) is not None]
+        return max(found, default=None)
+
+    def share_of_peak(self, problem: Problem, seconds: float, cores: int) -> float | None:
+        """The direct form's operations a second over the multiply-add limit of the problem's dtype.
+
+        A form with fewer multiplications can go beyond 1.
+        """
+        peak = self.best(f"multiply_add_{problem.dtype}", cores)
+        return None if peak is None else problem.flops / seconds / peak
+
+    def roof(self, intensity: float, dtype: str, cores: int) -> float | None:
+        """Operations a second that are in reach with so many operations for each byte."""
+        peak, bandwidth = self.best(f"multiply_add_{dtype}", cores), self.bandwidth(cores)
+        return None if peak is None or bandwidth is None else min(peak, intensity * bandwidth)
+
+
+def intensity(problem: Problem) -> float:
+    """Operations for each byte of input, weights and output, each moved once."""
+    return problem.flops / problem.bytes

@@ -1,0 +1,197 @@
+"""What this machine can do at most: multiply-adds and memory traffic, on one core and on several.
+
+The limits are measured by tiles on the very executors that convolutions run on. Every rate is taken several times, in
+turns, so that what the machine does meanwhile hits all of them alike; the best is the limit, and how far the others
+fall short of it tells how steady the machine was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import psutil
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from convbench import machine
+from convbench.executors import EXECUTORS
+from convbench.executors.memory import private_empty
+from convbench.measure.affinity import pin, threading_layer
+from convbench.tile import TileName, Work, inlined, jit
+from convbench.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
+
+CHAINS: Final = 12  # of multiply-adds that do not wait for one another: more than latency times units of any processor
+ROUNDS: Final = 20_000  # multiply-adds of a chain in a unit
+UNITS: Final = 200  # of multiply-adds, on each core
+CHUNK: Final = 2**16  # numbers in a unit of memory traffic
+LARGEST_BUFFER: Final = 2**28  # bytes
+TRAFFIC: Final = {"read": 1, "write": 1, "stream": 1, "copy": 2}  # kind: how often a byte of the buffer moves
+
+
+def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any]:
+    """Measure the limits on each number of cores, in this process, which is pinned for it.
+
+    Returns:
+        "buffer_bytes", "threading_layer" (Numba's; None if one core was all), and "cores": for each number of cores, as
+        a string, the rates of every repetition: "multiply_add_float32" and "multiply_add_float64" in floating-point
+        operations a second (two for a multiply-add), "read", "write", "stream" (a write past the caches) and "copy" in
+        bytes a second (a copy counts what is read and what is written).
+    """
+    cpus = machine.allowed_cpus()
+    size = _buffer_bytes()
+    shape = (1, 1, size // CHUNK // 4, CHUNK)
+    buffers = [private_empty(shape, "float32") for _ in range(2)]
+    for buffer in buffers:
+        buffer.fill(1)
+    found = {}
+    for cores in sorted(set(core_counts)):
+        pin(cpus[:cores])
+        calls = _calls(cores, buffers)
+        rates: dict[str, list[float]] = {name: [] for name in calls}
+        for call, _ in calls.values():
+            call()
+        for _ in range(repetitions):
+            for name, (call, amount) in calls.items():
+                begin = time.perf_counter()
+                call()
+                rates[name].append(amount / (time.perf_counter() - begin))
+        found[str(cores)] = rates
+    pin(cpus)
+    return {"buffer_bytes": size, "threading_layer": threading_layer(), "cores": found}
+
+
+def _calls(cores: int, buffers: list[Any]) -> dict[str, tuple[Callable[[], None], float]]:
+    """What to call for each rate, and how many operations or bytes a call is."""
+    calls: dict[str, tuple[Callable[[], None], float]] = {}
+    executor = EXECUTORS["threads" if cores > 1 else "serial"]
+    for dtype in ("float32", "float64"):
+        small = private_empty((1, 1, 1, CHUNK), dtype)
+        units = UNITS * cores
+        call = _opened(executor, "multiply_add", dtype, units, cores, small, small)
+        calls[f"multiply_add_{dtype}"] = (
+            call,
+            2.0 * units * ROUNDS * CHAINS * instruction_set().lanes(dtype),
+        )
+    for kind, moves in TRAFFIC.items():
+        call = _opened(executor, kind, "float32", buffers[0].shape[2], cores, *buffers)
+        calls[kind] = (call, float(moves * buffers[0].nbytes))
+    return calls
+
+
+def _opened(executor: Any, kind: str, dtype: str, units: int, cores: int, x: Any, out: Any) -> Callable[[], None]:
+    lanes = instruction_set().lanes(dtype)
+    weights = private_empty((lanes * (CHAINS + 1),), dtype)
+    weights.fill(1)
+    work = Work(
+        tile=TileName(__name__, "make_tile", (kind, lanes)),
+        units=units,
+        weights=weights,
+        parameters=private_empty((1,), "int64"),
+        scratch_size=CHUNK,
+    )
+    runner = executor.open(work, cores)
+    return lambda: runner(x, out)
+
+
+def _buffer_bytes() -> int:
+    """Twice the largest cache, within reason: less than that might be served from it."""
+    cache = max((level["bytes"] for level in machine.caches()), default=0)
+    fitting = psutil.virtual_memory().available // 8
+    return max(4 * CHUNK, min(max(2 * cache, LARGEST_BUFFER // 4), LARGEST_BUFFER, fitting) // (4 * CHUNK) * 4 * CHUNK)
+
+
+@intrinsic(prefer_literal=True)
+def multiply_adds(typing_context, lanes, rounds, numbers):  # type: ignore[no-untyped-def]
+    """Run chains of multiply-adds of whole vectors in registers; the sums go where they came from."""
+    width = lanes.literal_value
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, numbers.dtype, width)
+        data = emit.data(signature.args[2], arguments[2])
+        factor = emit.load(emit.at(data, CHAINS * width))
+        begins = [emit.at(data, chain * width) for chain in range(CHAINS)]
+        sums = [cgutils.alloca_once_value(builder, emit.load(begin)) for begin in begins]
+        with cgutils.for_range(builder, arguments[1]):
+            for place in sums:
+                builder.store(emit.multiply_add(builder.load(place), factor, factor), place)
+        for begin, place in zip(begins, sums, strict=True):
+            emit.store(builder.load(place), begin)
+        return context.get_dummy_value()
+
+    return types.void(lanes, types.int64, numbers), generate
+
+
+@intrinsic(prefer_literal=True)
+def add_up(typing_context, lanes, source, source_begin, count, sums):  # type: ignore[no-untyped-def]
+    """Read `count` neighbours of a 1-D array, a multiple of CHAINS vectors, and leave sums of them in `sums`."""
+    width = lanes.literal_value
+    integer = types.int64
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, width)
+        read = emit.at(emit.data(signature.args[1], arguments[1]), arguments[2])
+        target = emit.data(signature.args[4], arguments[4])
+        places = [cgutils.alloca_once_value(builder, emit.constant(0.0)) for _ in range(8)]
+        step = index(width * len(places))
+        with cgutils.for_range_slice(builder, index(0), arguments[3], step, inc=True) as (place, _):
+            for number, total in enumerate(places):
+                value = emit.load(emit.at(read, place, number * width))
+                builder.store(builder.fadd(builder.load(total), value), total)
+        for number, total in enumerate(places):
+            emit.store(builder.load(total), emit.at(target, number * width))
+        return context.get_dummy_value()
+
+    return types.void(lanes, source, integer, integer, sums), generate
+
+
+def make_tile(kind: str, lanes: int) -> Any:
+    """The tile for one kind of work; a unit is ROUNDS of every chain, or CHUNK numbers."""
+    body = {
+        "multiply_add": _multiply_add,
+        "read": _read,
+        "write": _write,
+        "stream": _stream,
+        "copy": _copy,
+    }[kind]
+
+    @jit
+    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+        flat_x, flat_out = x.reshape(x.size), out.reshape(out.size)
+        if kind == "multiply_add":
+            scratch[: weights.size] = weights
+        for unit in range(first, last):
+            body(lanes, flat_x, flat_out, scratch, unit * CHUNK)
+        fence()
+
+    return tile
+
+
+@inlined
+def _multiply_add(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
+    multiply_adds(lanes, ROUNDS, scratch)
+
+
+@inlined
+def _read(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
+    add_up(lanes, x, begin, CHUNK, scratch)
+
+
+@inlined
+def _write(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
+    for place in range(begin, begin + CHUNK, 8 * lanes):
+        copy_vectors(8, lanes, scratch, 0, out, place)
+
+
+@inlined
+def _stream(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
+    for part in range(0, CHUNK, 4096):
+        stream(lanes, scratch, 0, out, begin + part, 4096)
+
+
+@inlined
+def _copy(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
+    for place in range(begin, begin + CHUNK, 8 * lanes):
+        copy_vectors(8, lanes, x, place, out, place)

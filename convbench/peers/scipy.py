@@ -1,0 +1,64 @@
+"""SciPy: `oaconvolve`, the overlap-add method of Fourier transforms; a pool of threads takes the kernels."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from convbench.peers.opencv import plain
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convbench.peers import Bound
+    from convbench.problem import Problem
+
+
+class SciPy:
+    """SciPy's fastest convolution for an image that is much larger than the kernel."""
+
+    def available(self) -> str | None:
+        """Always: convbench needs SciPy itself."""
+        return None
+
+    def supports(self, problem: Problem) -> str | None:
+        """One image of one channel, no padding, dense steps."""
+        return plain(problem)
+
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:  # noqa: ARG002
+        """A pool of threads, and kernels flipped once, since SciPy's convolution flips them."""
+        return _Convolutions(weights[:, 0, ::-1, ::-1], cores)
+
+
+class _Convolutions:
+    def __init__(self, kernels: NDArray[Any], cores: int) -> None:
+        self._kernels = kernels
+        self._pool = ThreadPoolExecutor(cores)
+        self._cores = cores
+
+    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        """Keep both."""
+        self._image, self._out = x[0, 0], out
+
+    def __call__(self) -> None:
+        list(self._pool.map(self._convolve, range(len(self._kernels))))
+
+    def _convolve(self, number: int) -> None:
+        from scipy.signal import oaconvolve
+
+        self._out[0, number] = oaconvolve(self._image, self._kernels[number], mode="valid")
+
+    def result(self) -> NDArray[Any]:
+        """Our output, filled."""
+        return self._out
+
+    def threads(self) -> int:
+        """Of the pool."""
+        return self._cores
+
+    def close(self) -> None:
+        """End the pool."""
+        self._pool.shutdown()
+
+
+PEER = SciPy()

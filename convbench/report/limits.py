@@ -1,0 +1,118 @@
+"""What the machine can do at most, and how near to it every algorithm came: a table and a roofline for each dtype."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from convbench.analysis.limits import OPERATIONS, TRAFFIC, Limits, intensity
+from convbench.analysis.series import Series
+from convbench.problem import Problem
+from convbench.report.content import Column, Figure, Material, Section, Table, Value, slug
+from convbench.report.figures import STYLES
+
+TITLES: Final = {
+    "multiply_add_float32": "multiply-add, float32",
+    "multiply_add_float64": "multiply-add, float64",
+    "read": "read",
+    "write": "write",
+    "stream": "write past the caches",
+    "copy": "copy",
+}
+TEXT = (
+    "Measured before the first run, on the executors that the convolutions run on: chains of multiply-adds in "
+    "registers (two operations each), and traffic with a buffer larger than the caches (a copy counts what it reads "
+    "and what it writes). The limit is the best of the repetitions; the share that the median reaches tells how "
+    "steady the machine was. Percent of peak counts the direct form's operations, whatever the algorithm: one that "
+    "needs fewer products can pass 100 %."
+)
+
+
+def section(material: Material) -> Section:
+    """The limits, and a roofline for each dtype that was measured."""
+    machine = material.sweep.header.get("machine", {})
+    limits = Limits.of(machine)
+    if not limits.rates:
+        reason = machine.get("peaks", {}).get("reason", "")
+        return Section("The machine's limits", ["Not measured" + (f": {reason}." if reason else " in this sweep.")])
+    by_dtype: dict[str, list[tuple[Problem, list[Series]]]] = {}
+    for problem, several in material.by_problem().items():
+        by_dtype.setdefault(problem.dtype, []).append((problem, several))
+    caption = (
+        "direct-form operations a second over operations for each byte of input, weights and output. The roofs are "
+        "what was measured on so many cores; hollow marks are one core, full ones the most cores that were free."
+    )
+    figures = [
+        Figure(slug("roofline", dtype), f"Roofline, {dtype}: {caption}", partial(_draw, limits, dtype, pairs))
+        for dtype, pairs in by_dtype.items()
+    ]
+    return Section("The machine's limits", [TEXT], [limits_table(limits)], figures)
+
+
+def limits_table(limits: Limits) -> Table:
+    """A row for each kind of work: best rate, and the median's share of it, on each number of cores."""
+    columns = [Column(""), Column("unit")]
+    for cores in limits.rates:
+        on = f"{cores} core{'s' if cores > 1 else ''}"
+        columns += [Column(on, ".1f"), Column("median", ".0%")]
+    rows: list[list[Value]] = []
+    for kind in (*OPERATIONS, *TRAFFIC):
+        row: list[Value] = [TITLES[kind], "GFLOP/s" if kind in OPERATIONS else "GB/s"]
+        for cores in limits.rates:
+            best = limits.best(kind, cores)
+            row += [None if best is None else best / 1e9, limits.steadiness(kind, cores)]
+        rows.append(row)
+    return Table("limits", "What the machine can do at most: the best, and the median as a share of it", columns, rows)
+
+
+def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]]) -> MatplotlibFigure:
+    figure = MatplotlibFigure((6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    places = [intensity(problem) for problem, _ in pairs]
+    reach = np.geomspace(min(0.25, *places) / 2, max(1024, *places) * 2, 200)
+    ends = sorted({min(limits.rates), max(limits.rates)})
+    for cores, line in zip(ends, ("--", "-") if len(ends) > 1 else ("-",), strict=True):
+        roof = [limits.roof(x, dtype, cores) or np.nan for x in reach]
+        axes.plot(
+            reach,
+            np.array(roof) / 1e9,
+            line,
+            color="black",
+            linewidth=1,
+            label=f"roof, {cores} core{'s' if cores > 1 else ''}",
+        )
+    algorithms = list(dict.fromkeys(series.algorithm for _, several in pairs for series in several))
+    for number, algorithm in enumerate(algorithms):
+        style = STYLES[number % len(STYLES)]
+        marks: dict[str, Any] = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
+        for cores, fill in zip(ends, ("none", "full") if len(ends) > 1 else ("full",), strict=True):
+            points = [
+                (intensity(problem), problem.flops / fastest / 1e9)
+                for problem, several in pairs
+                if (fastest := _fastest(several, algorithm, cores)) is not None
+            ]
+            if points:
+                axes.plot(
+                    *zip(*points, strict=True), fillstyle=fill, **marks, label=algorithm if fill == "full" else None
+                )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("operations for each byte (FLOP/B)")
+    axes.set_ylabel("GFLOP/s")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _fastest(several: list[Series], algorithm: str, cores: int) -> float | None:
+    """The shortest average time of an algorithm on so many cores, whatever the executor."""
+    times = [
+        series.cells[cores].mean.value
+        for series in several
+        if series.algorithm == algorithm and cores in series.cells and series.cells[cores].fit
+    ]
+    return min(times, default=None)
