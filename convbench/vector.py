@@ -134,6 +134,19 @@ class Vectors:
             runs.append(merged)
         return runs
 
+    def transpose(self, vectors: list[ir.Value]) -> list[ir.Value]:
+        """As many vectors as there are lanes; lane l of the v-th of `vectors` becomes lane v of the l-th."""
+        rows, step = list(vectors), 1
+        while step < self.lanes:  # swap ever larger blocks beside the diagonal
+            for one in range(self.lanes):
+                if not one & step:
+                    a, b = rows[one], rows[one | step]
+                    lanes = range(self.lanes)
+                    rows[one] = self._shuffle(a, b, [self.lanes + n - step if n & step else n for n in lanes])
+                    rows[one | step] = self._shuffle(a, b, [self.lanes + n if n & step else n + step for n in lanes])
+            step *= 2
+        return rows
+
     def prefetch(self, address: ir.Value) -> None:
         """Ask for the cache line of an address that will be read soon."""
         byte = self.builder.bitcast(address, ir.IntType(8).as_pointer())

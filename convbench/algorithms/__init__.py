@@ -43,5 +43,6 @@ ALGORITHMS: Table[Algorithm] = Table(
         Entry("direct", "convbench.algorithms.direct:DIRECT", "sums over taps, a block of kernels at a time"),
         Entry("unrolled", "convbench.algorithms.unrolled:UNROLLED", "im2col band by band, then a matrix product"),
         Entry("winograd", "convbench.algorithms.winograd:WINOGRAD", "tiles transformed, for fewer products"),
+        Entry("fft", "convbench.algorithms.fft:FFT", "Fourier transforms of tiles, for large kernels"),
     ],
 )

@@ -24,14 +24,14 @@ from convbench.algorithms.band import fill_band
 from convbench.algorithms.blocking import UNITS, chunk_blocks
 from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
 from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.algorithms.output import streamed, write_rows
 from convbench.algorithms.toom_cook import LARGEST, Matrix, toom_cook
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import TileName, Work, inlined, jit
-from convbench.vector import fence, instruction_set, stream
+from convbench.vector import fence, instruction_set
 
 ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
 SPREAD: Final = 3  # largest error over the root mean square that `growth` estimates
-STREAM_BYTES: Final = 2**25  # of output; more does not stay in a cache, so it is written past it
 BLOCKS_OF_TILES: Final = 3  # vectors of tiles in a unit, at least, where there are so many
 SCRATCH_BYTES: Final = 10 * 2**16  # of transformed input: what leaves room for the rest in a second-level cache
 
@@ -333,28 +333,22 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                 for number in range(used):
                     plane = out[image, group * group_kernels + kernel + number]
                     own_runs = runs[number * y_outputs * run : (number + 1) * y_outputs * run]
-                    write_rows(y_outputs, x_outputs, lanes, parameters, own_runs, run, plane, begin, rows, segment)
+                    write_rows(
+                        lanes,
+                        parameters[STREAMED],
+                        own_runs,
+                        run,
+                        plane,
+                        begin * y_outputs,
+                        rows * y_outputs,
+                        y_outputs,
+                        segment * columns * x_outputs,
+                        columns * x_outputs,
+                    )
         if parameters[STREAMED]:
             fence()
 
     return tile
-
-
-@inlined
-def write_rows(y_outputs, x_outputs, lanes, parameters, runs, run, plane, begin, tile_rows, segment):  # type: ignore[no-untyped-def]
-    """Copy runs of pixels, of which each holds one line of every row of tiles, to rows of one kernel's output."""
-    rows, columns = plane.shape
-    flat = plane.reshape(plane.size)
-    first_row, first_column = begin * y_outputs, segment * parameters[TILE_COLUMNS] * x_outputs
-    count = min(parameters[TILE_COLUMNS] * x_outputs, columns - first_column)
-    for row in range(min(tile_rows * y_outputs, rows - first_row)):
-        tile_row, line = divmod(row, y_outputs)
-        source = line * run + tile_row * parameters[TILE_COLUMNS] * x_outputs
-        target = (first_row + row) * columns + first_column
-        if parameters[STREAMED]:
-            stream(lanes, runs, source, flat, target, count)
-        else:
-            flat[target : target + count] = runs[source : source + count]
 
 
 @jit
@@ -400,12 +394,11 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     parts = channels * y.blocks * x.blocks
     columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
     column_offsets = columns % x.outputs * cut.length + columns // x.outputs
-    streamed = ITEM_SIZE[problem.dtype] * math.prod(problem.output_shape) >= STREAM_BYTES
     numbers = np.zeros(TABLES, np.int64)
     numbers[[GROUPS, TOP, LEFT, Y_BLOCKS, X_BLOCKS]] = problem.groups, top, left, y.blocks, x.blocks
     numbers[[TILE_ROWS, TILE_COLUMNS, SEGMENTS, TILES]] = cut.tile_rows, cut.tile_columns, cut.segments, cut.tiles
     numbers[[LENGTH, INPUT_ROWS]] = cut.length, cut.input_rows
-    numbers[[BLOCKS, CHUNK, STREAMED]] = cut.blocks, cut.chunk, streamed
+    numbers[[BLOCKS, CHUNK, STREAMED]] = cut.blocks, cut.chunk, streamed(problem)
     bands = -(-problem.output_height // (y.outputs * cut.tile_rows))
     scratch = [
         channels * cut.input_rows * cut.pitch,

@@ -1,0 +1,309 @@
+"""Convolution by Fourier transforms of tiles: overlap-save, with both transforms in straight vector code.
+
+The input under a tile of outputs is transformed, multiplied with the transformed kernel, summed over channels (and over
+blocks, where a kernel is too large for a tile and is cut into some), and transformed back; what wraps around is thrown
+away. The cost of an output hardly grows with the kernel, so this form is for large kernels.
+
+A unit is a few tiles beside each other and a chunk of kernels. Its rows of outputs are put together in scratch and
+written in one go.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms.band import fill_band
+from convbench.algorithms.blocking import UNITS
+from convbench.algorithms.fourier import (
+    across_from_frequencies,
+    across_to_frequencies,
+    down_from_frequencies,
+    down_to_frequencies,
+    multiply_points,
+    operations,
+)
+from convbench.algorithms.output import streamed, write_rows
+from convbench.problem import ITEM_SIZE, Problem
+from convbench.tile import TileName, Work, inlined, jit
+from convbench.vector import fence, instruction_set
+
+LARGEST: Final = 64  # rows or columns of a tile; larger transforms do not fit the registers even by halves
+SPECTRA_BYTES: Final = 2**18  # of transformed input in a unit: what leaves room in a second-level cache
+WEIGHTS_BYTES: Final = 2**30  # of transformed weights, at most
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one direction is cut: tiles of `size` inputs, and the kernel into `blocks` of `taps`."""
+
+    size: int
+    taps: int
+    blocks: int
+
+    @property
+    def outputs(self) -> int:
+        """Of a tile."""
+        return self.size - self.taps + 1
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How one problem is cut into units.
+
+    Attributes:
+        y: The vertical direction.
+        x: The horizontal direction.
+        lanes: Of a vector.
+        tiles: Side by side in a unit.
+        segments: Units side by side.
+        chunk: Kernels in a unit.
+    """
+
+    y: Axis
+    x: Axis
+    lanes: int
+    tiles: int
+    segments: int
+    chunk: int
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the band."""
+        return self.y.size + self.y.taps * (self.y.blocks - 1)
+
+    @property
+    def pitch(self) -> int:
+        """From one row of the band to the next."""
+        columns = (self.tiles - 1) * self.x.outputs + self.x.size + self.x.taps * (self.x.blocks - 1)
+        return -(-columns // self.lanes) * self.lanes
+
+    @property
+    def run(self) -> int:
+        """Pixels in a row of a unit's outputs, with room for what the last tile writes too much of."""
+        return self.tiles * self.x.outputs + self.lanes
+
+
+def axes(extent: int, least: int) -> Iterator[Axis]:
+    """Every way to cut a direction of a kernel of so many taps into tiles of `least` inputs or more."""
+    size = least
+    while size <= max(least, LARGEST):
+        for blocks in range(1, -(-extent // 2) + 1):
+            axis = Axis(size, -(-extent // blocks), blocks)
+            if axis.outputs > size // 4:
+                yield axis
+                break
+        size *= 2
+
+
+def cut_up(problem: Problem) -> Cut:
+    """The cut that costs least."""
+    lanes = instruction_set().lanes(problem.dtype)
+    height, width = problem.kernel_extent
+    y, x = min(
+        itertools.product(axes(height, 2 * lanes), axes(width, lanes)), key=lambda pair: _cost(problem, *pair, lanes)
+    )
+    rows, columns = -(-problem.output_height // y.outputs), -(-problem.output_width // x.outputs)
+    channels, kernels = problem.channels // problem.groups, problem.out_channels // problem.groups
+    tile_bytes = channels * y.blocks * x.blocks * y.size * x.size * ITEM_SIZE[problem.dtype]
+    segments = -(-columns // max(1, SPECTRA_BYTES // tile_bytes))
+    segments = max(segments, min(columns, -(-UNITS // (rows * problem.batch * problem.groups))))
+    tiles = -(-columns // segments)
+    segments = -(-columns // tiles)
+    bands = problem.batch * problem.groups * rows * segments
+    chunks = max(1, min(kernels, UNITS // bands))
+    return Cut(y, x, lanes, tiles, segments, -(-kernels // chunks))
+
+
+def _cost(problem: Problem, y: Axis, x: Axis, lanes: int) -> float:
+    """About how many vector operations it takes."""
+    kernels, channels = problem.out_channels // problem.groups, problem.channels // problem.groups
+    tiles = math.ceil(problem.output_height / y.outputs) * math.ceil(problem.output_width / x.outputs)
+    terms, half = channels * y.blocks * x.blocks, y.size // 2
+    down, across = operations(half) + 8 * half, operations(x.size) + 4 * x.size
+    forward = down * (x.size / lanes) + across * (half / lanes)
+    backward = down * math.ceil(x.outputs / lanes) + across * (half / lanes)
+    products = (8 * terms + 2) * x.size * half / lanes
+    return problem.batch * problem.groups * tiles * (terms * forward + kernels * (products + backward))
+
+
+def supports(problem: Problem) -> str | None:
+    """Forward, stride 1, and weights that do not explode when transformed."""
+    if (reason := forward_only(problem)) is not None:
+        return reason
+    if problem.stride != (1, 1):
+        return "needs stride 1"
+    needed = math.prod(_packed_shape(problem, cut_up(problem))) * ITEM_SIZE[problem.dtype]
+    if needed > WEIGHTS_BYTES:
+        return f"would need {needed / 2**30:.1f} GiB for transformed weights"
+    return None
+
+
+# Places of the parameters.
+GROUPS, TOP, LEFT, Y_TAPS, Y_BLOCKS, X_TAPS, X_BLOCKS = range(7)
+TILES, SEGMENTS, CHUNK, INPUT_ROWS, PITCH, RUN, STREAMED = range(7, 14)
+
+
+@inlined
+def to_frequencies(rows, columns, lanes, band, begin, pitch, half, spectrum, spectrum_begin):  # type: ignore[no-untyped-def]
+    """Transform one tile of the band into `spectrum`, shape (rows / 2 / lanes, columns, 2, lanes)."""
+    for column in range(0, columns, lanes):
+        down_to_frequencies(rows, columns, lanes, band, begin + column, pitch, half, column * 2 * lanes)
+    for part in range(0, rows // 2, lanes):
+        across_to_frequencies(columns, lanes, half, part * columns * 2, spectrum, spectrum_begin + part * columns * 2)
+
+
+@inlined
+def from_frequencies(rows, columns, y_outputs, x_outputs, lanes, sums, half, runs, begin, run):  # type: ignore[no-untyped-def]
+    """Transform one tile's sums back into `y_outputs` rows of `runs`."""
+    for part in range(0, rows // 2, lanes):
+        across_from_frequencies(
+            columns, x_outputs, lanes, sums, part * columns * 2, half, part * 2 * lanes, rows * lanes
+        )
+    for column in range(0, x_outputs, lanes):
+        down_from_frequencies(rows, y_outputs, lanes, half, column * rows, runs, begin + column, run)
+
+
+def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: int) -> Any:
+    """The tile for transforms of rows x columns inputs into so many outputs."""
+    size = rows * columns
+
+    @jit
+    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a chunk of kernels over a few tiles of one row of tiles of one group of one image."""
+        groups, tiles, chunk, pitch, run = (
+            parameters[GROUPS],
+            parameters[TILES],
+            parameters[CHUNK],
+            parameters[PITCH],
+            parameters[RUN],
+        )
+        channels, kernels = x.shape[1] // groups, out.shape[1] // groups
+        blocks = parameters[Y_BLOCKS] * parameters[X_BLOCKS]
+        terms = channels * blocks
+        band_size = channels * parameters[INPUT_ROWS] * pitch
+        band, rest = scratch[:band_size], scratch[band_size:]
+        spectra, rest = rest[: tiles * terms * size], rest[tiles * terms * size :]
+        half, sums, runs = rest[:size], rest[size : 2 * size], rest[2 * size :]
+        bands = (out.shape[2] + y_outputs - 1) // y_outputs
+        chunks = (kernels + chunk - 1) // chunk
+        for unit in range(first, last):
+            rest_units, chunk_index = divmod(unit, chunks)
+            rest_units, segment = divmod(rest_units, parameters[SEGMENTS])
+            rest_units, band_index = divmod(rest_units, bands)
+            image, group = divmod(rest_units, groups)
+            first_row, first_column = band_index * y_outputs, segment * tiles * x_outputs
+            used = min(tiles, (out.shape[3] - first_column + x_outputs - 1) // x_outputs)
+            group_x = x[image, group * channels : (group + 1) * channels]
+            left = parameters[LEFT] - first_column
+            fill_band(group_x, band, parameters[TOP], left, first_row, parameters[INPUT_ROWS], 1, pitch)
+            for term in range(terms):
+                channel, block = divmod(term, blocks)
+                y_block, x_block = divmod(block, parameters[X_BLOCKS])
+                row = channel * parameters[INPUT_ROWS] + y_block * parameters[Y_TAPS]
+                for t in range(used):
+                    begin = row * pitch + x_block * parameters[X_TAPS] + t * x_outputs
+                    at = (t * terms + term) * size
+                    to_frequencies(rows, columns, lanes, band, begin, pitch, half, spectra, at)
+            for kernel in range(chunk_index * chunk, min(kernels, (chunk_index + 1) * chunk)):
+                own = (group * kernels + kernel) * terms * size
+                for t in range(used):
+                    multiply_points(
+                        lanes,
+                        spectra,
+                        t * terms * size,
+                        size,
+                        weights,
+                        own,
+                        size,
+                        terms,
+                        sums,
+                        0,
+                        size // (2 * lanes),
+                    )
+                    from_frequencies(rows, columns, y_outputs, x_outputs, lanes, sums, half, runs, t * x_outputs, run)
+                plane = out[image, group * kernels + kernel]
+                past_caches = parameters[STREAMED]
+                write_rows(
+                    lanes,
+                    past_caches,
+                    runs,
+                    run,
+                    plane,
+                    first_row,
+                    y_outputs,
+                    y_outputs,
+                    first_column,
+                    used * x_outputs,
+                )
+        if parameters[STREAMED]:
+            fence()
+
+    return tile
+
+
+def _packed_shape(problem: Problem, cut: Cut) -> tuple[int, ...]:
+    channels, kernels = problem.channels // problem.groups, problem.out_channels // problem.groups
+    parts = cut.y.size // 2 // cut.lanes
+    blocks = cut.y.blocks * cut.x.blocks
+    return problem.groups, kernels, channels * blocks, parts, cut.x.size, 2, cut.lanes
+
+
+def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
+    """The conjugate of the weights' transforms, divided by what the two transforms of an input multiply it by.
+
+    Returns:
+        Shape (groups, kernels, channels and blocks, parts of the vertical frequencies, horizontal frequencies, real and
+        imaginary, lanes).
+    """
+    y, x = cut.y, cut.x
+    (rows, columns), (step_y, step_x) = problem.kernel_extent, problem.dilation
+    spread = np.zeros((*weights.shape[:2], y.blocks * y.taps, x.blocks * x.taps))
+    spread[:, :, :rows:step_y, :columns:step_x] = weights
+    blocked = spread.reshape(*weights.shape[:2], y.blocks, y.taps, x.blocks, x.taps)
+    vertical = np.exp(1j * np.pi * np.outer(4 * np.arange(y.size // 2) + 1, np.arange(y.taps)) / y.size)
+    horizontal = np.exp(2j * np.pi * np.outer(np.arange(x.size), np.arange(x.taps)) / x.size)
+    points = np.einsum("ma,kcyaxd,nd->kcyxnm", vertical, blocked, horizontal, optimize=True)
+    points /= y.size // 2 * x.size
+    shape = _packed_shape(problem, cut)
+    split = points.reshape(*shape[:3], x.size, shape[3], cut.lanes).swapaxes(3, 4)
+    packed = np.empty(shape, problem.dtype)
+    packed[..., 0, :], packed[..., 1, :] = split.real, split.imag
+    return packed
+
+
+def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
+    """Transformed weights, and scratch for a band of input, its transforms, a tile's sums and a unit's rows."""
+    cut = cut_up(problem)
+    y, x = cut.y, cut.x
+    channels = problem.channels // problem.groups
+    (top, _), (left, _) = problem.padding
+    numbers = np.zeros(STREAMED + 1, np.int64)
+    numbers[[GROUPS, TOP, LEFT]] = problem.groups, top, left
+    numbers[[Y_TAPS, Y_BLOCKS, X_TAPS, X_BLOCKS]] = y.taps, y.blocks, x.taps, x.blocks
+    numbers[[TILES, SEGMENTS, CHUNK]] = cut.tiles, cut.segments, cut.chunk
+    numbers[[INPUT_ROWS, PITCH, RUN, STREAMED]] = cut.input_rows, cut.pitch, cut.run, streamed(problem)
+    size = y.size * x.size
+    kernels = problem.out_channels // problem.groups
+    bands = problem.batch * problem.groups * -(-problem.output_height // y.outputs)
+    return Work(
+        tile=TileName(__name__, "make_tile", (y.size, x.size, y.outputs, x.outputs, cut.lanes)),
+        units=bands * cut.segments * -(-kernels // cut.chunk),
+        weights=pack(problem, weights, cut).ravel(),
+        parameters=numbers,
+        scratch_size=channels * cut.input_rows * cut.pitch
+        + cut.tiles * channels * y.blocks * x.blocks * size
+        + 2 * size
+        + y.outputs * cut.run
+        + cut.lanes,
+    )
+
+
+FFT = Algorithm(supports=supports, prepare={"numba": prepare})

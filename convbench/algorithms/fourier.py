@@ -1,0 +1,250 @@
+"""Fourier transforms of a fixed size as straight vector code: the transforms of `fft`.
+
+A tile of real numbers is transformed in two passes. Vertically, lanes are neighbouring columns, and the frequencies are
+the odd ones, (j + 1/2) / size: of real numbers these come in conjugate pairs without exception, so that half of them,
+the even j, are all there is to know, and they are a complex transform of half the size (that of the numbers folded
+into x[n] - i x[n + size/2], turned by exp(-i pi n / size)). What wraps around at the end of a tile comes back with its
+sign changed, which does not matter, since nothing that wraps around is used. The result is transposed in registers, so
+that horizontally the lanes are frequencies and a pass is a plain complex transform. On the way back all is reversed.
+
+The complex transform is the split-radix one (Duhamel and Hollmann, "Split radix FFT algorithm", Electronics Letters
+20(1), 1984).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from convbench.vector import Vectors, index
+
+FORWARD: Final = -1
+BACKWARD: Final = 1
+
+Complex = tuple[ir.Value, ir.Value]
+
+
+def operations(size: int) -> float:
+    """About how many additions and multiplications a complex transform takes."""
+    return 4 * size * math.log2(size) - 6 * size + 8 if size > 1 else 0
+
+
+def fourier(emit: Vectors, values: Sequence[Complex], sign: int) -> list[Complex]:
+    """Emit sum over n of values[n] * exp(sign * 2 pi i n k / size), for every k; the size is a power of two."""
+    size = len(values)
+    if size == 1:
+        return list(values)
+    if size == 2:
+        return [_add(emit, values[0], values[1]), _subtract(emit, values[0], values[1])]
+    even = fourier(emit, values[::2], sign)
+    one, three = fourier(emit, values[1::4], sign), fourier(emit, values[3::4], sign)
+    quarter = size // 4
+    result: list[Complex] = [values[0]] * size
+    for k in range(quarter):
+        a = turn(emit, one[k], sign * 2 * math.pi * k / size)
+        b = turn(emit, three[k], sign * 6 * math.pi * k / size)
+        added, (real, imaginary) = _add(emit, a, b), _subtract(emit, a, b)
+        result[k] = _add(emit, even[k], added)
+        result[k + 2 * quarter] = _subtract(emit, even[k], added)
+        (x, y), builder = even[k + quarter], emit.builder
+        up = builder.fsub(x, imaginary), builder.fadd(y, real)  # plus i times the difference
+        down = builder.fadd(x, imaginary), builder.fsub(y, real)
+        result[k + quarter], result[k + 3 * quarter] = (up, down) if sign == BACKWARD else (down, up)
+    return result
+
+
+def turn(emit: Vectors, value: Complex, angle: float) -> Complex:
+    """Emit value * exp(i angle)."""
+    if angle == 0:
+        return value
+    cosine, sine = emit.constant(math.cos(angle)), math.sin(angle)
+    (x, y), builder = value, emit.builder
+    return (
+        emit.multiply_add(cosine, x, builder.fmul(emit.constant(-sine), y)),
+        emit.multiply_add(cosine, y, builder.fmul(emit.constant(sine), x)),
+    )
+
+
+def _add(emit: Vectors, a: Complex, b: Complex) -> Complex:
+    return emit.builder.fadd(a[0], b[0]), emit.builder.fadd(a[1], b[1])
+
+
+def _subtract(emit: Vectors, a: Complex, b: Complex) -> Complex:
+    return emit.builder.fsub(a[0], b[0]), emit.builder.fsub(a[1], b[1])
+
+
+def _load(emit: Vectors, begin: ir.Value, count: int) -> list[Complex]:
+    """Complex vectors that lie one behind the other, each as a vector of real and one of imaginary parts."""
+    places = [emit.at(begin, 2 * number * emit.lanes) for number in range(count)]
+    return [(emit.load(place), emit.load(emit.at(place, emit.lanes))) for place in places]
+
+
+def _store_transposed(emit: Vectors, values: Sequence[Complex], begin: ir.Value) -> None:
+    """Write `lanes` complex vectors as `_load` reads them, lane l of vector v as lane v of vector l."""
+    for part in (0, 1):
+        for number, vector in enumerate(emit.transpose([value[part] for value in values])):
+            emit.store(vector, emit.at(begin, (2 * number + part) * emit.lanes))
+
+
+@intrinsic(prefer_literal=True)
+def down_to_frequencies(typing_context, size, width, lanes, source, source_begin, pitch, target, target_begin):  # type: ignore[no-untyped-def]
+    """Transform `lanes` columns of real numbers and transpose the result.
+
+    Args:
+        size: Rows; a literal, like `width` and `lanes`.
+        width: Columns of the tile.
+        lanes: Columns here, and frequencies in a vector of the result.
+        source: 1-D.
+        source_begin: Where the first row's first column is.
+        pitch: From one row to the next.
+        target: 1-D; gets shape (size / 2 / lanes, width, 2, lanes) from all columns of a tile: parts of the
+            frequencies, columns, real and imaginary, lanes.
+        target_begin: Where the first column of these goes.
+    """
+    rows, columns, count = (argument.literal_value for argument in (size, width, lanes))
+    integer, half = types.int64, rows // 2
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, count)
+        read = emit.at(emit.data(signature.args[3], arguments[3]), arguments[4])
+        x = [emit.load(emit.at(read, builder.mul(index(row), arguments[5]))) for row in range(rows)]
+        folded = [turn(emit, (x[n], builder.fneg(x[n + half])), -math.pi * n / rows) for n in range(half)]
+        found = fourier(emit, folded, FORWARD)
+        write = emit.at(emit.data(signature.args[6], arguments[6]), arguments[7])
+        for part in range(half // count):
+            _store_transposed(
+                emit, found[part * count : (part + 1) * count], emit.at(write, part * columns * 2 * count)
+            )
+        return context.get_dummy_value()
+
+    return types.void(size, width, lanes, source, integer, integer, target, integer), generate
+
+
+@intrinsic(prefer_literal=True)
+def across_to_frequencies(typing_context, size, lanes, source, source_begin, target, target_begin):  # type: ignore[no-untyped-def]
+    """Transform `size` complex vectors that lie one behind the other; the result lies likewise."""
+    columns, count = size.literal_value, lanes.literal_value
+    integer = types.int64
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, count)
+        values = _load(emit, emit.at(emit.data(signature.args[2], arguments[2]), arguments[3]), columns)
+        write = emit.at(emit.data(signature.args[4], arguments[4]), arguments[5])
+        for number, value in enumerate(fourier(emit, values, FORWARD)):
+            for part in (0, 1):
+                emit.store(value[part], emit.at(write, (2 * number + part) * count))
+        return context.get_dummy_value()
+
+    return types.void(size, lanes, source, integer, target, integer), generate
+
+
+@intrinsic(prefer_literal=True)
+def across_from_frequencies(typing_context, size, outputs, lanes, source, source_begin, target, target_begin, step):  # type: ignore[no-untyped-def]
+    """Transform `size` complex vectors back and transpose the first `outputs` of the result.
+
+    Args:
+        size: Columns of the tile; a literal, like `outputs` and `lanes`.
+        outputs: How many columns are wanted; the rest is left away, in whole vectors.
+        lanes: Frequencies in a vector, and columns in one of the result.
+        source: 1-D.
+        source_begin: Where the first vector is.
+        target: 1-D; gets (outputs / lanes, `step`), in each of which as many complex vectors as there are lanes.
+        target_begin: Where the first goes.
+        step: From one vector of columns to the next.
+    """
+    columns, wanted, count = (argument.literal_value for argument in (size, outputs, lanes))
+    integer = types.int64
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, count)
+        values = _load(emit, emit.at(emit.data(signature.args[3], arguments[3]), arguments[4]), columns)
+        found = fourier(emit, values, BACKWARD)
+        write = emit.at(emit.data(signature.args[5], arguments[5]), arguments[6])
+        for part in range(-(-wanted // count)):
+            place = emit.at(write, builder.mul(index(part), arguments[7]))
+            _store_transposed(emit, found[part * count : (part + 1) * count], place)
+        return context.get_dummy_value()
+
+    return types.void(size, outputs, lanes, source, integer, target, integer, integer), generate
+
+
+@intrinsic(prefer_literal=True)
+def down_from_frequencies(typing_context, size, outputs, lanes, source, source_begin, target, target_begin, pitch):  # type: ignore[no-untyped-def]
+    """Transform `size` / 2 complex vectors back into the first `outputs` of `size` rows of real numbers.
+
+    Args:
+        size: Rows of the tile; a literal, like `outputs` and `lanes`.
+        outputs: How many rows are wanted.
+        lanes: Columns.
+        source: 1-D.
+        source_begin: Where the first vector is.
+        target: 1-D.
+        target_begin: Where the first row's first column goes.
+        pitch: From one row to the next.
+    """
+    rows, wanted, count = (argument.literal_value for argument in (size, outputs, lanes))
+    integer, half = types.int64, rows // 2
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, count)
+        values = _load(emit, emit.at(emit.data(signature.args[3], arguments[3]), arguments[4]), half)
+        write = emit.at(emit.data(signature.args[5], arguments[5]), arguments[6])
+        for n, value in enumerate(fourier(emit, values, BACKWARD)):
+            upper, lower = turn(emit, value, math.pi * n / rows)
+            for row, vector in ((n, upper), (n + half, builder.fneg(lower))):
+                if row < wanted:
+                    emit.store(vector, emit.at(write, builder.mul(index(row), arguments[7])))
+        return context.get_dummy_value()
+
+    return types.void(size, outputs, lanes, source, integer, target, integer, integer), generate
+
+
+@intrinsic(prefer_literal=True)
+def multiply_points(typing_context, lanes, a, a_begin, a_step, b, b_begin, b_step, terms, target, target_begin, count):  # type: ignore[no-untyped-def]
+    """Sum products of complex vectors, point by point.
+
+    Args:
+        lanes: Of a vector; a literal.
+        a: 1-D, complex vectors one behind the other.
+        a_begin: Where the first term's first vector is.
+        a_step: From one term to the next.
+        b: Likewise.
+        b_begin: Likewise.
+        b_step: Likewise.
+        terms: How many products are summed.
+        target: 1-D.
+        target_begin: Where the first sum goes.
+        count: How many sums.
+    """
+    width = lanes.literal_value
+    integer = types.int64
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, a.dtype, width)
+        one = emit.at(emit.data(signature.args[1], arguments[1]), arguments[2])
+        other = emit.at(emit.data(signature.args[4], arguments[4]), arguments[5])
+        write = emit.at(emit.data(signature.args[8], arguments[8]), arguments[9])
+        zero = emit.constant(0.0)
+        with cgutils.for_range(builder, arguments[10]) as loop:
+            place = builder.mul(loop.index, index(2 * width))
+            real, imaginary = (cgutils.alloca_once_value(builder, zero) for _ in range(2))
+            for part in (real, imaginary):
+                builder.store(zero, part)
+            with cgutils.for_range(builder, arguments[7]) as term:
+                [(x, y)] = _load(emit, emit.at(one, place, builder.mul(term.index, arguments[3])), 1)
+                [(u, v)] = _load(emit, emit.at(other, place, builder.mul(term.index, arguments[6])), 1)
+                total = emit.multiply_add(x, u, builder.load(real))
+                builder.store(emit.multiply_add(builder.fneg(y), v, total), real)
+                total = emit.multiply_add(x, v, builder.load(imaginary))
+                builder.store(emit.multiply_add(y, u, total), imaginary)
+            for part, number in ((real, 0), (imaginary, width)):
+                emit.store(builder.load(part), emit.at(write, place, number))
+        return context.get_dummy_value()
+
+    arrays = (lanes, a, integer, integer, b, integer, integer, integer, target, integer, integer)
+    return types.void(*arrays), generate
