@@ -29,6 +29,7 @@ from convbench.algorithms.fourier import (
     down_to_frequencies,
     multiply_points,
     operations,
+    order,
 )
 from convbench.algorithms.output import streamed, write_rows
 from convbench.problem import ITEM_SIZE, Problem
@@ -38,6 +39,7 @@ from convbench.vector import fence, instruction_set
 LARGEST: Final = 64  # rows or columns of a tile; larger transforms do not fit the registers even by halves
 SPECTRA_BYTES: Final = 2**18  # of transformed input in a unit: what leaves room in a second-level cache
 WEIGHTS_BYTES: Final = 2**30  # of transformed weights, at most
+TRAFFIC_COST: Final = 8e-5  # cycles for a number that is moved, for each number of the tile that it belongs to
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def cut_up(problem: Problem) -> Cut:
     lanes = instruction_set().lanes(problem.dtype)
     height, width = problem.kernel_extent
     y, x = min(
-        itertools.product(axes(height, 2 * lanes), axes(width, lanes)), key=lambda pair: _cost(problem, *pair, lanes)
+        itertools.product(axes(height, 2 * lanes), axes(width, lanes)),
+        key=lambda pair: _cost(problem, pair[0], pair[1], lanes),
     )
     rows, columns = -(-problem.output_height // y.outputs), -(-problem.output_width // x.outputs)
     channels, kernels = problem.channels // problem.groups, problem.out_channels // problem.groups
@@ -123,15 +126,21 @@ def cut_up(problem: Problem) -> Cut:
 
 
 def _cost(problem: Problem, y: Axis, x: Axis, lanes: int) -> float:
-    """About how many vector operations it takes."""
+    """About how many cycles of a core it takes: two vector operations a cycle, and what is read and written.
+
+    The smaller a tile, the nearer the caches that hold it; the constants were fitted to measured times.
+    """
     kernels, channels = problem.out_channels // problem.groups, problem.channels // problem.groups
     tiles = math.ceil(problem.output_height / y.outputs) * math.ceil(problem.output_width / x.outputs)
-    terms, half = channels * y.blocks * x.blocks, y.size // 2
-    down, across = operations(half) + 8 * half, operations(x.size) + 4 * x.size
-    forward = down * (x.size / lanes) + across * (half / lanes)
-    backward = down * math.ceil(x.outputs / lanes) + across * (half / lanes)
-    products = (8 * terms + 2) * x.size * half / lanes
-    return problem.batch * problem.groups * tiles * (terms * forward + kernels * (products + backward))
+    terms, half, numbers = channels * y.blocks * x.blocks, y.size // 2, y.size * x.size
+    shuffles = 2 * math.log2(lanes)  # of a complex vector that is transposed
+    down, across = operations(half) + 6 * half, operations(x.size)
+    forward = (down + shuffles * half) * (x.size / lanes) + across * (half / lanes)
+    backward = (down + shuffles * half) * math.ceil(x.outputs / lanes) + across * (half / lanes)
+    products = 2 * (terms + 2 * (terms - 1)) * numbers / lanes  # all but the last go through memory
+    traffic = numbers * (terms * numbers + 2 * y.outputs * x.outputs) * TRAFFIC_COST
+    tile = (terms * forward + kernels * (products + backward)) / 2 + kernels * traffic
+    return problem.batch * problem.groups * tiles * tile
 
 
 def supports(problem: Problem) -> str | None:
@@ -161,18 +170,35 @@ def to_frequencies(rows, columns, lanes, band, begin, pitch, half, spectrum, spe
 
 
 @inlined
-def from_frequencies(rows, columns, y_outputs, x_outputs, lanes, sums, half, runs, begin, run):  # type: ignore[no-untyped-def]
-    """Transform one tile's sums back into `y_outputs` rows of `runs`."""
+def from_frequencies(  # type: ignore[no-untyped-def]
+    rows, columns, y_outputs, x_outputs, lanes, added, a, a_begin, b, b_begin, sums, between, half, runs, begin, run
+):
+    """Transform the products of two tiles' frequencies, plus sums if some are to be added, into rows of `runs`."""
+    group_step = (rows + 2) * lanes  # no power of two, so that groups of columns do not compete for places in the cache
     for part in range(0, rows // 2, lanes):
+        at = part * columns * 2
         across_from_frequencies(
-            columns, x_outputs, lanes, sums, part * columns * 2, half, part * 2 * lanes, rows * lanes
+            columns,
+            x_outputs,
+            lanes,
+            added,
+            a,
+            a_begin + at,
+            b,
+            b_begin + at,
+            sums,
+            at,
+            between,
+            half,
+            part * 2 * lanes,
+            group_step,
         )
     for column in range(0, x_outputs, lanes):
-        down_from_frequencies(rows, y_outputs, lanes, half, column * rows, runs, begin + column, run)
+        down_from_frequencies(rows, y_outputs, lanes, half, column // lanes * group_step, runs, begin + column, run)
 
 
-def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: int) -> Any:
-    """The tile for transforms of rows x columns inputs into so many outputs."""
+def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: int, summed: int) -> Any:
+    """The tile for transforms of rows x columns inputs into so many outputs, of one product or of a sum of several."""
     size = rows * columns
 
     @jit
@@ -191,7 +217,9 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
         band_size = channels * parameters[INPUT_ROWS] * pitch
         band, rest = scratch[:band_size], scratch[band_size:]
         spectra, rest = rest[: tiles * terms * size], rest[tiles * terms * size :]
-        half, sums, runs = rest[:size], rest[size : 2 * size], rest[2 * size :]
+        sums, rest = rest[:size], rest[size:]
+        between, rest = rest[: columns * 2 * lanes], rest[columns * 2 * lanes :]
+        half, runs = rest[: size + 2 * columns], rest[size + 2 * columns :]
         bands = (out.shape[2] + y_outputs - 1) // y_outputs
         chunks = (kernels + chunk - 1) // chunk
         for unit in range(first, last):
@@ -215,20 +243,28 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
             for kernel in range(chunk_index * chunk, min(kernels, (chunk_index + 1) * chunk)):
                 own = (group * kernels + kernel) * terms * size
                 for t in range(used):
-                    multiply_points(
+                    begin = t * terms * size
+                    if summed:
+                        points = size // (2 * lanes)
+                        multiply_points(lanes, spectra, begin, size, weights, own, size, terms - 1, sums, 0, points)
+                    from_frequencies(
+                        rows,
+                        columns,
+                        y_outputs,
+                        x_outputs,
                         lanes,
+                        summed,
                         spectra,
-                        t * terms * size,
-                        size,
+                        begin + (terms - 1) * size,
                         weights,
-                        own,
-                        size,
-                        terms,
+                        own + (terms - 1) * size,
                         sums,
-                        0,
-                        size // (2 * lanes),
+                        between,
+                        half,
+                        runs,
+                        t * x_outputs,
+                        run,
                     )
-                    from_frequencies(rows, columns, y_outputs, x_outputs, lanes, sums, half, runs, t * x_outputs, run)
                 plane = out[image, group * kernels + kernel]
                 past_caches = parameters[STREAMED]
                 write_rows(
@@ -270,6 +306,7 @@ def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
     blocked = spread.reshape(*weights.shape[:2], y.blocks, y.taps, x.blocks, x.taps)
     vertical = np.exp(1j * np.pi * np.outer(4 * np.arange(y.size // 2) + 1, np.arange(y.taps)) / y.size)
     horizontal = np.exp(2j * np.pi * np.outer(np.arange(x.size), np.arange(x.taps)) / x.size)
+    vertical = vertical[order(y.size // 2)]
     points = np.einsum("ma,kcyaxd,nd->kcyxnm", vertical, blocked, horizontal, optimize=True)
     points /= y.size // 2 * x.size
     shape = _packed_shape(problem, cut)
@@ -290,17 +327,17 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     numbers[[Y_TAPS, Y_BLOCKS, X_TAPS, X_BLOCKS]] = y.taps, y.blocks, x.taps, x.blocks
     numbers[[TILES, SEGMENTS, CHUNK]] = cut.tiles, cut.segments, cut.chunk
     numbers[[INPUT_ROWS, PITCH, RUN, STREAMED]] = cut.input_rows, cut.pitch, cut.run, streamed(problem)
-    size = y.size * x.size
+    size, terms = y.size * x.size, channels * y.blocks * x.blocks
     kernels = problem.out_channels // problem.groups
     bands = problem.batch * problem.groups * -(-problem.output_height // y.outputs)
     return Work(
-        tile=TileName(__name__, "make_tile", (y.size, x.size, y.outputs, x.outputs, cut.lanes)),
+        tile=TileName(__name__, "make_tile", (y.size, x.size, y.outputs, x.outputs, cut.lanes, int(terms > 1))),
         units=bands * cut.segments * -(-kernels // cut.chunk),
         weights=pack(problem, weights, cut).ravel(),
         parameters=numbers,
         scratch_size=channels * cut.input_rows * cut.pitch
-        + cut.tiles * channels * y.blocks * x.blocks * size
-        + 2 * size
+        + (cut.tiles * terms + 2) * size
+        + 2 * x.size * (cut.lanes + 1)
         + y.outputs * cut.run
         + cut.lanes,
     )
