@@ -54,6 +54,7 @@ class Plan:
         candidate: How.
         setup: Seconds that getting ready took, by step ("compile", "pack", "start").
         scratch_bytes: Memory that it holds beside input, weights and output.
+        error_bound: The largest error to be expected of an output, relative to the largest; None if it is not known.
         pids: Worker processes that compute for it; empty where the calling process does.
     """
 
@@ -70,6 +71,7 @@ class Plan:
         self._runner = self._executor.open(work, candidate.cores)
         self.setup = {"pack": packed - begin, **self._runner.setup}
         self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
+        self.error_bound = work.error_bound
         self.pids = tuple(self._runner.pids)
 
     def empty_input(self) -> NDArray[Any]:

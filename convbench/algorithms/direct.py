@@ -17,7 +17,7 @@ from convbench.algorithms.band import Layout, fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.problem import Problem
-from convbench.tile import GEOMETRY, TileName, Work, geometry, jit, unpack
+from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, jit, unpack
 from convbench.vector import instruction_set
 
 
@@ -154,6 +154,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         weights=pack_weights(problem, weights, cut.kernels).ravel(),
         parameters=np.concatenate([geometry(problem), numbers, outer, inner]).astype(np.int64),
         scratch_size=band.size,
+        error_bound=error_of_sums(problem),
     )
 
 

@@ -33,7 +33,7 @@ from convbench.algorithms.fourier import (
 )
 from convbench.algorithms.output import streamed, write_rows
 from convbench.problem import ITEM_SIZE, Problem
-from convbench.tile import TileName, Work, inlined, jit
+from convbench.tile import TileName, Work, error_of_sums, inlined, jit
 from convbench.vector import fence, instruction_set
 
 LARGEST: Final = 64  # rows or columns of a tile; larger transforms do not fit the registers even by halves
@@ -141,6 +141,16 @@ def _cost(problem: Problem, y: Axis, x: Axis, lanes: int) -> float:
     traffic = numbers * (terms * numbers + 2 * y.outputs * x.outputs) * TRAFFIC_COST
     tile = (terms * forward + kernels * (products + backward)) / 2 + kernels * traffic
     return problem.batch * problem.groups * tiles * tile
+
+
+def error_bound(problem: Problem, cut: Cut) -> float:
+    """The largest error to be expected, relative to the largest output, against sums over all taps.
+
+    Errors grow with the root of the steps of the transforms (Schatzman, "Accuracy of the discrete Fourier transform and
+    the fast Fourier transform", 1996); those of the sums that they are compared with are added.
+    """
+    steps = math.log2(cut.y.size * cut.x.size)
+    return float(np.finfo(problem.dtype).eps / 2 * math.sqrt(4 * steps)) + error_of_sums(problem)
 
 
 def supports(problem: Problem) -> str | None:
@@ -340,6 +350,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         + 2 * x.size * (cut.lanes + 1)
         + y.outputs * cut.run
         + cut.lanes,
+        error_bound=error_bound(problem, cut),
     )
 
 

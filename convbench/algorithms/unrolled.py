@@ -21,7 +21,7 @@ from convbench.algorithms.band import fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.problem import ITEM_SIZE, Problem
-from convbench.tile import GEOMETRY, TileName, Work, geometry, inlined, jit, unpack
+from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, inlined, jit, unpack
 from convbench.vector import copy_vectors, instruction_set
 
 PANELS_BYTES: Final = 2**18  # of the unrolled matrix at a time: an eighth of a common second-level cache
@@ -160,6 +160,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         weights=packed.ravel(),
         parameters=np.concatenate([geometry(problem), numbers, outer, inner, [0], panel_offsets]).astype(np.int64),
         scratch_size=band.size + (problem.taps * together + 1) * width,
+        error_bound=error_of_sums(problem),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from convbench.executors.blas import single_threaded_blas
 from convbench.executors.memory import private_empty
 
 if TYPE_CHECKING:
@@ -48,13 +47,11 @@ class SerialRunner:
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._scratch = new_scratch(work, 1)[0]
-        self._blas = single_threaded_blas(work)
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill `out`."""
         work = self._work
-        with self._blas():
-            self._tile(x, work.weights, out, work.parameters, self._scratch, 0, work.units)
+        self._tile(x, work.weights, out, work.parameters, self._scratch, 0, work.units)
 
     def threads(self) -> int:
         """The calling one."""

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from convbench.errors import RequestError
-from convbench.executors.blas import single_threaded_blas
 from convbench.executors.memory import private_empty
 
 if TYPE_CHECKING:
@@ -65,7 +64,6 @@ class ThreadsRunner:
         self._scratch = new_scratch(work, cores)
         self._counter = new_counter()
         self._team = np.full(cores, -1, np.int64)
-        self._blas = single_threaded_blas(work)
         self._set_num_threads = numba.set_num_threads
         self._get_num_threads = numba.get_num_threads
 
@@ -76,11 +74,10 @@ class ThreadsRunner:
         self._set_num_threads(self._cores)
         self._counter[0] = 0
         try:
-            with self._blas():
-                self._drive(
-                    *(self._tile, x, work.weights, out, work.parameters),
-                    *(self._scratch, work.units, self._counter, self._team),
-                )
+            self._drive(
+                *(self._tile, x, work.weights, out, work.parameters),
+                *(self._scratch, work.units, self._counter, self._team),
+            )
         finally:
             self._set_num_threads(before)
 

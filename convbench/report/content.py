@@ -76,7 +76,8 @@ class Material:
     @cached_property
     def series(self) -> list[Series]:
         """Every series of the sweep, in the order of its request."""
-        return group(self.sweep.records, [self.spec.get(key, ()) for key in ("problems", "algorithms", "executors")])
+        algorithms = [*self.spec.get("algorithms", ()), *self.spec.get("peers", ())]
+        return group(self.sweep.records, [self.spec.get("problems", ()), algorithms, self.spec.get("executors", ())])
 
     def by_problem(self) -> dict[Problem, list[Series]]:
         """The series of each problem."""

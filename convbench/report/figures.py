@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, which stays apart for colour-blind readers; markers keep it apart in black and white.
-STYLES: Final[Sequence[dict[str, Any]]] = (
-    {"color": "#0072B2", "marker": "o"},
-    {"color": "#D55E00", "marker": "s"},
-    {"color": "#009E73", "marker": "^"},
-    {"color": "#CC79A7", "marker": "D"},
-    {"color": "#E69F00", "marker": "v"},
-    {"color": "#56B4E9", "marker": "P"},
-)
+COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 PAPER_STYLE: Final[dict[str, Any]] = {"color": "#666666", "marker": "x", "linestyle": (0, (1, 1.5))}
 IDEAL_STYLE: Final[dict[str, Any]] = {"color": "black", "linestyle": "--", "linewidth": 1}
 RC: Final[dict[str, Any]] = {
@@ -91,6 +85,11 @@ def save(figure: Figure, stem: Any) -> None:
         drawn.savefig(f"{stem}.svg", metadata={"Date": None})
 
 
+def style(number: int) -> dict[str, Any]:
+    """Colour and marker of the n-th line of a figure: no two of the first 66 are alike."""
+    return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
 def _draw(several: Sequence[Series], published: Series | None, line: Line, label: str) -> MatplotlibFigure:
     """A panel for each algorithm, on common axes, with one legend for all."""
     algorithms = list(dict.fromkeys(series.algorithm for series in several))
@@ -110,8 +109,7 @@ def _draw(several: Sequence[Series], published: Series | None, line: Line, label
             line(axes, published, {**PAPER_STYLE, "label": "paper"})
         for series in several:
             if series.algorithm == algorithm:
-                style = STYLES[executors.index(series.executor) % len(STYLES)]
-                line(axes, series, {**style, "label": series.executor})
+                line(axes, series, {**style(executors.index(series.executor)), "label": series.executor})
         axes.set_title(algorithm)
         _set_axes(axes, counts, binary=line is _speedup_line)
     for axes in panels[:, 0]:

@@ -12,7 +12,7 @@ from convbench.analysis.limits import OPERATIONS, TRAFFIC, Limits, intensity
 from convbench.analysis.series import Series
 from convbench.problem import Problem
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, slug
-from convbench.report.figures import STYLES
+from convbench.report.figures import style
 
 TITLES: Final = {
     "multiply_add_float32": "multiply-add, float32",
@@ -69,7 +69,7 @@ def limits_table(limits: Limits) -> Table:
 
 
 def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]]) -> MatplotlibFigure:
-    figure = MatplotlibFigure((6.4, 4.2), layout="constrained")
+    figure = MatplotlibFigure((7.4, 4.2), layout="constrained")
     axes = figure.subplots()
     places = [intensity(problem) for problem, _ in pairs]
     reach = np.geomspace(min(0.25, *places) / 2, max(1024, *places) * 2, 200)
@@ -86,8 +86,7 @@ def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]])
         )
     algorithms = list(dict.fromkeys(series.algorithm for _, several in pairs for series in several))
     for number, algorithm in enumerate(algorithms):
-        style = STYLES[number % len(STYLES)]
-        marks: dict[str, Any] = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
+        marks: dict[str, Any] = {**style(number), "linestyle": "none"}
         for cores, fill in zip(ends, ("none", "full") if len(ends) > 1 else ("full",), strict=True):
             points = [
                 (intensity(problem), problem.flops / fastest / 1e9)
@@ -104,7 +103,7 @@ def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("operations for each byte (FLOP/B)")
     axes.set_ylabel("GFLOP/s")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside right center")
     return figure
 
 
