@@ -1,6 +1,7 @@
-"""Which product `unrolled` should use: ours, with its packing, or BLAS on a matrix that is unrolled already.
+"""Which product `unrolled` should use: the micro-kernel's or BLAS's, on a matrix that is unrolled already.
 
-BLAS is given every advantage: its matrix stays in the cache, and nobody makes it or writes the product anywhere far.
+Both matrices stay in the cache, and nobody makes them or writes the product anywhere far. Beside them `unrolled` as it
+is, with all that.
 """
 
 import time
@@ -9,16 +10,20 @@ from collections.abc import Callable
 import numpy as np
 import threadpoolctl
 
+from convbench.algorithms.blocking import pack_weights
+from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
 from convbench.plans import plan
 from convbench.problem import Problem
 from convbench.report.content import Column, Table
 from convbench.terminal import show_table
+from convbench.tile import jit
+from convbench.vector import instruction_set
 
 SHAPES = (
     'mb1ic1ih720iw1280oc128kh11kw11n"multicore"',
-    'mb1ic1ih720iw1280oc128kh5kw5n"5 x 5"',
-    'mb1ic64ih56oc64kh3ph1n"64 channels, 3 x 3"',
-    'mb1ic256ih56oc64kh1ph0n"256 channels, 1 x 1"',
+    'mb1ic1ih720iw1280oc128kh5kw5n"one-channel-5x5"',
+    'mb1ic64ih56oc64kh3ph1n"64-channels-3x3"',
+    'mb1ic256ih56oc64kh1ph0n"256-channels-1x1"',
 )
 COLUMNS = 480  # of the matrix that BLAS multiplies at a time: as much as `unrolled` keeps in the second-level cache
 ROUNDS = 10
@@ -49,6 +54,54 @@ def _repeated(call: Callable[[], object], times: int) -> Callable[[], float]:
     return timed
 
 
+def make_product(kernels: int, vectors: int, lanes: int) -> Callable[..., None]:
+    """The product of packed weights and packed panels on the micro-kernel."""
+    width = vectors * lanes
+
+    @jit
+    def multiply(weights, panels, offsets, zero, out, blocks, count):  # type: ignore[no-untyped-def]
+        taps = offsets.size
+        for panel in range(count):
+            for block in range(blocks):
+                micro_kernel(
+                    kernels,
+                    vectors,
+                    lanes,
+                    panels,
+                    panel * taps * width,
+                    lanes,
+                    0,
+                    zero,
+                    offsets,
+                    weights,
+                    block * taps * kernels,
+                    out,
+                    block * kernels * count * width + panel * width,
+                    count * width,
+                    lanes,
+                    WHOLE,
+                    kernels,
+                    vectors,
+                    width,
+                    lanes,
+                )
+
+    return multiply
+
+
+def product_call(problem: Problem, weights: np.ndarray) -> tuple[Callable[[], None], int]:
+    """The product on as many panels as make about COLUMNS columns, and how many columns that is."""
+    lanes = instruction_set().lanes(problem.dtype)
+    kernels, vectors, _ = best_block(problem.out_channels, 1, COLUMNS, lanes)
+    count, width = COLUMNS // (vectors * lanes), vectors * lanes
+    packed = pack_weights(problem, weights, kernels)
+    panels = np.ones(problem.taps * count * width, problem.dtype)
+    out = np.empty(packed.shape[1] * kernels * count * width, problem.dtype)
+    offsets, zero = np.arange(problem.taps) * width, np.zeros(1, np.int64)
+    multiply = make_product(kernels, vectors, lanes)
+    return lambda: multiply(packed.ravel(), panels, offsets, zero, out, packed.shape[1], count), count * width
+
+
 rows = []
 random = np.random.default_rng(0)
 for shape in SHAPES:
@@ -63,18 +116,25 @@ for shape in SHAPES:
         plan(problem, weights, algorithm="unrolled", executor="serial") as ours,
     ):
         out = ours.empty_output()
+        micro, columns = product_call(problem, weights)
         seconds = fastest(
             {
-                "ours": lambda ours=ours, x=x, out=out: ours(x, out),
+                "whole": lambda ours=ours, x=x, out=out: ours(x, out),
+                "micro": micro,
                 "blas": lambda matrix=matrix, panel=panel, product=product: np.dot(matrix, panel, out=product),
             }
         )
-    rate = problem.flops / seconds["ours"] / 1e9, 2 * kernels * taps * COLUMNS / seconds["blas"] / 1e9
-    rows.append([problem.label, *rate, rate[0] / rate[1]])
-columns = [
+    multiply_adds = kernels * taps
+    micro_rate, blas_rate = (
+        2e-9 * multiply_adds * columns / seconds["micro"],
+        2e-9 * multiply_adds * COLUMNS / seconds["blas"],
+    )
+    rows.append([problem.label, micro_rate, blas_rate, micro_rate / blas_rate, problem.flops / seconds["whole"] / 1e9])
+headings = [
     Column("shape"),
-    Column("unrolled, with packing", ".1f"),
-    Column("BLAS, product alone", ".1f"),
+    Column("micro-kernel", ".1f"),
+    Column("BLAS", ".1f"),
     Column("ratio", ".2f"),
+    Column("unrolled", ".1f"),
 ]
-show_table(Table("product", "GFLOP/s on one core", columns, rows))
+show_table(Table("product", "GFLOP/s on one core", headings, rows))

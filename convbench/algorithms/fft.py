@@ -150,7 +150,7 @@ def error_bound(problem: Problem, cut: Cut) -> float:
     the fast Fourier transform", 1996); those of the sums that they are compared with are added.
     """
     steps = math.log2(cut.y.size * cut.x.size)
-    return float(np.finfo(problem.dtype).eps / 2 * math.sqrt(4 * steps)) + error_of_sums(problem)
+    return float(np.finfo(problem.dtype).eps / 2 * math.sqrt(9 * steps)) + error_of_sums(problem)
 
 
 def supports(problem: Problem) -> str | None:

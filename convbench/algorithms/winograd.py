@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -88,19 +89,26 @@ def best_axes(problem: Problem) -> tuple[Axis, Axis] | None:
 
 def _cost(problem: Problem, y: Axis, x: Axis) -> float:
     """About how many cycles of a core it takes: two vector operations a cycle, two loads or one store."""
-
-    def pass_cost(matrix: Matrix) -> float:
-        return operations(matrix) / 2 + len(matrix[0]) / 2 + len(matrix)
-
     kernels, channels = problem.out_channels // problem.groups, problem.channels // problem.groups
-    ty, tx = toom_cook(y.outputs, y.taps), toom_cook(x.outputs, x.taps)
+    (in_y, out_y), (in_x, out_x) = (_pass_costs(axis.outputs, axis.taps) for axis in (y, x))
     tiles = math.ceil(problem.output_height / y.outputs) * math.ceil(problem.output_width / x.outputs)
     blocks = y.blocks * x.blocks
     products = y.points * x.points * kernels * (channels * blocks / 2 + 1)
-    to_points = channels * y.blocks * (x.outputs * pass_cost(ty.input) + x.blocks * y.points * pass_cost(tx.input))
+    to_points = channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     run = x.outputs * (x.outputs - 1)  # merging the lanes of as many vectors into as many runs of pixels
-    from_points = kernels * (x.points * pass_cost(ty.output) + y.outputs * (pass_cost(tx.output) + run))
+    from_points = kernels * (x.points * out_y + y.outputs * (out_x + run))
     return problem.batch * problem.groups * tiles * (products + to_points + from_points)
+
+
+@cache
+def _pass_costs(outputs: int, taps: int) -> tuple[float, float]:
+    """Of one pass of the input's and one of the output's transform."""
+
+    def cost(matrix: Matrix) -> float:
+        return operations(matrix) / 2 + len(matrix[0]) / 2 + len(matrix)
+
+    algorithm = toom_cook(outputs, taps)
+    return cost(algorithm.input), cost(algorithm.output)
 
 
 def supports(problem: Problem) -> str | None:

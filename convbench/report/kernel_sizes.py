@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from convbench.plans import LIBRARY
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec, slug
@@ -93,7 +94,9 @@ def _draw(curves: Curves) -> MatplotlibFigure:
         axes.errorbar(list(curve), values, yerr=half, capsize=2, label=algorithm, **style(number))
     axes.set_yscale("log")
     axes.set_xticks(sorted({size for curve in curves.values() for size in curve}))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("kernel rows and columns")
     axes.set_ylabel("average time (s)")
     axes.legend()
