@@ -145,6 +145,21 @@ def versus(output: Path | None, cores: tuple[int, ...] | None, peers: tuple[str,
     sys.exit(terminal.show_versus(finished))
 
 
+@cli.command()
+@click.argument("before", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("after", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--fail-above", type=float, metavar="PERCENT", default=5.0, show_default=True, help="Exit 1 above this.")
+def compare(before: Path, after: Path, fail_above: float) -> None:
+    """Say cell by cell whether the second sweep is faster or slower than the first.
+
+    Exits 1 if a cell is slower, beyond doubt, by more than PERCENT.
+    """
+    from convbench import terminal
+    from convbench.results.store import load
+
+    sys.exit(terminal.show_comparison(load(before), load(after), fail_above / 100))
+
+
 def _new_directory() -> Path:
     return REPORTS_DIRECTORY / datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
 

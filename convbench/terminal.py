@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from convbench.errors import RequestError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -95,6 +97,28 @@ def show_versus(sweep: Sweep) -> int:
     for line in dict.fromkeys(f"skipped: {r.algorithm}: {r.reason}" for r in sweep.records if r.status == "skipped"):
         say(line)
     return _end(sweep)
+
+
+def show_comparison(before: Sweep, after: Sweep, allowed: float) -> int:
+    """What differs between two sweeps' machines, then every cell's ratio and verdict.
+
+    Returns:
+        The exit status: 1 if a cell is slower by more than `allowed`.
+    """
+    from convbench.analysis.compare import compare, differences
+    from convbench.report.comparison import comparison_table
+
+    for line in differences(before.header, after.header):
+        say(f"differs: {line}")
+    found = compare(before.records, after.records)
+    if not found:
+        raise RequestError(
+            f"{before.directory} and {after.directory} have no measured cell in common; nothing to compare"
+        )
+    show_table(comparison_table(found))
+    slow = [one for one in found if one.verdict == "slower" and one.ratio.value > 1 + allowed]
+    say(f"{len(slow)} of {len(found)} cells slower by more than {allowed:.1%}")
+    return 1 if slow else 0
 
 
 def _end(sweep: Sweep) -> int:

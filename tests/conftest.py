@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convbench.executors.threads import start_pool
 from convbench.problem import Problem
+
+start_pool()  # before a peer that is tested loads another one
 
 ROOT = Path(__file__).parents[1]
 

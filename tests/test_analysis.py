@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from convbench.analysis.scaling import amdahl_fraction, amdahl_speedup, efficiency, serial_fraction
+from convbench.analysis.scaling import amdahl_fraction, amdahl_speedup, efficiency, scaled_speedup, serial_fraction, usl
 from convbench.analysis.series import group
-from convbench.analysis.statistics import geometric_mean, mean
+from convbench.analysis.statistics import geometric_mean, mean, median
 from convbench.results.paper import multicore_experiment
 from convbench.results.record import Record
 
@@ -33,6 +34,52 @@ def test_a_mean_has_students_interval():
     estimate = mean(values)
     low, high = stats.t.interval(0.95, 3, loc=3.0, scale=stats.sem(values))
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((3.0, low, high))
+
+
+SKEWED = {
+    "symmetric": (lambda random, shape: random.normal(1, 0.02, shape), 1.0),
+    "log-normal": (lambda random, shape: random.lognormal(0, 0.2, shape), np.exp(0.02)),
+    "a floor and a tail": (lambda random, shape: 1 + 0.05 * random.gamma(2, 1, shape), 1.1),
+}
+
+
+@pytest.mark.parametrize("kind", SKEWED)
+def test_a_mean_is_covered_as_often_as_promised(kind):
+    """2,000 sweeps of ten runs of five samples each, with variance between runs and within them."""
+    draw, truth = SKEWED[kind]
+    random = np.random.default_rng(0)
+    runs = draw(random, (2000, 10, 1)) * random.lognormal(-(0.01**2) / 2, 0.01, (2000, 10, 5))
+    found = [mean(list(values)) for values in runs.mean(axis=2)]
+    covered = np.mean([estimate.low <= truth <= estimate.high for estimate in found])
+    assert 0.93 <= covered <= 0.97
+
+
+@pytest.mark.parametrize("kind", SKEWED)
+def test_a_speedup_inside_runs_is_covered_as_often_as_promised(kind):
+    """Both cells of a run share what the machine did in it; the truth is the ratio of their geometric means."""
+    draw, _ = SKEWED[kind]
+    random = np.random.default_rng(1)
+    machine = draw(random, (2000, 10))
+    slow, fast = (draw(random, (2000, 10)) for _ in range(2))
+    ratios = (2 * machine * slow) / (machine * fast)
+    found = [geometric_mean(list(values)) for values in ratios]
+    assert 0.93 <= np.mean([estimate.low <= 2 <= estimate.high for estimate in found]) <= 0.97
+
+
+def test_skewness_moves_an_interval_to_the_right():
+    values = [1.0, 1.01, 1.02, 1.03, 1.05, 1.3]
+    low, high = stats.t.interval(0.95, 5, loc=np.mean(values), scale=stats.sem(values))
+    assert mean(values).low > low
+    assert mean(values).high > high
+
+
+def test_a_median_has_an_interval_from_ranks_from_six_runs_up():
+    assert median([3.0, 1.0, 2.0, 5.0, 4.0]).low is None
+    estimate = median([float(x) for x in range(1, 11)])
+    assert (estimate.value, estimate.low, estimate.high) == (5.5, 2.0, 9.0)
+    random = np.random.default_rng(2)
+    found = [median(list(values)) for values in random.exponential(1, (1000, 10))]
+    assert np.mean([estimate.low <= np.log(2) <= estimate.high for estimate in found]) >= 0.95
 
 
 def test_one_run_has_no_interval():
@@ -119,3 +166,21 @@ def test_the_papers_numbers_come_out_of_its_runs():
         assert round(series.ratio_of_means(base, cores), 3) == speedup
         assert series.speedup(base, cores).value == pytest.approx(speedup, abs=2e-3)
     assert 0.04 < series.amdahl().value < 0.1
+
+
+def test_the_universal_law_gives_its_parameters_back_from_six_counts_up():
+    def law(p: int) -> float:
+        return p / (1 + 0.05 * (p - 1) + 0.002 * p * (p - 1))
+
+    assert usl({p: law(p) for p in (1, 2, 4, 8, 16)}) is None
+    fitted = usl({p: law(p) for p in (1, 2, 4, 8, 16, 32)})
+    assert fitted.contention.value == pytest.approx(0.05, abs=1e-6)
+    assert fitted.coherency.value == pytest.approx(0.002, abs=1e-6)
+    noisy = usl({p: law(p) * (1 + 0.01 * (-1) ** i) for i, p in enumerate((1, 2, 4, 8, 16, 32))})
+    assert noisy.contention.low <= 0.05 <= noisy.contention.high
+    assert noisy.coherency.low <= 0.002 <= noisy.coherency.high
+
+
+def test_scaled_speedup_is_work_done_a_second():
+    assert scaled_speedup(1.0, 1.0, 8) == 8
+    assert scaled_speedup(1.0, 2.0, 8) == 4

@@ -30,9 +30,9 @@ def test_help_lists_the_commands_and_nothing_that_is_not_there(convbench):
     done = convbench("--help")
     assert done.returncode == 0
     assert re.findall(r"^  (\w+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == [
-        *("export", "machine", "report", "sweep", "versus"),
+        *("compare", "export", "machine", "report", "sweep", "versus"),
     ]
-    for name in ("export", "machine", "report", "sweep", "versus"):
+    for name in ("compare", "export", "machine", "report", "sweep", "versus"):
         assert convbench(name, "--help").returncode == 0
 
 

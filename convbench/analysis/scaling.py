@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import curve_fit
+
+from convbench.analysis.statistics import CONFIDENCE, Estimate
 
 
 def efficiency(speedup: float, cores: int) -> float:
@@ -43,3 +52,56 @@ def amdahl_fraction(speedups: Mapping[int, float]) -> float | None:
 def amdahl_speedup(fraction: float, cores: float) -> float:
     """The speedup that Amdahl's law gives for a serial fraction."""
     return 1 / (fraction + (1 - fraction) / cores)
+
+
+USL_COUNTS: Final = 6  # core counts that it takes to fit three parameters with something to spare
+
+
+@dataclass(frozen=True)
+class Usl:
+    """The Universal Scalability Law, S(p) = p / (1 + contention (p - 1) + coherency p (p - 1)), and its intervals.
+
+    Gunther, "Guerrilla Capacity Planning", 2007. `contention` is Amdahl's serial fraction; `coherency` is what every
+    pair of cores costs, which makes the speedup fall again.
+    """
+
+    contention: Estimate
+    coherency: Estimate
+
+
+def usl(speedups: Mapping[int, float]) -> Usl | None:
+    """Fit the Universal Scalability Law by least squares; both parameters are kept from being negative.
+
+    Args:
+        speedups: Speedup over one core for each core count, that of one among them.
+
+    Returns:
+        The parameters with intervals from the fit's covariance; None with fewer than `USL_COUNTS` counts.
+    """
+    if len(speedups) < USL_COUNTS:
+        return None
+    cores, measured = (np.array(values, float) for values in zip(*sorted(speedups.items()), strict=True))
+
+    def law(p: NDArray[np.float64], contention: float, coherency: float) -> NDArray[np.float64]:
+        return p / (1 + contention * (p - 1) + coherency * p * (p - 1))
+
+    found, covariance = curve_fit(law, cores, measured, p0=(0.05, 0.001), bounds=(0, np.inf))
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, cores.size - 2) * np.sqrt(np.diag(covariance))
+    contention, coherency = (
+        Estimate(float(value), max(0.0, float(value - h)), float(value + h), cores.size)
+        for value, h in zip(found, half, strict=True)
+    )
+    return Usl(contention, coherency)
+
+
+def scaled_speedup(one: float, many: float, cores: int) -> float:
+    """Gustafson's scaled speedup: how many times as much work `cores` did a second as one did.
+
+    Gustafson, "Reevaluating Amdahl's law", CACM 31(5), 1988.
+
+    Args:
+        one: Seconds for one core's share of the work on one core.
+        many: Seconds for `cores` shares on `cores` cores.
+        cores: How many.
+    """
+    return cores * one / many

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from convbench.analysis import scaling
-from convbench.analysis.statistics import Estimate, geometric_mean, mean
+from convbench.analysis.statistics import Estimate, geometric_mean, mean, median
 from convbench.results.record import Record
 
 OUT_OF_FITS = "oversubscribed"
@@ -37,9 +37,9 @@ class CellTimes:
         return mean(list(self.runs.values()))
 
     @property
-    def median(self) -> float:
+    def median(self) -> Estimate:
         """Median of the runs."""
-        return statistics.median(self.runs.values())
+        return median(list(self.runs.values()))
 
     @property
     def minimum(self) -> float:

@@ -39,6 +39,16 @@ class Threads:
         return ThreadsRunner(work, cores)
 
 
+def start_pool() -> None:
+    """Start Numba's pool now, on what it prefers of what this system has.
+
+    Later, a library that brings a thread pool of its own may have been loaded, and Numba would run on that one.
+    """
+    import numba
+
+    numba.set_num_threads(numba.get_num_threads())
+
+
 class ThreadsRunner:
     """Calls the parallel loop with the number of threads set, and sets it back."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from convbench import machine
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty, shared_empty
+from convbench.executors.threads import start_pool
 from convbench.measure import counters
 from convbench.measure.affinity import affinity, pin, threading_layer
 from convbench.measure.reference import Reference
@@ -71,6 +72,7 @@ class Laboratory:
         self._usable = machine.usable_cores()
         self._metadata = metadata
         self._bench: Bench | None = None
+        start_pool()  # before any peer brings threads of its own
 
     def measure(self, order: int, cell: Cell) -> Record:
         """Measure a cell; whatever goes wrong is a record too."""

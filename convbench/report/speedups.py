@@ -11,7 +11,7 @@ from convbench.report.times import cores_heading
 TEXT = (
     "The first table of each pair divides average times, as the paper does. The second computes the speedup inside "
     "each run, where drift and neighbours hit both core counts alike, and gives the geometric mean over runs with its "
-    f"{CONFIDENCE:.0%} confidence interval (Student's t on logarithms).",
+    f"{CONFIDENCE:.0%} confidence interval (Student's t on logarithms, skewness removed).",
 )
 
 

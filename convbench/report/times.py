@@ -12,7 +12,8 @@ from convbench.report.content import Column, Material, Section, Table, Value, se
 TEXT = (
     "Each time is the mean of one run's samples, in seconds for the whole convolution. A run is a fresh process that "
     "measures every cell once, in random order; runs, not samples, are the unit of all statistics. "
-    f"Brackets hold the {CONFIDENCE:.0%} confidence interval of the average (Student's t over runs).",
+    f"Brackets hold {CONFIDENCE:.0%} confidence intervals over runs: of the average by Student's t with skewness "
+    "removed (Hall 1992), from two runs up; of the median from ranks, from six runs up. With fewer there are none.",
 )
 
 

@@ -1,0 +1,99 @@
+"""Two sweeps cell by cell: is the second faster or slower than the first, and can one tell?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from scipy import stats
+
+from convbench.analysis.series import CellTimes, group
+from convbench.analysis.statistics import CONFIDENCE, Estimate
+from convbench.results.record import Cell, Record
+
+Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
+
+INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
+CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
+MACHINE_FACTS: Final = ("cpu", "vector", "usable_cores", "logical_cpus", "memory_bytes", "system", "python", "blas")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One cell in two sweeps.
+
+    Attributes:
+        cell: Problem, algorithm, executor, cores.
+        ratio: Time in the second over time in the first: geometric means over runs, and an interval.
+        verdict: What that says of the second.
+    """
+
+    cell: Cell
+    ratio: Estimate
+    verdict: Verdict
+
+
+def compare(first: Iterable[Record], second: Iterable[Record]) -> list[Comparison]:
+    """Every cell that both sweeps have measured, in the first one's order."""
+    before, after = _cells(first), _cells(second)
+    return [
+        Comparison(cell, ratio := _ratio(before[cell], after[cell]), verdict(ratio)) for cell in before if cell in after
+    ]
+
+
+def verdict(ratio: Estimate) -> Verdict:
+    """What a ratio of times and its interval say.
+
+    It is a difference if the interval leaves out 1 and the ratio is beyond `INDIFFERENT`; none was seen if the interval
+    has 1 in it and ends within `CLEAR` of it. Otherwise one cannot tell.
+    """
+    if ratio.low is None or ratio.high is None:
+        return "cannot tell"
+    if abs(math.log(ratio.value)) > INDIFFERENT and not ratio.low <= 1 <= ratio.high:
+        return "slower" if ratio.value > 1 else "faster"
+    near = ratio.low >= 1 - CLEAR and ratio.high <= 1 + CLEAR
+    return "no difference seen" if near else "cannot tell"
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """What differs between two sweeps' machines and versions, a line each."""
+    lines = []
+    for what, keys in (("machine", MACHINE_FACTS), ("versions", None)):
+        one, other = first.get(what, {}), second.get(what, {})
+        lines += [
+            f"{key}: {_brief(one.get(key))} -> {_brief(other.get(key))}"
+            for key in keys or sorted({*one, *other})
+            if one.get(key) != other.get(key)
+        ]
+    return lines
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(map(str, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_brief(item) for item in value)
+    return "none" if value is None else str(value)
+
+
+def _cells(records: Iterable[Record]) -> dict[Cell, CellTimes]:
+    return {
+        (series.problem, series.algorithm, series.executor, cores): times
+        for series in group(records)
+        for cores, times in series.cells.items()
+    }
+
+
+def _ratio(before: CellTimes, after: CellTimes) -> Estimate:
+    """Welch's interval on the logarithms of runs ("The generalization of Student's problem", 1947)."""
+    one, other = (np.log(list(cell.runs.values())) for cell in (before, after))
+    value, runs = float(np.exp(other.mean() - one.mean())), min(one.size, other.size)
+    if runs < 2:
+        return Estimate(value, None, None, runs)
+    if not one.std() + other.std():
+        return Estimate(value, value, value, runs)
+    interval = stats.ttest_ind(other, one, equal_var=False).confidence_interval(CONFIDENCE)
+    return Estimate(value, float(np.exp(interval.low)), float(np.exp(interval.high)), runs)
