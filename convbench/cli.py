@@ -33,6 +33,19 @@ class Names(click.ParamType[tuple[str, ...]]):
         return tuple(self._table.check(name.strip()) for name in value.split(","))
 
 
+class Share(click.ParamType[float]):
+    """A share, written as 1% or 0.01."""
+
+    name = "SHARE"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> float:
+        """Read; what it may be, the spec says."""
+        try:
+            return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+        except ValueError:
+            raise RequestError(f"precision={value!r} is not a number; give a share such as 1% or 0.01") from None
+
+
 class Counts(click.ParamType[tuple[int, ...]]):
     """Whole numbers from 1 up, separated by commas."""
 
@@ -72,6 +85,8 @@ def cli() -> None:
 @click.option("--peers", type=Names(PEERS), help=f"Other libraries, from {', '.join(PEERS)}.  [default: none]")
 @click.option("--cores", type=Counts(), help="Core counts.  [default: 1,2,4,... up to this machine's]")
 @click.option("--runs", type=int, help="Fresh processes that measure everything once.  [default: 10]")
+@click.option("--precision", type=Share(), metavar="PERCENT", help="Add runs until every interval is as tight as this.")
+@click.option("--cache", metavar="hot|cold", help="cold empties the caches before every sample.  [default: hot]")
 @click.option("--seed", type=int, help="Of the random order and of random data.  [default: 0]")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no measurement after this.")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
@@ -82,16 +97,17 @@ def sweep(output: Path | None, *, resume: bool, time_limit: float | None, **requ
     Every run is a fresh process that measures every combination once, in random order.
     """
     from convbench import terminal
+    from convbench.analysis.series import widest_interval
     from convbench.measure.spec import make_spec
-    from convbench.measure.sweep import resume_sweep, run_sweep
+    from convbench.measure.sweep import never, resume_sweep, run_sweep
 
     directory = output or _new_directory()
     given = {name: value for name, value in request.items() if value not in (None, ())}
+    precision = request["precision"]
+    add_run = never if precision is None else lambda records: widest_interval(records) > precision
     with terminal.sweep_progress(directory) as progress:
-        if resume:
-            finished = resume_sweep(directory, given, time_limit=time_limit, on_progress=progress)
-        else:
-            finished = run_sweep(make_spec(**given), directory, time_limit=time_limit, on_progress=progress)
+        how: dict[str, Any] = {"time_limit": time_limit, "add_run": add_run, "on_progress": progress}
+        finished = resume_sweep(directory, given, **how) if resume else run_sweep(make_spec(**given), directory, **how)
     sys.exit(terminal.show_sweep(finished))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +35,8 @@ def show_table(table: Table) -> None:
     headed = any(column.title for column in table.columns)
     shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=headed)
     for column in table.columns:
-        shown.add_column(column.title, justify="right" if column.spec else "left", overflow="fold")
+        numeric = bool(column.spec)
+        shown.add_column(column.title, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in table.rows:
         shown.add_row(*(Text(_brief(value, column)) for value, column in zip(row, table.columns, strict=True)))
     Console(highlight=False).print(shown)
@@ -75,11 +78,19 @@ def show_sweep(sweep: Sweep) -> int:
     Returns:
         The exit status: 1 if a cell failed.
     """
+    from convbench.analysis.series import widest_interval
     from convbench.report.content import Material
     from convbench.report.summary import section
 
     for table in section(Material(sweep, sweep.header["spec"])).tables:
-        show_table(table)
+        show_table(dataclasses.replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows]))
+    raised = Counter(flag for record in sweep.records for flag in record.flags)
+    if raised:
+        say("flags: " + ", ".join(f"{flag} in {count} records" for flag, count in raised.most_common()))
+    precision = sweep.header["spec"].get("precision")
+    if precision is not None:
+        reached, runs = widest_interval(sweep.records), len({record.run for record in sweep.records})
+        say(f"widest interval ±{reached:.2%} of its mean after {runs} runs; ±{precision:.2%} was asked for")
     return _end(sweep)
 
 

@@ -50,19 +50,19 @@ def test_a_slow_call_is_warmed_up_once_and_sampled_once(clock):
     times, settled = warm_up(clock.call, Timing())
     assert times == [5.0]
     assert settled
-    assert take_samples(clock.call, Timing(), 5.0) == ([5.0], 1)
+    assert take_samples(clock.call, Timing(), 5.0) == ([5.0], 1, [])
 
 
 @pytest.mark.parametrize("clock", [(0.15,)], indirect=True)
 def test_samples_go_on_until_there_are_enough_of_them_and_they_last_long_enough(clock):
-    samples, loops = take_samples(clock.call, Timing(min_samples=3, min_seconds=0.6), 0.15)
+    samples, loops, _ = take_samples(clock.call, Timing(min_samples=3, min_seconds=0.6), 0.15)
     assert len(samples) == 4
     assert loops == 1
 
 
 @pytest.mark.parametrize("clock", [(1e-5,)], indirect=True)
 def test_a_fast_call_is_repeated_within_a_sample(clock):
-    samples, loops = take_samples(clock.call, Timing(sample_seconds=0.002, max_samples=30), 1e-5)
+    samples, loops, _ = take_samples(clock.call, Timing(sample_seconds=0.002, max_samples=30), 1e-5)
     assert loops >= 200
     assert len(samples) == 30
     assert samples == pytest.approx([1e-5] * 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,6 +115,18 @@ def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:
     """Geometric mean over runs of one cell's time over another's inside each run; None if no run has both."""
     inside = _ratios_by_run(one, other)
     return geometric_mean(list(inside.values())) if inside else None
+
+
+def widest_interval(records: Iterable[Record]) -> float:
+    """Half of the widest interval of a cell's mean, as a share of the mean; infinite where there is no interval."""
+    means = [cell.mean for series in group(records) for cell in series.cells.values()]
+    return max(
+        (
+            math.inf if mean.low is None or mean.high is None else (mean.high - mean.low) / 2 / mean.value
+            for mean in means
+        ),
+        default=0.0,
+    )
 
 
 def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> list[Series]:

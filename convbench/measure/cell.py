@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from convbench.executors.memory import private_empty, shared_empty
 from convbench.executors.threads import start_pool
 from convbench.measure import counters
 from convbench.measure.affinity import affinity, pin, threading_layer
+from convbench.measure.caches import Eviction
+from convbench.measure.peaks import calibration_kernel
 from convbench.measure.reference import Reference
 from convbench.measure.spec import Spec, candidate
 from convbench.measure.timing import take_samples, warm_up
@@ -27,6 +30,9 @@ from convbench.results.record import Cell, Record
 
 FAULTS_IN_A_SAMPLE: Final = 64  # page faults; more, and the sample paid for memory being touched the first time
 STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was felt
+DRIFT: Final = 1.1  # times as long as the fastest of a run, and the machine has become slower
+STARVED_SHARE: Final = 0.2  # of the cores' time that was not spent computing
+TICK: Final = 0.02  # seconds by which the system's count of a pool's CPU time may be off
 SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted the same cores
 
 
@@ -72,6 +78,8 @@ class Laboratory:
         self._usable = machine.usable_cores()
         self._metadata = metadata
         self._bench: Bench | None = None
+        self._calibrate = calibration_kernel()
+        self._calibration = math.inf  # seconds of the fastest of this run
         start_pool()  # before any peer brings threads of its own
 
     def measure(self, order: int, cell: Cell) -> Record:
@@ -121,27 +129,39 @@ class Laboratory:
     def _sample(
         self, plan: Plan | PeerPlan, x: NDArray[Any], out: NDArray[Any], cpus: list[int], *, pinned: bool
     ) -> dict[str, Any]:
+        calibration = min(_time_of(self._calibrate) for _ in range(3))
+        self._calibration = min(calibration, self._calibration)
         call = partial(plan, x, out)
         warmups, settled = warm_up(call, self._spec.timing)
-        before = counters.read(plan.pids, cpus)
-        samples, loops = take_samples(call, self._spec.timing, warmups[-1])
-        counted = counters.since(before, counters.read(plan.pids, cpus))
+        samples, loops, observed = take_samples(
+            call,
+            self._spec.timing,
+            warmups[-1],
+            prepare=Eviction(cpus) if self._spec.cache == "cold" else None,
+            observe=partial(counters.read, plan.pids, cpus),
+        )
+        counted = [counters.since(before, after) for before, after in observed]
         worker = self._read_back(plan)
         cores = plan.candidate.cores
-        seconds = sum(samples) * loops
+        busy = min(cores, self._usable)
+        each = [_disturbances(count, seconds * loops, 1, busy) for count, seconds in zip(counted, samples, strict=True)]
         flags = {
             "oversubscribed": cores > self._usable,
             "unpinned": not pinned,
-            "threads_differ": worker["threads"] not in (None, cores),
+            "threads_differ": worker["threads"] not in (None, cores) or worker["blas_threads"] not in (None, 1),
             "unsettled": not settled,
-            **_disturbances(counted, seconds, len(samples), min(cores, self._usable)),
+            "drift": calibration > DRIFT * self._calibration,
+            **_disturbances(counters.total(counted), sum(samples) * loops, len(samples), busy),
         }
         return {
             "samples": tuple(samples),
             "loops": loops,
             "warmups": tuple(warmups),
-            "counters": counted,
-            "flags": tuple(flag for flag, is_raised in flags.items() if is_raised),
+            "counters": counters.total(counted),
+            "sample_counters": tuple(counted),
+            "calibration": calibration,
+            "flags": _raised(flags),
+            "sample_flags": tuple(_raised(raised) for raised in each),
             "worker": worker,
         }
 
@@ -175,8 +195,20 @@ def _disturbances(counted: Mapping[str, float], seconds: float, samples: int, co
     return {
         "page_faults": faults,
         "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * cores,
-        "preempted": counted.get("involuntary_switches", 0) > SWITCHES_PER_SECOND * seconds * cores,
+        "preempted": counted.get("involuntary_switches", 0) > max(1, SWITCHES_PER_SECOND * seconds * cores),
+        "throttled": counted.get("throttled_seconds", 0) > STOLEN_SHARE * seconds,
+        "starved": counted.get("cpu_seconds", seconds * cores) < (1 - STARVED_SHARE) * seconds * cores - TICK,
     }
+
+
+def _raised(flags: Mapping[str, bool]) -> tuple[str, ...]:
+    return tuple(flag for flag, is_raised in flags.items() if is_raised)
+
+
+def _time_of(call: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def _wrong(check: Mapping[str, Any]) -> str:

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
 
 _PROC = Path("/proc")
+_CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 
 
 def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
     """The counters of this process and of the processes `pids`, now.
 
     Returns:
-        "cpu_seconds" (user and system), "minor_faults", "major_faults", "involuntary_switches" of the processes;
-        "steal_seconds" (time that the hypervisor gave to others) of the CPUs; "pressure_seconds" (time in which some
-        task of the system waited for a CPU).
+        "cpu_seconds" (user and system), "throttled_seconds" (that the control group's quota took), "minor_faults",
+        "major_faults", "involuntary_switches" of the processes; "steal_seconds" (time that the hypervisor gave to
+        others) of the CPUs; "pressure_seconds" (time in which some task of the system waited for a CPU).
     """
     counters: dict[str, float] = {}
+    counters["cpu_seconds"] = time.process_time()
     with contextlib.suppress(psutil.Error, OSError):
-        for process in (psutil.Process(), *map(psutil.Process, pids)):
+        for process in map(psutil.Process, pids):
             times = process.cpu_times()
             _add(counters, "cpu_seconds", times.user + times.system)
+    with contextlib.suppress(psutil.Error, OSError):
+        for process in (psutil.Process(), *map(psutil.Process, pids)):
             _add(counters, "involuntary_switches", process.num_ctx_switches().involuntary)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in _CPU_STAT.read_text().splitlines():
+            name, value = line.split()
+            if name == "throttled_usec":
+                counters["throttled_seconds"] = int(value) / 1e6
     with contextlib.suppress(OSError, ValueError, IndexError):
         for pid in (os.getpid(), *pids):
             fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -46,6 +56,15 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
 def since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     """How far each counter went from one reading to the next."""
     return {name: after[name] - before[name] for name in before if name in after}
+
+
+def total(readings: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The sum of several stretches."""
+    counters: dict[str, float] = {}
+    for reading in readings:
+        for name, amount in reading.items():
+            _add(counters, name, amount)
+    return counters
 
 
 def _add(counters: dict[str, float], name: str, amount: float) -> None:

@@ -81,6 +81,12 @@ def _calls(cores: int, buffers: list[Any]) -> dict[str, tuple[Callable[[], None]
     return calls
 
 
+def calibration_kernel() -> Callable[[], None]:
+    """A small fixed piece of work on one core, a millisecond of multiply-adds, to see the machine drift by."""
+    small = private_empty((1, 1, 1, CHUNK), "float32")
+    return _opened(EXECUTORS["serial"], "multiply_add", "float32", UNITS // 10, 1, small, small)
+
+
 def _opened(executor: Any, kind: str, dtype: str, units: int, cores: int, x: Any, out: Any) -> Callable[[], None]:
     lanes = instruction_set().lanes(dtype)
     weights = private_empty((lanes * (CHAINS + 1),), dtype)

@@ -24,6 +24,7 @@ from convbench.plans import LIBRARY, Candidate
 from convbench.problem import DType, Problem
 from convbench.results.record import Cell
 
+CACHES: Final = ("hot", "cold")
 EXPERIMENT: Final = "multicore"
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
 
@@ -76,6 +77,8 @@ class Spec:
         peers: Names, from `PEERS`; each runs on its own threads.
         cores: Core counts for the executors that can be given one.
         runs: How many runs, each a fresh process that measures every cell once.
+        precision: Add runs until every cell's interval is this tight, as a share of its mean; None adds none.
+        cache: "hot": calls follow one another; "cold": the caches are emptied before every sample.
         seed: Of the random order of cells, and of random data.
         source: The picture that is the input of one of the problems; the others get random numbers.
         kernels: What `filters.kernels` makes that problem's weights of.
@@ -89,6 +92,8 @@ class Spec:
     cores: tuple[int, ...]
     peers: tuple[str, ...] = ()
     runs: int = 10
+    precision: float | None = None
+    cache: str = "hot"
     seed: int = 0
     source: Source | None = None
     kernels: str = "gabor"
@@ -102,6 +107,7 @@ class Spec:
             EXECUTORS.check(name)
         for name in self.peers:
             PEERS.check(name)
+        self._check_manner()
         for field_name in ("problems", "algorithms", "executors", "cores", "peers"):
             values = getattr(self, field_name)
             if not values and field_name != "peers":
@@ -112,6 +118,12 @@ class Spec:
             for number in numbers:
                 if number < 1:
                     raise RequestError(f"{field_name}={number} is not allowed; give a whole number from 1 up")
+
+    def _check_manner(self) -> None:
+        if self.cache not in CACHES:
+            raise RequestError(f"cache={self.cache!r} is not known; choose from {', '.join(CACHES)}")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise RequestError(f"precision={self.precision:g} is not allowed; give a share such as 1% or 0.01")
 
     def cells(self) -> list[Cell]:
         """Every (problem, algorithm, executor, cores), in the order of the request."""
@@ -179,6 +191,8 @@ def make_spec(
     cores: tuple[int, ...] | None = None,
     peers: tuple[str, ...] = (),
     runs: int = 10,
+    precision: float | None = None,
+    cache: str = "hot",
     seed: int = 0,
 ) -> Spec:
     """A spec with everything that was not said filled in.
@@ -203,6 +217,8 @@ def make_spec(
         cores=machine.core_series() if cores is None else cores,
         peers=peers,
         runs=runs,
+        precision=precision,
+        cache=cache,
         seed=seed,
         source=source,
         kernels=kernels or "gabor",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,13 @@ from convbench.measure.spec import Spec, same_spec
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
 
+AddRun = Callable[[Sequence[Record]], bool]
 Job = list[tuple[int, Cell]]  # cells with their positions in the run
+
+
+def never(_: Sequence[Record]) -> bool:
+    """Add no run."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ def run_sweep(
     directory: str | Path,
     *,
     time_limit: float | None = None,
+    add_run: AddRun = never,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Sweep:
     """Measure a new sweep into a directory.
@@ -51,6 +59,7 @@ def run_sweep(
         spec: What to measure.
         directory: Where to; made if it is not there.
         time_limit: Begin no cell after so many seconds; what is missing then, `resume_sweep` can add.
+        add_run: Asked when all runs are done, with all records: whether to add one more.
         on_progress: Called before the first cell and after each.
 
     Returns:
@@ -67,7 +76,7 @@ def run_sweep(
     }
     with Store.create(directory, header) as store:
         _add_peaks(spec, store, header)
-        _measure(spec, store, [], time_limit, on_progress)
+        _measure(spec, store, [], time_limit, add_run, on_progress)
     return load(directory)
 
 
@@ -76,6 +85,7 @@ def resume_sweep(
     request: Mapping[str, Any] | None = None,
     *,
     time_limit: float | None = None,
+    add_run: AddRun = never,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Sweep:
     """Go on with a sweep that was interrupted: measure the cells that have no record yet.
@@ -85,6 +95,7 @@ def resume_sweep(
         request: Arguments for `make_spec` that the caller takes the sweep to have begun with, to be checked; more
             "runs" than it began with are added.
         time_limit: As for `run_sweep`.
+        add_run: As for `run_sweep`.
         on_progress: As for `run_sweep`.
 
     Returns:
@@ -98,7 +109,7 @@ def resume_sweep(
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
         _add_peaks(spec, store, before.header)
-        _measure(spec, store, list(before.records), time_limit, on_progress)
+        _measure(spec, store, list(before.records), time_limit, add_run, on_progress)
     return load(directory)
 
 
@@ -116,20 +127,26 @@ def _measure(
     store: Store,
     records: list[Record],
     time_limit: float | None,
+    add_run: AddRun,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Measure what has no record, and write it down."""
     deadline = time.monotonic() + time_limit if time_limit is not None else float("inf")
-    total = spec.runs * len(spec.cells())
     have = {(record.run, record.cell) for record in records}
-    jobs = [[pair for pair in enumerate(spec.order(run)) if (run, pair[1]) not in have] for run in range(spec.runs)]
-    on_progress(Progress(len(records), total, spec.runs, None, None))
-    for run, job in enumerate(jobs):
-        for record in _run(spec, run, job, deadline):
+    runs = max([spec.runs, *(record.run + 1 for record in records)])
+    jobs = [[pair for pair in enumerate(spec.order(run)) if (run, pair[1]) not in have] for run in range(runs)]
+    on_progress(Progress(len(records), runs * len(spec.cells()), runs, None, None))
+    for run in itertools.count():
+        if run == len(jobs):
+            if time.monotonic() >= deadline or not add_run(records):
+                return
+            jobs.append(list(enumerate(spec.order(run))))
+        for record in _run(spec, run, jobs[run], deadline):
             store.append(record)
             records.append(record)
-            job.remove((record.order, record.cell))
-            on_progress(Progress(len(records), total, spec.runs, record, _seconds_left(records, jobs)))
+            jobs[run].remove((record.order, record.cell))
+            total = len(jobs) * len(spec.cells())
+            on_progress(Progress(len(records), total, len(jobs), record, _seconds_left(records, jobs)))
 
 
 def _run(spec: Spec, run: int, job: Job, deadline: float) -> Iterator[Record]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pyperf import perf_counter
 
 if TYPE_CHECKING:
     from convbench.measure.spec import Timing
+
+T = TypeVar("T")
 
 
 def warm_up(call: Callable[[], object], timing: Timing) -> tuple[list[float], bool]:
@@ -26,19 +28,29 @@ def warm_up(call: Callable[[], object], timing: Timing) -> tuple[list[float], bo
     return times, len(times) == 1  # one call took all the time there was; there is nothing to compare it with
 
 
-def take_samples(call: Callable[[], object], timing: Timing, estimate: float) -> tuple[list[float], int]:
+def take_samples(
+    call: Callable[[], object],
+    timing: Timing,
+    estimate: float,
+    prepare: Callable[[], object] | None = None,
+    observe: Callable[[], T] | None = None,
+) -> tuple[list[float], int, list[tuple[T, T]]]:
     """Time the call, with Python's garbage collector at rest.
 
     Args:
         call: What to time.
         timing: How often.
         estimate: About how many seconds one call takes.
+        prepare: Called before each sample, outside of the clock; a sample is then one call.
+        observe: Called right before and right after each sample, outside of the clock.
 
     Returns:
-        Seconds of one call for each sample, and how many calls each sample is the mean of.
+        Seconds of one call for each sample, how many calls each sample is the mean of, and what was observed before and
+        after each.
     """
-    loops = max(1, round(timing.sample_seconds / max(estimate, 1e-9) + 0.5))
+    loops = 1 if prepare is not None else max(1, round(timing.sample_seconds / max(estimate, 1e-9) + 0.5))
     samples: list[float] = []
+    observed: list[tuple[T, T]] = []
     total = 0.0
     collecting = gc.isenabled()
     gc.disable()
@@ -46,12 +58,17 @@ def take_samples(call: Callable[[], object], timing: Timing, estimate: float) ->
         while len(samples) < timing.max_samples and total < timing.max_seconds:
             if len(samples) >= timing.min_samples and total >= timing.min_seconds:
                 break
+            if prepare is not None:
+                prepare()
+            before = observe() if observe is not None else None
             total += (seconds := _time(call, loops))
             samples.append(seconds / loops)
+            if observe is not None and before is not None:
+                observed.append((before, observe()))
     finally:
         if collecting:
             gc.enable()
-    return samples, loops
+    return samples, loops, observed
 
 
 def _time(call: Callable[[], object], loops: int) -> float:

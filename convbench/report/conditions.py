@@ -17,6 +17,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "page_faults": "memory was touched for the first time while samples were taken",
     "steal": "the hypervisor gave over 1 % of the time to others",
     "preempted": "other programs wanted the same cores",
+    "throttled": "the control group's quota held the processes back",
+    "starved": "the cores computed for less than 80 % of the time",
+    "drift": "a small fixed piece of work before the cell took 10 % longer than the fastest of the run",
 }
 
 
@@ -92,6 +95,8 @@ def _request_table(spec: Mapping[str, Any], started: str) -> Table:
         ],
         ["kernels", str(spec.get("kernels", ""))],
         ["runs", spec.get("runs", 0)],
+        ["precision", f"{spec['precision']:.2%}" if spec.get("precision") else "not asked for"],
+        ["caches", spec.get("cache", "hot")],
         ["cores", ", ".join(map(str, spec.get("cores", ())))],
         ["seed", spec.get("seed", 0)],
     ]

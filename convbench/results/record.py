@@ -32,7 +32,10 @@ class Record:
         setup: Seconds before that, by step: "compile", "pack", "start", "check".
         check: How far the output was from the float64 reference, and how far it may be.
         counters: What was used while the samples were taken: CPU seconds, page faults, switches, steal, pressure.
+        sample_counters: The same for each sample.
+        calibration: Seconds of a small fixed piece of work just before the cell, by which drift shows; 0 if unknown.
         flags: What a reader should know before trusting the samples.
+        sample_flags: What was raised by each sample alone.
         worker: The process that measured: its number, affinity and threads as read back, and pyperf's metadata.
         wall_seconds: All the time that the cell took, setup and check included.
     """
@@ -51,7 +54,10 @@ class Record:
     setup: Mapping[str, float] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
+    sample_counters: tuple[Mapping[str, float], ...] = ()
+    calibration: float = 0.0
     flags: tuple[str, ...] = ()
+    sample_flags: tuple[tuple[str, ...], ...] = ()
     worker: Mapping[str, Any] = field(default_factory=dict)
     wall_seconds: float = 0.0
 
@@ -75,8 +81,9 @@ class Record:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise ValueError(f"is no record of schema {SCHEMA}")
         known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
-        for name in ("samples", "warmups", "flags"):
+        for name in ("samples", "warmups", "flags", "sample_counters"):
             known[name] = tuple(known.get(name, ()))
+        known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
         try:
             record = cls(**known)
         except TypeError as error:
