@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -29,8 +31,6 @@ QUICK = Timing(min_seconds=0.0, min_samples=2, max_samples=2, peak_repetitions=0
 
 
 def quick(spec: Spec, **changes: object) -> Spec:
-    import dataclasses
-
     return dataclasses.replace(spec, timing=QUICK, **changes)
 
 
@@ -296,3 +296,54 @@ def test_a_system_without_affinity_or_proc_still_measures_and_the_report_says_so
     report = (tmp_path / "sweep" / "report.md").read_text()
     assert "cannot pin threads" in report
     assert "has no /proc" in report
+
+
+def test_runs_are_added_until_they_are_enough(tmp_path):
+    spec = quick(make_spec(["mb1ic1ih12iw12oc4kh3kw3"], algorithms=("direct",), executors=("serial",), runs=2))
+    asked = []
+
+    def not_before_four(records) -> bool:
+        asked.append(len(records))
+        return len(records) < 4
+
+    sweep = run_sweep(spec, tmp_path / "sweep", add_run=not_before_four)
+    assert asked == [2, 3, 4]
+    assert [record.run for record in sweep.records] == [0, 1, 2, 3]
+    again = resume_sweep(tmp_path / "sweep")
+    assert len(again.records) == 4
+
+
+def test_precision_is_reached_or_the_time_limit_is(convbench, tmp_path):
+    words = ["--problem", "mb1ic1ih12iw12oc4kh3kw3", "--algorithms", "direct", "--executors", "serial", "--runs", "2"]
+    limited = convbench("sweep", *words, "--precision", "0.0001%", "--time-limit", "12", "--output", tmp_path / "a")
+    assert limited.returncode == 0, limited.stderr
+    assert re.search(r"widest interval ±.+% of its mean after \d+ runs; ±0.00% was asked for", limited.stderr)
+    reached = convbench("sweep", *words, "--precision", "99%", "--time-limit", "100", "--output", tmp_path / "b")
+    assert "±99.00% was asked for" in reached.stderr
+    for wrong in ("0", "120%", "tight"):
+        refused = convbench("sweep", *words, "--precision", wrong, "--output", tmp_path / "c")
+        assert refused.returncode == 2
+        assert "precision=" in refused.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_cold_caches_are_emptied_before_every_sample(tmp_path):
+    words = {"algorithms": ("direct",), "executors": ("serial",), "runs": 1}
+    times = {}
+    for cache in ("hot", "cold"):
+        spec = quick(make_spec(["mb1ic1ih300iw400oc1kh1kw1"], cache=cache, **words))
+        sweep = run_sweep(dataclasses.replace(spec, timing=dataclasses.replace(QUICK, max_samples=9)), tmp_path / cache)
+        [record] = sweep.records
+        assert record.status == "ok", record.reason
+        times[cache] = min(record.samples)
+    assert record.loops == 1
+    assert times["cold"] > times["hot"]
+
+
+def test_every_sample_has_its_own_counters_and_the_run_a_calibration(finished):
+    for record in load(finished).records:
+        if record.status == "ok":
+            assert len(record.sample_counters) == len(record.sample_flags) == len(record.samples)
+            parts = [counters["cpu_seconds"] for counters in record.sample_counters]
+            assert record.counters["cpu_seconds"] == pytest.approx(sum(parts))
+            assert 0 < record.calibration < 1
