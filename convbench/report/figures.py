@@ -94,15 +94,16 @@ def _draw(several: Sequence[Series], published: Series | None, line: Line, label
     """A panel for each algorithm, on common axes, with one legend for all."""
     algorithms = list(dict.fromkeys(series.algorithm for series in several))
     executors = list(dict.fromkeys(series.executor for series in several))
-    columns = min(len(algorithms), PANELS_IN_A_ROW)
+    columns = 2 if len(algorithms) == 4 else min(len(algorithms), PANELS_IN_A_ROW)
     rows = -(-len(algorithms) // columns)
     figure = MatplotlibFigure((0.6 + PANEL_WIDTH * columns, 0.4 + PANEL_HEIGHT * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     counts = sorted({cores for series in (*several, *filter(None, [published])) for cores in series.cells})
-    for algorithm, axes in zip_longest(algorithms, panels.flat):
+    for number, (algorithm, axes) in enumerate(zip_longest(algorithms, panels.flat)):
         if algorithm is None:
             axes.set_visible(False)
             continue
+        axes.tick_params(labelbottom=number + columns >= len(algorithms))  # the lowest of its column
         if line is _speedup_line:
             axes.plot(counts, counts, label="ideal", **IDEAL_STYLE)
         if published is not None:

@@ -19,7 +19,7 @@ TITLE = "convbench: the convolution primitive over cores"
 
 
 def write_report(sweep: Sweep, output: Path) -> list[Path]:
-    """Write every section of `REPORTS`.
+    """Write every section of `REPORTS` that has something to say.
 
     Args:
         sweep: What was measured.
@@ -32,7 +32,8 @@ def write_report(sweep: Sweep, output: Path) -> list[Path]:
         RequestError: The directory cannot be written.
     """
     material = Material(sweep, sweep.header.get("spec", {}))
-    sections = [REPORTS[name](material) for name in REPORTS]
+    made = [REPORTS[name](material) for name in REPORTS]
+    sections = [section for section in made if section.text or section.tables or section.figures]
     try:
         for folder in ("tables", "figures"):
             (output / folder).mkdir(parents=True, exist_ok=True)
