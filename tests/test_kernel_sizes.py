@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from convbench.report.content import Material
 from convbench.report.kernel_sizes import section
 from convbench.results.record import Record
@@ -36,7 +38,7 @@ def test_the_fastest_executor_counts_and_the_fastest_form_is_named():
     [table] = made.tables
     assert [row[0] for row in table.rows] == ["3 x 3", "5 x 5", "7 x 7", "9 x 9"]
     assert [row[-1] for row in table.rows] == ["direct", "direct", "fft", "fft"]
-    assert table.rows[0][1].value == 9 / 25 * 1.005
+    assert table.rows[0][1].value == pytest.approx(9 / 25 * 1.005)
     [figure] = made.figures
     axes = figure.draw().axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["direct", "fft"]
