@@ -315,7 +315,7 @@ def test_runs_are_added_until_they_are_enough(tmp_path):
 
 def test_precision_is_reached_or_the_time_limit_is(convbench, tmp_path):
     words = ["--problem", "mb1ic1ih12iw12oc4kh3kw3", "--algorithms", "direct", "--executors", "serial", "--runs", "2"]
-    limited = convbench("sweep", *words, "--precision", "0.0001%", "--time-limit", "12", "--output", tmp_path / "a")
+    limited = convbench("sweep", *words, "--precision", "0.0001%", "--time-limit", "4", "--output", tmp_path / "a")
     assert limited.returncode == 0, limited.stderr
     assert re.search(r"widest interval ±.+% of its mean after \d+ runs; ±0.00% was asked for", limited.stderr)
     reached = convbench("sweep", *words, "--precision", "99%", "--time-limit", "100", "--output", tmp_path / "b")

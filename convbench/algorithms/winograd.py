@@ -24,7 +24,7 @@ from convbench.algorithms import Algorithm, forward_only
 from convbench.algorithms.band import fill_band
 from convbench.algorithms.blocking import UNITS, chunk_blocks
 from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
-from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.algorithms.micro_kernel import AHEAD, WHOLE, best_block, micro_kernel
 from convbench.algorithms.output import streamed, write_rows
 from convbench.algorithms.toom_cook import LARGEST, Matrix, toom_cook
 from convbench.problem import ITEM_SIZE, Problem
@@ -318,6 +318,7 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                             part_offsets,
                             weights,
                             ((group * blocks + block) * points + point) * parts * kernels,
+                            AHEAD,
                             sums,
                             point * kernels * width,
                             width,
