@@ -5,6 +5,7 @@ CORES  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+WITH_TORCH := .[dev,torch]
 SWEEP  := $(BIN)/convbench sweep --runs $(RUNS) $(if $(CORES),--cores $(CORES))
 
 .DEFAULT_GOAL := help
@@ -40,7 +41,7 @@ report: $(READY)  ## measure, then write tables and figures under reports/
 	$(BIN)/convbench report
 
 versus: $(READY)  ## measure our algorithms beside other libraries (TORCH=1 installs PyTorch first)
-	$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,torch]')
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(WITH_TORCH)')
 	$(BIN)/convbench versus $(if $(CORES),--cores $(CORES))
 
 bench: $(READY)  ## time the kernels against one another

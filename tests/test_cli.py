@@ -154,6 +154,17 @@ def test_the_makefile_help_names_every_target():
         assert re.search(rf"^  {target} +\w", done.stdout, re.MULTILINE), target
 
 
+@pytest.mark.parametrize(("target", "words"), [("versus", "convbench versus"), ("report", "convbench report")])
+def test_the_makefile_calls_what_it_should(target, words):
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert words in done.stdout
+    assert "torch" not in done.stdout
+    with_torch = subprocess.run(
+        ["make", "-n", "versus", "TORCH=1"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "'.[dev,torch]'" in with_torch.stdout
+
+
 def test_convbench_is_also_a_module():
     assert subprocess.run(command(["--version"]), capture_output=True, text=True, check=True).stdout.startswith(
         "convbench"
