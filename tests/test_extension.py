@@ -39,7 +39,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(root: Path, *words: object) -> str:
     """Run a module of the copy."""
-    env = {**os.environ, "PYTHONPATH": str(root)}
+    env = {**os.environ, "PYTHONPATH": str(root), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(
         [sys.executable, "-m", *map(str, words)], cwd=root, env=env, capture_output=True, text=True, check=False
     )
