@@ -11,7 +11,7 @@ import numpy as np
 import threadpoolctl
 
 from convbench.algorithms.blocking import pack_weights
-from convbench.algorithms.micro_kernel import AHEAD, WHOLE, best_block, micro_kernel
+from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
 from convbench.plans import plan
 from convbench.problem import Problem
 from convbench.report.content import Column, Table
@@ -75,7 +75,6 @@ def make_product(kernels: int, vectors: int, lanes: int) -> Callable[..., None]:
                     offsets,
                     weights,
                     block * taps * kernels,
-                    AHEAD,
                     out,
                     block * kernels * count * width + panel * width,
                     count * width,

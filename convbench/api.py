@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convbench import machine
 from convbench.algorithms import ALGORITHMS
-from convbench.analysis.series import group
+from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
 from convbench.errors import RequestError, UnavailableError
 from convbench.measure.spec import make_spec
@@ -97,7 +98,11 @@ def sweep(
     algorithms: Sequence[str] | None = None,
     executors: Sequence[str] | None = None,
     cores: Sequence[int] | None = None,
+    peers: Sequence[str] = (),
     runs: int = 10,
+    precision: float | None = None,
+    time_limit: float | None = None,
+    cache: str = "hot",
     seed: int = 0,
     output: str | Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -109,7 +114,11 @@ def sweep(
         algorithms: Names; default: those that are measured unasked.
         executors: Names; default: all.
         cores: Core counts; default: 1, 2, 4, ... up to this machine's.
+        peers: Other libraries to measure in the same runs.
         runs: Fresh processes, each of which measures everything once in random order.
+        precision: Add runs until every cell's interval is this tight, as a share of its mean, ...
+        time_limit: ... or so many seconds are over; no measurement is begun after that.
+        cache: "hot", or "cold" to empty the caches before every sample.
         seed: Of the order and of random data.
         output: The directory to write; default: a temporary one, read back and removed.
         on_progress: Called before the first measurement and after each.
@@ -125,13 +134,17 @@ def sweep(
         algorithms=None if algorithms is None else tuple(algorithms),
         executors=None if executors is None else tuple(executors),
         cores=None if cores is None else tuple(cores),
+        peers=tuple(peers),
         runs=runs,
+        precision=precision,
+        cache=cache,
         seed=seed,
     )
+    measure = partial(run_sweep, spec, time_limit=time_limit, width=widest_interval, on_progress=on_progress)
     if output is not None:
-        return Results(run_sweep(spec, output, on_progress=on_progress))
+        return Results(measure(output))
     with tempfile.TemporaryDirectory(prefix="convbench-") as directory:
-        return Results(run_sweep(spec, directory, on_progress=on_progress))
+        return Results(measure(directory))
 
 
 def load(directory: str | Path) -> Results:

@@ -99,14 +99,12 @@ def sweep(output: Path | None, *, resume: bool, time_limit: float | None, **requ
     from convbench import terminal
     from convbench.analysis.series import widest_interval
     from convbench.measure.spec import make_spec
-    from convbench.measure.sweep import never, resume_sweep, run_sweep
+    from convbench.measure.sweep import resume_sweep, run_sweep
 
     directory = output or _new_directory()
     given = {name: value for name, value in request.items() if value not in (None, ())}
-    precision = request["precision"]
-    add_run = never if precision is None else lambda records: widest_interval(records) > precision
     with terminal.sweep_progress(directory) as progress:
-        how: dict[str, Any] = {"time_limit": time_limit, "add_run": add_run, "on_progress": progress}
+        how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval, "on_progress": progress}
         finished = resume_sweep(directory, given, **how) if resume else run_sweep(make_spec(**given), directory, **how)
     sys.exit(terminal.show_sweep(finished))
 

@@ -44,7 +44,23 @@ class Candidate:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
 
 
-class Plan:
+class Closing:
+    """What is to be closed when done, which a `with` statement does."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Plan(Closing):
     """A candidate that is ready to compute one problem with one set of weights, again and again.
 
     Use it as a context manager, or call `close` when done.
@@ -122,14 +138,6 @@ class Plan:
         """Give back scratch memory and workers."""
         self._runner.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _checked(self, out: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
         """`out` as the 4-D array that the runner fills."""
         problem = self.problem
@@ -144,7 +152,7 @@ class Plan:
         return out.reshape(problem.output_shape)
 
 
-class PeerPlan:
+class PeerPlan(Closing):
     """A library that is ready to compute one problem, with what a sweep needs of a `Plan`."""
 
     scratch_bytes = None  # it does not tell
@@ -177,14 +185,6 @@ class PeerPlan:
         """Give back what the library holds."""
         self._taken = None
         self._bound.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from convbench.analysis.scaling import amdahl_fraction, amdahl_speedup, efficiency, scaled_speedup, serial_fraction, usl
+from convbench.analysis.scaling import amdahl_fraction, amdahl_speedup, efficiency, serial_fraction, usl
 from convbench.analysis.series import group
 from convbench.analysis.statistics import geometric_mean, mean, median
 from convbench.results.paper import multicore_experiment
@@ -181,6 +181,16 @@ def test_the_universal_law_gives_its_parameters_back_from_six_counts_up():
     assert noisy.coherency.low <= 0.002 <= noisy.coherency.high
 
 
-def test_scaled_speedup_is_work_done_a_second():
-    assert scaled_speedup(1.0, 1.0, 8) == 8
-    assert scaled_speedup(1.0, 2.0, 8) == 4
+def test_a_series_is_fitted_over_the_counts_that_were_free():
+    def seconds(p: int) -> float:
+        return (1 + 0.05 * (p - 1) + 0.002 * p * (p - 1)) / p
+
+    counts = (1, 2, 4, 8, 16, 32)
+    records = [record(run, p, seconds(p)) for run in range(2) for p in counts]
+    records += [record(run, 64, 1.0, flags=("oversubscribed",)) for run in range(2)]
+    [series] = group(records)
+    fitted = series.usl()
+    assert fitted.contention.value == pytest.approx(0.05, abs=1e-6)
+    assert fitted.coherency.value == pytest.approx(0.002, abs=1e-6)
+    [short] = group([one for one in records if one.cores <= 16])
+    assert short.usl() is None

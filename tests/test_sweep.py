@@ -299,18 +299,14 @@ def test_a_system_without_affinity_or_proc_still_measures_and_the_report_says_so
 
 
 def test_runs_are_added_until_they_are_enough(tmp_path):
-    spec = quick(make_spec(["mb1ic1ih12iw12oc4kh3kw3"], algorithms=("direct",), executors=("serial",), runs=2))
-    asked = []
-
-    def not_before_four(records) -> bool:
-        asked.append(len(records))
-        return len(records) < 4
-
-    sweep = run_sweep(spec, tmp_path / "sweep", add_run=not_before_four)
-    assert asked == [2, 3, 4]
-    assert [record.run for record in sweep.records] == [0, 1, 2, 3]
-    again = resume_sweep(tmp_path / "sweep")
-    assert len(again.records) == 4
+    names = {"algorithms": ("direct",), "executors": ("serial",)}
+    spec = quick(make_spec(["mb1ic1ih12iw12oc4kh3kw3"], **names, runs=2, precision=0.25))
+    sweep = run_sweep(spec, tmp_path / "sweep", width=lambda records: 1 / len(records))
+    assert [record.run for record in sweep.records] == [0, 1, 2, 3]  # a quarter, at last
+    assert len(resume_sweep(tmp_path / "sweep", width=lambda records: 1 / len(records)).records) == 4
+    again = resume_sweep(tmp_path / "sweep", width=lambda records: 1.5 / len(records))
+    assert len(again.records) == 6, "a sweep that goes on has not forgotten its precision"
+    assert len(run_sweep(spec, tmp_path / "without").records) == 2
 
 
 def test_precision_is_reached_or_the_time_limit_is(convbench, tmp_path):

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from convbench.algorithms import Algorithm, forward_only
 from convbench.algorithms.band import Layout, fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
-from convbench.algorithms.micro_kernel import AHEAD, NEAR, PART, WHOLE, best_block, micro_kernel
-from convbench.problem import ITEM_SIZE, Problem
+from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
+from convbench.problem import Problem
 from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, jit, unpack
 from convbench.vector import instruction_set
 
@@ -44,8 +44,8 @@ class Blocking:
     band: Layout
 
 
-def make_tile(kernels: int, vectors: int, lanes: int, ahead: int) -> Any:
-    """The tile for a register block of so many kernels and vectors of so many pixels; `ahead` as `weights_ahead`."""
+def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
+    """The tile for a register block of so many kernels and vectors of so many pixels."""
 
     @jit
     def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
@@ -108,7 +108,6 @@ def make_tile(kernels: int, vectors: int, lanes: int, ahead: int) -> Any:
                             inner_offsets,
                             weights,
                             (group * blocks + block) * block_size,
-                            ahead,
                             flat,
                             (plane * rows + row) * columns + column,
                             rows * columns,
@@ -149,9 +148,8 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     outer, inner = tap_offsets(problem, band)
     numbers = [cut.edge, cut.blocks, cut.chunk, band.rows, band.length, band.input_rows, band.pitch, outer.size]
     bands = -(-problem.output_height // band.rows)
-    ahead = AHEAD if problem.taps * cut.kernels * ITEM_SIZE[problem.dtype] > NEAR else 0
     return Work(
-        tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes, ahead)),
+        tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),
         units=problem.batch * problem.groups * bands * -(-cut.blocks // cut.chunk),
         weights=pack_weights(problem, weights, cut.kernels).ravel(),
         parameters=np.concatenate([geometry(problem), numbers, outer, inner]).astype(np.int64),

@@ -30,8 +30,7 @@ BLOCKS: Final = {  # instruction set: (kernels, vectors), the best first; narrow
 
 LOOP: Final = 2  # steps that a tap costs beside them
 
-AHEAD: Final = 16  # taps after which weights that are asked for have come from the second-level cache
-NEAR: Final = 2**14  # bytes of weights that stay in the first-level cache, so that there is nothing to ask for
+AHEAD: Final = 16  # taps whose weights are asked for before they are needed
 
 PART: Final = 0
 WHOLE: Final = 1
@@ -87,7 +86,6 @@ def micro_kernel(  # type: ignore[no-untyped-def]
     inner_offsets,
     weights,
     weights_begin,
-    weights_ahead,
     out,
     out_begin,
     kernel_step,
@@ -112,7 +110,6 @@ def micro_kernel(  # type: ignore[no-untyped-def]
         inner_offsets: int64, 1-D.
         weights: 1-D; tap after tap, `kernels` numbers for each.
         weights_begin: Where in `weights` the first tap's begin.
-        weights_ahead: How many taps before they are needed to ask the caches for weights; a literal, 0 for never.
         out: Output, 1-D.
         out_begin: Where in `out` the first kernel's first pixel goes.
         kernel_step: From one kernel's pixels to the next one's, in `out`.
@@ -127,7 +124,7 @@ def micro_kernel(  # type: ignore[no-untyped-def]
     integer = types.int64
     signature = types.void(
         *(kernels, vectors, lanes, x, integer, integer, x_ahead, outer_offsets, inner_offsets),
-        *(weights, integer, weights_ahead, out, integer, integer, integer, integer, integer, integer, integer, integer),
+        *(weights, integer, out, integer, integer, integer, integer, integer, integer, integer, integer),
     )
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
@@ -144,7 +141,7 @@ def micro_kernel(  # type: ignore[no-untyped-def]
 
 NAMES: Final = (
     *("kernels", "vectors", "lanes", "x", "x_begin", "x_step", "x_ahead", "outer_offsets", "inner_offsets"),
-    *("weights", "weights_begin", "weights_ahead", "out", "out_begin", "kernel_step", "vector_step"),
+    *("weights", "weights_begin", "out", "out_begin", "kernel_step", "vector_step"),
     *("extent", "kernels_used", "vectors_used", "lanes_used", "lane_step"),
 )
 
@@ -176,8 +173,7 @@ def _accumulate(
                 for step in steps:
                     emit.prefetch(emit.at(begin, step, named["x_ahead"]))
             tap = builder.load(weight)
-            if ahead := signature.args[NAMES.index("weights_ahead")].literal_value:
-                emit.prefetch(emit.at(tap, ahead * kernels))
+            emit.prefetch(emit.at(tap, AHEAD * kernels))
             for k, row in enumerate(sums):
                 factor = emit.splat(builder.load(emit.at(tap, k)))
                 for place, pixel in zip(row, pixels, strict=True):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from convbench.algorithms import Algorithm, forward_only
 from convbench.algorithms.band import fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
-from convbench.algorithms.micro_kernel import AHEAD, PART, WHOLE, best_block, micro_kernel
+from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, inlined, jit, unpack
 from convbench.vector import copy_vectors, instruction_set
@@ -112,7 +112,6 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                             panel_offsets,
                             weights,
                             (group * blocks + block) * panel_offsets.size * kernels,
-                            AHEAD,
                             flat,
                             (plane * rows + begin) * columns + start,
                             rows * columns,

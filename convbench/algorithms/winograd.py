@@ -5,8 +5,9 @@ channel, multiplied point by point with the transformed weights, summed over blo
 transformed back: "nested" in that the sum over blocks is a convolution itself. For an 11 x 11 kernel, tiles of 5 x 5
 outputs and 3 x 3 blocks of 4 x 4 taps, that is 23 multiplications for an output instead of 121.
 
-A unit is a few rows of tiles. Its points are a stack of matrix products (kernels x blocks and channels) (blocks and
-channels x tiles), one for each point, on the micro-kernel.
+A unit is a few rows of tiles, or a segment of one where the transformed input of a whole row is too much for a cache.
+Its points are a stack of matrix products (kernels x blocks and channels) (blocks and channels x tiles), one for each
+point, on the micro-kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from convbench.algorithms import Algorithm, forward_only
 from convbench.algorithms.band import fill_band
 from convbench.algorithms.blocking import UNITS, chunk_blocks
 from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
-from convbench.algorithms.micro_kernel import AHEAD, WHOLE, best_block, micro_kernel
+from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
 from convbench.algorithms.output import streamed, write_rows
 from convbench.algorithms.toom_cook import LARGEST, Matrix, toom_cook
 from convbench.problem import ITEM_SIZE, Problem
@@ -318,7 +319,6 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                             part_offsets,
                             weights,
                             ((group * blocks + block) * points + point) * parts * kernels,
-                            AHEAD,
                             sums,
                             point * kernels * width,
                             width,

@@ -92,16 +92,3 @@ def usl(speedups: Mapping[int, float]) -> Usl | None:
         for value, h in zip(found, half, strict=True)
     )
     return Usl(contention, coherency)
-
-
-def scaled_speedup(one: float, many: float, cores: int) -> float:
-    """Gustafson's scaled speedup: how many times as much work `cores` did a second as one did.
-
-    Gustafson, "Reevaluating Amdahl's law", CACM 31(5), 1988.
-
-    Args:
-        one: Seconds for one core's share of the work on one core.
-        many: Seconds for `cores` shares on `cores` cores.
-        cores: How many.
-    """
-    return cores * one / many

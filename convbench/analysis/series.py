@@ -106,6 +106,12 @@ class Series:
         found = [fraction for fraction in fractions if fraction is not None]
         return mean(found) if found else None
 
+    def usl(self) -> scaling.Usl | None:
+        """The Universal Scalability Law fitted to the speedups over the core counts that are fit for it."""
+        counts = [cores for cores, cell in self.cells.items() if cell.fit]
+        speedups = {cores: self.speedup(1, cores) for cores in counts} if 1 in counts else {}
+        return scaling.usl({cores: speedup.value for cores, speedup in speedups.items() if speedup is not None})
+
     def speedups_by_run(self, base: int, cores: int) -> dict[int, float]:
         """The speedup inside each run that has both cells."""
         return _ratios_by_run(self.cells[base], self.cells[cores])

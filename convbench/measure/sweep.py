@@ -17,13 +17,8 @@ from convbench.measure.spec import Spec, same_spec
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
 
-AddRun = Callable[[Sequence[Record]], bool]
+Width = Callable[[Sequence[Record]], float]
 Job = list[tuple[int, Cell]]  # cells with their positions in the run
-
-
-def never(_: Sequence[Record]) -> bool:
-    """Add no run."""
-    return False
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ def run_sweep(
     directory: str | Path,
     *,
     time_limit: float | None = None,
-    add_run: AddRun = never,
+    width: Width | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Sweep:
     """Measure a new sweep into a directory.
@@ -59,7 +54,8 @@ def run_sweep(
         spec: What to measure.
         directory: Where to; made if it is not there.
         time_limit: Begin no cell after so many seconds; what is missing then, `resume_sweep` can add.
-        add_run: Asked when all runs are done, with all records: whether to add one more.
+        width: How wide the widest interval of some records is, as a share of its mean: while that is more than
+            `spec.precision`, runs are added. Without it, or where the spec names no precision, none are.
         on_progress: Called before the first cell and after each.
 
     Returns:
@@ -76,7 +72,7 @@ def run_sweep(
     }
     with Store.create(directory, header) as store:
         _add_peaks(spec, store, header)
-        _measure(spec, store, [], time_limit, add_run, on_progress)
+        _measure(spec, store, [], time_limit, width, on_progress)
     return load(directory)
 
 
@@ -85,7 +81,7 @@ def resume_sweep(
     request: Mapping[str, Any] | None = None,
     *,
     time_limit: float | None = None,
-    add_run: AddRun = never,
+    width: Width | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Sweep:
     """Go on with a sweep that was interrupted: measure the cells that have no record yet.
@@ -95,7 +91,7 @@ def resume_sweep(
         request: Arguments for `make_spec` that the caller takes the sweep to have begun with, to be checked; more
             "runs" than it began with are added.
         time_limit: As for `run_sweep`.
-        add_run: As for `run_sweep`.
+        width: As for `run_sweep`.
         on_progress: As for `run_sweep`.
 
     Returns:
@@ -109,7 +105,7 @@ def resume_sweep(
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
         _add_peaks(spec, store, before.header)
-        _measure(spec, store, list(before.records), time_limit, add_run, on_progress)
+        _measure(spec, store, list(before.records), time_limit, width, on_progress)
     return load(directory)
 
 
@@ -127,7 +123,7 @@ def _measure(
     store: Store,
     records: list[Record],
     time_limit: float | None,
-    add_run: AddRun,
+    width: Width | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Measure what has no record, and write it down."""
@@ -138,7 +134,8 @@ def _measure(
     on_progress(Progress(len(records), runs * len(spec.cells()), runs, None, None))
     for run in itertools.count():
         if run == len(jobs):
-            if time.monotonic() >= deadline or not add_run(records):
+            precise = width is None or spec.precision is None or width(records) <= spec.precision
+            if precise or time.monotonic() >= deadline:
                 return
             jobs.append(list(enumerate(spec.order(run))))
         for record in _run(spec, run, jobs[run], deadline):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convbench.analysis.scaling import USL_COUNTS
 from convbench.report.content import Column, Material, Section, Table, Value
 from convbench.report.times import cores_heading
 
@@ -9,7 +10,8 @@ TEXT = (
     "Efficiency is speedup per core. The serial fraction is Karp and Flatt's, (1/S - 1/p) / (1 - 1/p): where it grows "
     "with the cores, overhead and not serial work holds the speedup down; where it is negative, the speedup is more "
     "than ideal. Amdahl's fraction is one number fitted to all core counts. Oversubscribed counts are left out of the "
-    "fit and stand here for completeness.",
+    f"fit and stand here for completeness. From {USL_COUNTS} core counts up, the Universal Scalability Law is fitted "
+    "too: contention is its serial fraction, coherency what every pair of cores costs.",
 )
 
 
@@ -37,4 +39,20 @@ def section(material: Material) -> Section:
     if not rows:
         return Section("What holds the speedup down", ["No algorithm was measured on several core counts."])
     title = "Speedup over one core, paired inside runs, and what follows from it"
-    return Section("What holds the speedup down", TEXT, [Table("scaling", title, columns, rows)])
+    tables = [Table("scaling", title, columns, rows), *_usl_tables(material)]
+    return Section("What holds the speedup down", TEXT, tables)
+
+
+def _usl_tables(material: Material) -> list[Table]:
+    """The Universal Scalability Law's parameters, where a series has core counts enough for them."""
+    rows: list[list[Value]] = [
+        [problem.label, series.algorithm, series.executor, law.contention, law.coherency]
+        for problem, several in material.by_problem().items()
+        for series in several
+        if (law := series.usl()) is not None
+    ]
+    columns = [
+        *(Column("problem"), Column("algorithm"), Column("executor")),
+        *(Column("contention", ".4f"), Column("coherency", ".6f")),
+    ]
+    return [Table("usl", "The Universal Scalability Law, fitted", columns, rows)] if rows else []
