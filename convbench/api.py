@@ -102,6 +102,7 @@ def sweep(
     runs: int = 10,
     precision: float | None = None,
     time_limit: float | None = None,
+    scaling: str = "strong",
     cache: str = "hot",
     seed: int = 0,
     output: str | Path | None = None,
@@ -118,6 +119,7 @@ def sweep(
         runs: Fresh processes, each of which measures everything once in random order.
         precision: Add runs until every cell's interval is this tight, as a share of its mean, ...
         time_limit: ... or so many seconds are over; no measurement is begun after that.
+        scaling: "strong", or "weak" to have the image grow with the cores.
         cache: "hot", or "cold" to empty the caches before every sample.
         seed: Of the order and of random data.
         output: The directory to write; default: a temporary one, read back and removed.
@@ -137,6 +139,7 @@ def sweep(
         peers=tuple(peers),
         runs=runs,
         precision=precision,
+        scaling=scaling,
         cache=cache,
         seed=seed,
     )
@@ -178,7 +181,7 @@ class Results:
         Computed inside each run; the value is the geometric mean over runs, with a 95 % interval.
         """
         return {
-            (series.problem, series.algorithm, series.executor, cores): speedup
+            (series.cells[cores].problem, series.algorithm, series.executor, cores): speedup
             for series in group(self.records)
             if base in series.cells
             for cores in series.cells

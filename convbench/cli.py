@@ -86,6 +86,7 @@ def cli() -> None:
 @click.option("--cores", type=Counts(), help="Core counts.  [default: 1,2,4,... up to this machine's]")
 @click.option("--runs", type=int, help="Fresh processes that measure everything once.  [default: 10]")
 @click.option("--precision", type=Share(), metavar="PERCENT", help="Add runs until every interval is as tight as this.")
+@click.option("--scaling", metavar="strong|weak", help="weak has the image grow with the cores.  [default: strong]")
 @click.option("--cache", metavar="hot|cold", help="cold empties the caches before every sample.  [default: hot]")
 @click.option("--seed", type=int, help="Of the random order and of random data.  [default: 0]")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no measurement after this.")

@@ -10,14 +10,19 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from convbench.cgroup import cpu_quota
+
 _CPUS = Path("/sys/devices/system/cpu")
-_CGROUP = Path("/sys/fs/cgroup")
 _VECTOR_FEATURES: Final = (  # widest first: LLVM's feature name, what people call it, bits of a vector
     ("avx512f", "AVX-512", 512),
     ("avx2", "AVX2", 256),
     ("avx", "AVX", 256),
     ("sse2", "SSE2", 128),
     ("neon", "NEON", 128),
+)
+_THREAD_VARIABLE: Final = re.compile(
+    r"(OMP|GOMP|KMP|MKL|OPENBLAS|GOTO|BLIS|VECLIB|TBB|NUMBA|ORT)_\w*(THREAD|PROC_BIND|PLACES|AFFINITY|DYNAMIC|WAIT)\w*"
+    r"(?<!NUMBA_NUM_THREADS)"
 )
 _PACKAGES: Final = (
     "numpy",
@@ -43,17 +48,12 @@ def usable_cores() -> int:
     return min(len(allowed_cpus()), math.ceil(quota) if quota else 2**31)
 
 
-def cpu_quota() -> float | None:
-    """Cores' worth of time that the cgroup grants (its version 1 or 2); None where there is no limit."""
-    try:
-        allowance, period = (_CGROUP / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            allowance = (_CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (_CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    return int(allowance) / int(period) if allowance.isdecimal() else None
+def thread_variables() -> dict[str, str]:
+    """Variables of the environment that tell thread pools how many threads to have and where, and their values.
+
+    NUMBA_NUM_THREADS is not among them: every process of a sweep is started with its own.
+    """
+    return {name: os.environ[name] for name in sorted(os.environ) if _THREAD_VARIABLE.fullmatch(name)}
 
 
 def core_series(most: int | None = None) -> tuple[int, ...]:
@@ -75,6 +75,7 @@ def describe() -> dict[str, Any]:
         "allowed_cpus": allowed_cpus(),
         "cpu_quota": cpu_quota(),
         "usable_cores": usable_cores(),
+        "variables": thread_variables(),
         "caches": caches(),
         "vector": vector(),
         "memory_bytes": psutil.virtual_memory().total,

@@ -72,6 +72,7 @@ class Plan(Closing):
         scratch_bytes: Memory that it holds beside input, weights and output.
         error_bound: The largest error to be expected of an output, relative to the largest; None if it is not known.
         pids: Worker processes that compute for it; empty where the calling process does.
+        stages: Names of the stages that it tells apart; empty if none.
     """
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
@@ -89,6 +90,7 @@ class Plan(Closing):
         self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
         self.error_bound = work.error_bound
         self.pids = tuple(self._runner.pids)
+        self.stages = () if self._runner.clock is None else work.stages
 
     def empty_input(self) -> NDArray[Any]:
         """An array of `problem.input_shape` and undefined content where the executor reads fastest."""
@@ -134,6 +136,11 @@ class Plan(Closing):
         """How many threads computed the last call, as read back from whatever ran them."""
         return self._runner.threads()
 
+    def stage_ticks(self) -> NDArray[np.float64]:
+        """Ticks of the processor's clock that a worker has spent in each of the stages so far, mean over workers."""
+        clock = self._runner.clock
+        return np.zeros(0) if clock is None else clock[:, : len(self.stages)].mean(axis=0)
+
     def close(self) -> None:
         """Give back scratch memory and workers."""
         self._runner.close()
@@ -157,6 +164,7 @@ class PeerPlan(Closing):
 
     scratch_bytes = None  # it does not tell
     pids = ()
+    stages = ()
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
         begin = time.perf_counter()
@@ -180,6 +188,10 @@ class PeerPlan(Closing):
     def threads(self) -> int | None:
         """How many threads the library says it uses."""
         return self._bound.threads()
+
+    def stage_ticks(self) -> NDArray[np.float64]:
+        """None: what it does inside is its own."""
+        return np.zeros(0)
 
     def close(self) -> None:
         """Give back what the library holds."""

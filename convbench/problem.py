@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, SupportsIndex
 
 from convbench.axis import output_length, padding_after, same_padding
@@ -127,6 +127,11 @@ class Problem:
                 after = max(0, padding_after(size, output, extent, stride, before))
             sides.append((before, after))
         return (sides[0], sides[1])
+
+    def grown(self, times: int) -> Problem:
+        """The problem with an image so high that it has `times` as many rows of outputs, and so of work."""
+        height = self.height + (times - 1) * self.output_height * self.stride[0]
+        return replace(self, height=height)
 
     @property
     def kernel_extent(self) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from convbench.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from convbench.analysis.interference import Interference
     from convbench.measure.sweep import Progress as SweepProgress
     from convbench.report.content import Column, Table, Value
     from convbench.results.store import Sweep
@@ -33,13 +33,20 @@ def say(text: str) -> None:
 def show_table(table: Table) -> None:
     """A table on standard output."""
     headed = any(column.title for column in table.columns)
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=headed)
+    shown = RichTable(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        show_header=headed,
+    )
     for column in table.columns:
         numeric = bool(column.spec)
         shown.add_column(column.title, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in table.rows:
         shown.add_row(*(Text(_brief(value, column)) for value, column in zip(row, table.columns, strict=True)))
-    Console(highlight=False).print(shown)
+    console = Console(highlight=False)
+    console.print(Text(table.title, style="bold"))
+    console.print(shown)
 
 
 def _brief(value: Value, column: Column) -> str:
@@ -78,15 +85,17 @@ def show_sweep(sweep: Sweep) -> int:
     Returns:
         The exit status: 1 if a cell failed.
     """
+    from convbench.analysis.interference import Interference, raised
     from convbench.analysis.series import widest_interval
     from convbench.report.content import Material
     from convbench.report.summary import section
 
     for table in section(Material(sweep, sweep.header["spec"])).tables:
         show_table(dataclasses.replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows]))
-    raised = Counter(flag for record in sweep.records for flag in record.flags)
-    if raised:
-        say("flags: " + ", ".join(f"{flag} in {count} records" for flag, count in raised.most_common()))
+    if flags := raised(sweep.records):
+        say("flags: " + ", ".join(f"{flag} in {count} records" for flag, count in flags.items()))
+    if sentence := _how_quiet(Interference.of(sweep.records)):
+        say(sentence)
     precision = sweep.header["spec"].get("precision")
     if precision is not None:
         reached, runs = widest_interval(sweep.records), len({record.run for record in sweep.records})
@@ -118,18 +127,30 @@ def show_comparison(before: Sweep, after: Sweep, allowed: float) -> int:
     """
     from convbench.analysis.compare import compare, differences
     from convbench.report.comparison import comparison_table
+    from convbench.report.content import Material
 
     for line in differences(before.header, after.header):
         say(f"differs: {line}")
-    found = compare(before.records, after.records)
+    material = Material(before, before.header["spec"])
+    found = compare(before.records, after.records, material.order)
     if not found:
         raise RequestError(
             f"{before.directory} and {after.directory} have no measured cell in common; nothing to compare"
         )
-    show_table(comparison_table(found))
+    show_table(comparison_table(material, found))
     slow = [one for one in found if one.verdict == "slower" and one.ratio.value > 1 + allowed]
     say(f"{len(slow)} of {len(found)} cells slower by more than {allowed:.1%}")
     return 1 if slow else 0
+
+
+def _how_quiet(seen: Interference) -> str:
+    """A line on what else the machine did."""
+    if not seen.samples:
+        return ""
+    said = [f"cores computed {seen.busy:.1%} of their time"] if seen.busy is not None else []
+    said += [f"{seen.stolen:.1%} was stolen"] if seen.stolen is not None else []
+    said += [f"one core's speed varied by {seen.spread:.1%}"] if seen.spread is not None else []
+    return ", ".join([*said, f"{seen.flagged} of {seen.samples} samples flagged"])
 
 
 def _end(sweep: Sweep) -> int:

@@ -51,13 +51,14 @@ class Work:
     """What an executor runs.
 
     Attributes:
-        tile: The compiled function `tile(x, weights, out, parameters, scratch, first, last)`.
+        tile: The compiled function `tile(x, weights, out, parameters, scratch, clock, first, last)`.
         units: How many work units there are; any split of [0, units) into ranges gives the same output.
         weights: Packed as the tile wants them, 1-D, of the problem's dtype.
         parameters: int64, 1-D, whatever else the tile needs to know.
         scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more, and they
             are zero at first.
         error_bound: The largest error to be expected, relative to the largest output; None if it is not known.
+        stages: Names of the stages whose time the tile counts, in the order of their places in `clock`, see `lap`.
     """
 
     tile: TileName
@@ -66,6 +67,7 @@ class Work:
     parameters: NDArray[np.int64]
     scratch_size: int = 0
     error_bound: float | None = None
+    stages: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -84,9 +86,9 @@ def error_of_sums(problem: Problem) -> float:
 
 def signature(dtype: str) -> Any:
     """The one signature that every tile has: `x` and `out` are 4-D and C-contiguous, the rest is 1-D."""
-    real = getattr(types, dtype)
+    real, integers = getattr(types, dtype), types.int64[::1]
     array, vector = real[:, :, :, ::1], real[::1]
-    return types.void(array, vector, array, types.int64[::1], vector, types.int64, types.int64)
+    return types.void(array, vector, array, integers, vector, integers, types.int64, types.int64)
 
 
 GEOMETRY = 9

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 from conftest import data
 from scipy.signal import correlate
 
 from convbench.algorithms import ALGORITHMS
+from convbench.clock import STAGES
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.measure.reference import TOLERANCE, convolve
 from convbench.plans import plan
 from convbench.problem import Problem
 
+HAS_CLOCK = ("x86_64", "AMD64", "aarch64", "arm64")
 HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].flavour == "numba"]
 
 
@@ -68,15 +72,18 @@ def test_a_tile_fills_its_units_and_touches_nothing_else(algorithm, problem):
     tile = work.tile.load(problem.dtype)
     guard = 64
     scratch = np.full(work.scratch_size + guard, 7, problem.dtype)
+    clock = np.zeros(STAGES, np.int64)
     out = np.full(problem.output_shape, np.nan, problem.dtype)
     written = np.zeros(problem.output_shape, int)
     for unit in np.random.default_rng(0).permutation(work.units):
         alone = np.full_like(out, np.nan)
-        tile(x, work.weights, alone, work.parameters, scratch[:-guard], unit, unit + 1)
+        tile(x, work.weights, alone, work.parameters, scratch[:-guard], clock, unit, unit + 1)
         written += ~np.isnan(alone)
         out = np.where(np.isnan(alone), out, alone)
     assert (written == 1).all(), "units must cover the output once"
     assert (scratch[-guard:] == 7).all(), "a tile must keep to its scratch"
+    assert not clock[len(work.stages) :].any(), "a tile must keep to its stages"
+    assert (clock[: len(work.stages)] > 0).all() or platform.machine() not in HAS_CLOCK
     assert_close(out, convolve(problem, x, weights), problem)
 
 

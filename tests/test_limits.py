@@ -44,8 +44,10 @@ def test_the_best_repetition_is_the_limit_and_the_median_tells_how_steady_it_was
 
 def test_share_of_peak_counts_the_direct_form():
     operations = 2 * 4 * 18 * 18 * 9
-    assert Limits.of(MADE_UP).share_of_peak(PROBLEM, 1e-6, 2) == pytest.approx(operations / 1e-6 / 8e9)
-    assert Limits.of({}).share_of_peak(PROBLEM, 1e-6, 2) is None
+    assert Limits.of(MADE_UP).share_of_peak(PROBLEM.dtype, operations / 1e-6, 2) == pytest.approx(
+        operations / 1e-6 / 8e9
+    )
+    assert Limits.of({}).share_of_peak(PROBLEM.dtype, operations / 1e-6, 2) is None
 
 
 def test_the_roof_is_the_lower_of_bandwidth_and_peak():

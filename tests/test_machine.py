@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from convbench import machine
+from convbench import cgroup, machine
 
 
 def test_core_series_are_powers_of_two_and_the_most():
@@ -35,14 +35,18 @@ def test_only_cpus_of_the_affinity_count():
         ({"cpu.max": "max 100000\n"}, None),
         ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"slice/job/cpu.max": "max 100000\n", "slice/cpu.max": "300000 100000\n", "cpu.max": "800000 100000\n"}, 3.0),
+        ({"cpu,cpuacct/job/cpu.cfs_quota_us": "50000\n", "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n"}, 0.5),
         ({}, None),
     ],
 )
 def test_a_cgroup_quota_is_read_in_both_versions(tmp_path, monkeypatch, files, quota):
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    (tmp_path / "own").write_text("3:cpu,cpuacct:/job\n2:memory:/elsewhere\n0::/slice/job\n")
+    monkeypatch.setattr(cgroup, "_ROOT", tmp_path)
+    monkeypatch.setattr(cgroup, "_OWN", tmp_path / "own")
     assert machine.cpu_quota() == quota
     if quota == 1.5:
         assert machine.usable_cores() <= 2

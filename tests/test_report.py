@@ -150,7 +150,7 @@ def test_the_page_is_whole_and_needs_no_other_file(reported):
     page.feed(text)
     assert not page.open
     assert page.anchors <= page.ids
-    assert len(page.sources) == 5  # figures 10 and 11, the roofline, and the paper's two
+    assert len(page.sources) == 6  # figures 10 and 11, the roofline, the stages, and the paper's two
     for source in page.sources:
         head, _, content = source.partition("base64,")
         assert head == "data:image/svg+xml;"

@@ -7,7 +7,7 @@ strides sorted out (see `band`), and runs the micro-kernel over the band's rows,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,13 @@ from convbench.algorithms import Algorithm, forward_only
 from convbench.algorithms.band import Layout, fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
+from convbench.clock import lap, ticks
 from convbench.problem import Problem
 from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, jit, unpack
 from convbench.vector import instruction_set
+
+STAGES: Final = ("pad", "product and store")
+PAD, PRODUCT = range(2)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
     """The tile for a register block of so many kernels and vectors of so many pixels."""
 
     @jit
-    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a chunk of kernels over a band of rows of one group of one image."""
         groups, _, _, stride, phases, _, _, top, left = unpack(parameters)
         edge, blocks, chunk, band_rows, length, input_rows, pitch, outer = (
@@ -79,7 +83,9 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             begin = band_index * band_rows
             end = min(rows, begin + band_rows)
             group_x = x[image, group * channels : (group + 1) * channels]
+            since = ticks()
             fill_band(group_x, scratch, top, left, begin * stride, input_rows, phases, length)
+            since = lap(clock, PAD, since)
             for top_row in range(begin, end, vectors):
                 rows_here = min(vectors, end - top_row)
                 for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
@@ -118,6 +124,7 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                             columns - column,
                             0 if stacked else lanes,
                         )
+            lap(clock, PRODUCT, since)
 
     return tile
 
@@ -155,6 +162,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         parameters=np.concatenate([geometry(problem), numbers, outer, inner]).astype(np.int64),
         scratch_size=band.size,
         error_bound=error_of_sums(problem),
+        stages=STAGES,
     )
 
 

@@ -32,6 +32,7 @@ from convbench.algorithms.fourier import (
     order,
 )
 from convbench.algorithms.output import streamed, write_rows
+from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import TileName, Work, error_of_sums, inlined, jit
 from convbench.vector import fence, instruction_set
@@ -165,6 +166,9 @@ def supports(problem: Problem) -> str | None:
     return None
 
 
+STAGES: Final = ("pad", "transform", "product and inverse", "store")
+PAD, TRANSFORM, PRODUCT, STORE = range(4)
+
 # Places of the parameters.
 GROUPS, TOP, LEFT, Y_TAPS, Y_BLOCKS, X_TAPS, X_BLOCKS = range(7)
 TILES, SEGMENTS, CHUNK, INPUT_ROWS, PITCH, RUN, STREAMED = range(7, 14)
@@ -212,7 +216,7 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
     size = rows * columns
 
     @jit
-    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a chunk of kernels over a few tiles of one row of tiles of one group of one image."""
         groups, tiles, chunk, pitch, run = (
             parameters[GROUPS],
@@ -241,7 +245,9 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
             used = min(tiles, (out.shape[3] - first_column + x_outputs - 1) // x_outputs)
             group_x = x[image, group * channels : (group + 1) * channels]
             left = parameters[LEFT] - first_column
+            since = ticks()
             fill_band(group_x, band, parameters[TOP], left, first_row, parameters[INPUT_ROWS], 1, pitch)
+            since = lap(clock, PAD, since)
             for term in range(terms):
                 channel, block = divmod(term, blocks)
                 y_block, x_block = divmod(block, parameters[X_BLOCKS])
@@ -250,6 +256,7 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
                     begin = row * pitch + x_block * parameters[X_TAPS] + t * x_outputs
                     at = (t * terms + term) * size
                     to_frequencies(rows, columns, lanes, band, begin, pitch, half, spectra, at)
+            since = lap(clock, TRANSFORM, since)
             for kernel in range(chunk_index * chunk, min(kernels, (chunk_index + 1) * chunk)):
                 own = (group * kernels + kernel) * terms * size
                 for t in range(used):
@@ -275,6 +282,7 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
                         t * x_outputs,
                         run,
                     )
+                since = lap(clock, PRODUCT, since)
                 plane = out[image, group * kernels + kernel]
                 past_caches = parameters[STREAMED]
                 write_rows(
@@ -289,6 +297,7 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
                     first_column,
                     used * x_outputs,
                 )
+                since = lap(clock, STORE, since)
         if parameters[STREAMED]:
             fence()
 
@@ -351,6 +360,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         + y.outputs * cut.run
         + cut.lanes,
         error_bound=error_bound(problem, cut),
+        stages=STAGES,
     )
 
 

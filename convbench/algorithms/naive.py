@@ -12,7 +12,7 @@ from convbench.tile import TileName, Work, error_of_sums, geometry, jit, unpack
 
 
 @jit
-def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
     """A unit is one row of one output channel of one image."""
     groups, kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x, top, left = unpack(parameters)
     _, _, height, width = x.shape

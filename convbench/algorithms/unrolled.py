@@ -20,9 +20,13 @@ from convbench.algorithms import Algorithm, forward_only
 from convbench.algorithms.band import fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
+from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, inlined, jit, unpack
 from convbench.vector import copy_vectors, instruction_set
+
+STAGES: Final = ("pad", "unroll", "product and store")
+PAD, UNROLL, PRODUCT = range(3)
 
 PANELS_BYTES: Final = 2**18  # of the unrolled matrix at a time: an eighth of a common second-level cache
 
@@ -55,7 +59,7 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
     width = vectors * lanes
 
     @jit
-    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a chunk of kernels over a band of rows of one group of one image."""
         groups, _, _, stride, phases, _, _, top, left = unpack(parameters)
         blocks, chunk, band_rows, length, input_rows, pitch, band_size, together, outer, inner = (
@@ -87,13 +91,16 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             begin = band_index * band_rows
             pixels = (min(rows, begin + band_rows) - begin) * columns
             group_x = x[image, group * channels : (group + 1) * channels]
+            since = ticks()
             fill_band(group_x, band, top, left, begin * stride, input_rows, phases, length)
+            since = lap(clock, PAD, since)
             for pixel in range(0, pixels, width * together):
                 panels = min(together, (pixels - pixel + width - 1) // width)
                 for number in range(panels):
                     panel = matrix[number * panel_size : (number + 1) * panel_size + width]
                     start = pixel + number * width
                     unroll(vectors, lanes, band, panel, start, columns, stride * pitch, outer_offsets, inner_offsets)
+                since = lap(clock, UNROLL, since)
                 for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
                     kernel = block * kernels
                     used = min(kernels, group_kernels - kernel)
@@ -122,6 +129,7 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                             pixels - start,
                             lanes,
                         )
+                since = lap(clock, PRODUCT, since)
 
     return tile
 
@@ -161,6 +169,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         parameters=np.concatenate([geometry(problem), numbers, outer, inner, [0], panel_offsets]).astype(np.int64),
         scratch_size=band.size + (problem.taps * together + 1) * width,
         error_bound=error_of_sums(problem),
+        stages=STAGES,
     )
 
 

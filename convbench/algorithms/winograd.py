@@ -28,6 +28,7 @@ from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform
 from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
 from convbench.algorithms.output import streamed, write_rows
 from convbench.algorithms.toom_cook import LARGEST, Matrix, toom_cook
+from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import TileName, Work, inlined, jit
 from convbench.vector import fence, instruction_set
@@ -201,6 +202,9 @@ def cut_up(problem: Problem) -> Cut:
     )
 
 
+STAGES: Final = ("pad", "transform", "product", "inverse", "store")
+PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
+
 # Places of the parameters; behind them are tables of offsets.
 GROUPS, TOP, LEFT, Y_BLOCKS, X_BLOCKS, TILE_ROWS, TILE_COLUMNS = range(7)
 SEGMENTS, TILES, LENGTH, INPUT_ROWS, BLOCKS, CHUNK, STREAMED, TABLES = range(7, 15)
@@ -256,7 +260,7 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
     points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
 
     @jit
-    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a chunk of kernels over rows of tiles of one group of one image."""
         groups, blocks, chunk, columns = (
             parameters[GROUPS],
@@ -289,6 +293,7 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
             begin = band_index * parameters[TILE_ROWS]
             rows = min(parameters[TILE_ROWS], all_rows - begin)
             group_x = x[image, group * channels : (group + 1) * channels]
+            since = ticks()
             fill_band(
                 group_x,
                 band,
@@ -299,9 +304,11 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                 x_outputs,
                 parameters[LENGTH],
             )
+            since = lap(clock, PAD, since)
             to_points(
                 y_outputs, y_taps, x_outputs, x_taps, lanes, parameters, channels, rows, band, strip, x_offsets, inputs
             )
+            since = lap(clock, TRANSFORM, since)
             for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
                 kernel = block * kernels
                 used = min(kernels, group_kernels - kernel)
@@ -329,6 +336,7 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                             width,
                             lanes,
                         )
+                    since = lap(clock, PRODUCT, since)
                     for number in range(used):
                         for part in range(0, width, lanes):
                             from_points(
@@ -345,6 +353,7 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                                 number * y_outputs * run + (t + part) * x_outputs,
                                 run,
                             )
+                    since = lap(clock, INVERSE, since)
                 for number in range(used):
                     plane = out[image, group * group_kernels + kernel + number]
                     own_runs = runs[number * y_outputs * run : (number + 1) * y_outputs * run]
@@ -360,6 +369,7 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                         segment * columns * x_outputs,
                         columns * x_outputs,
                     )
+                since = lap(clock, STORE, since)
         if parameters[STREAMED]:
             fence()
 
@@ -432,6 +442,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         parameters=np.concatenate([numbers, column_offsets, [0], np.arange(parts) * cut.tiles]).astype(np.int64),
         scratch_size=sum(scratch),
         error_bound=error_bound(problem, y, x),
+        stages=STAGES,
     )
 
 

@@ -18,6 +18,7 @@ Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
 
 INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
 CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
+REQUEST_FACTS: Final = ("cache", "scaling", "kernels", "source", "seed")
 MACHINE_FACTS: Final = ("cpu", "vector", "usable_cores", "logical_cpus", "memory_bytes", "system", "python", "blas")
 
 
@@ -36,9 +37,9 @@ class Comparison:
     verdict: Verdict
 
 
-def compare(first: Iterable[Record], second: Iterable[Record]) -> list[Comparison]:
-    """Every cell that both sweeps have measured, in the first one's order."""
-    before, after = _cells(first), _cells(second)
+def compare(first: Iterable[Record], second: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> list[Comparison]:
+    """Every cell that both sweeps have measured; `order` as for `group`."""
+    before, after = _cells(first, order), _cells(second)
     return [
         Comparison(cell, ratio := _ratio(before[cell], after[cell]), verdict(ratio)) for cell in before if cell in after
     ]
@@ -59,9 +60,9 @@ def verdict(ratio: Estimate) -> Verdict:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """What differs between two sweeps' machines and versions, a line each."""
+    """What differs between two sweeps' machines, versions and manner of measuring, a line each."""
     lines = []
-    for what, keys in (("machine", MACHINE_FACTS), ("versions", None)):
+    for what, keys in (("machine", MACHINE_FACTS), ("versions", None), ("spec", REQUEST_FACTS)):
         one, other = first.get(what, {}), second.get(what, {})
         lines += [
             f"{key}: {_brief(one.get(key))} -> {_brief(other.get(key))}"
@@ -72,6 +73,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
 
 
 def _brief(value: object) -> str:
+    if isinstance(value, Mapping) and "sha256" in value:
+        return f"{value['path'].rpartition('/')[2]} ({value['sha256'][:8]})"
     if isinstance(value, Mapping):
         return " ".join(map(str, value.values()))
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -79,10 +82,10 @@ def _brief(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _cells(records: Iterable[Record]) -> dict[Cell, CellTimes]:
+def _cells(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> dict[Cell, CellTimes]:
     return {
-        (series.problem, series.algorithm, series.executor, cores): times
-        for series in group(records)
+        (times.problem, series.algorithm, series.executor, cores): times
+        for series in group(records, order)
         for cores, times in series.cells.items()
     }
 

@@ -48,13 +48,13 @@ class Limits:
         found = [rate for kind in TRAFFIC if (rate := self.best(kind, cores)) is not None]
         return max(found, default=None)
 
-    def share_of_peak(self, problem: Problem, seconds: float, cores: int) -> float | None:
-        """The direct form's operations a second over the multiply-add limit of the problem's dtype.
+    def share_of_peak(self, dtype: str, rate: float, cores: int) -> float | None:
+        """The direct form's operations a second over the multiply-add limit of a dtype.
 
         A form with fewer multiplications can go beyond 1.
         """
-        peak = self.best(f"multiply_add_{problem.dtype}", cores)
-        return None if peak is None else problem.flops / seconds / peak
+        peak = self.best(f"multiply_add_{dtype}", cores)
+        return None if peak is None else rate / peak
 
     def roof(self, intensity: float, dtype: str, cores: int) -> float | None:
         """Operations a second that are in reach with so many operations for each byte."""

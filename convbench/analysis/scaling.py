@@ -32,6 +32,18 @@ def serial_fraction(speedup: float, cores: int) -> float:
     return (1 / speedup - 1 / cores) / (1 - 1 / cores)
 
 
+def scaled_serial_fraction(speedup: float, cores: int) -> float:
+    """The serial fraction s of Gustafson's law, S(p) = p - s (p - 1), of the time on `cores` cores.
+
+    Gustafson, "Reevaluating Amdahl's law", CACM 31(5), 1988.
+
+    Args:
+        speedup: Scaled: work done a second over work that one core did a second on its share.
+        cores: At least 2.
+    """
+    return (cores - speedup) / (cores - 1)
+
+
 def amdahl_fraction(speedups: Mapping[int, float]) -> float | None:
     """The serial fraction f of Amdahl's law, 1/S(p) = f + (1 - f)/p, that fits best (least squares in 1/S).
 

@@ -8,12 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from convbench.analysis import scaling
 from convbench.analysis.statistics import Estimate, geometric_mean, mean, median
+from convbench.problem import Problem
 from convbench.results.record import Record
 
-OUT_OF_FITS = "oversubscribed"
+OUT_OF_FITS: Final = "oversubscribed"
+WAITING: Final = "waiting"
+"""What is left of a call's time without all stages: starting, claiming units, waiting for the last worker."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +25,22 @@ class CellTimes:
     """One cell over all runs.
 
     Attributes:
+        problem: Descriptor of what was computed.
         cores: Core count.
         runs: Seconds of one call for each run: the mean of the run's samples.
         samples: All samples of all runs, for the minimum and the median alone.
         flags: How many runs raised each flag.
+        stages: For each stage that the algorithm tells apart and each run, seconds of a call that a worker spent in it.
+        setup: For each step of getting ready and each run, its seconds.
     """
 
+    problem: str
     cores: int
     runs: Mapping[int, float]
     samples: tuple[float, ...]
     flags: Mapping[str, int]
+    stages: Mapping[str, Mapping[int, float]]
+    setup: Mapping[str, Mapping[int, float]]
 
     @property
     def mean(self) -> Estimate:
@@ -52,6 +62,26 @@ class CellTimes:
         """Sum over runs, as the paper's table gives it."""
         return sum(self.runs.values())
 
+    def step(self, name: str) -> float | None:
+        """Seconds of a step of getting ready: mean over runs; None if there was no such step."""
+        return statistics.fmean(self.setup[name].values()) if name in self.setup else None
+
+    @property
+    def flops(self) -> int:
+        """Operations of the direct form."""
+        return Problem.parse(self.problem).flops
+
+    @property
+    def rate(self) -> float:
+        """The direct form's operations a second, by the mean over runs."""
+        return self.flops / self.mean.value
+
+    def stage(self, name: str) -> Estimate:
+        """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs."""
+        if name != WAITING:
+            return mean(list(self.stages[name].values()))
+        return mean([time - sum(stage[run] for stage in self.stages.values()) for run, time in self.runs.items()])
+
     @property
     def fit(self) -> bool:
         """Whether scaling laws may be fitted to it."""
@@ -60,7 +90,7 @@ class CellTimes:
 
 @dataclass(frozen=True)
 class Series:
-    """One algorithm on one executor over core counts, for one problem."""
+    """One algorithm on one executor over core counts, for one problem, which may grow with the cores."""
 
     problem: str
     algorithm: str
@@ -77,13 +107,23 @@ class Series:
         """Every run in which any of its cells was measured."""
         return sorted({run for cell in self.cells.values() for run in cell.runs})
 
+    @property
+    def scaled(self) -> bool:
+        """Whether the problem grows with the cores (weak scaling); speedups are scaled ones then."""
+        return any(cell.problem != self.problem for cell in self.cells.values())
+
     def ratio_of_means(self, base: int, cores: int) -> float:
-        """Average time on `base` cores over average time on `cores`: the speedup as the paper defines it."""
-        return self.cells[base].mean.value / self.cells[cores].mean.value
+        """Average time on `base` cores over average time on `cores`, for the same work: the paper's speedup."""
+        return self.growth(base, cores) * self.cells[base].mean.value / self.cells[cores].mean.value
 
     def speedup(self, base: int, cores: int) -> Estimate | None:
-        """Geometric mean over runs of the speedup inside each run; None if no run has both cells."""
-        return ratio(self.cells[base], self.cells[cores])
+        """Geometric mean over runs of the speedup inside each run; None if no run has both cells.
+
+        Where the problem grows with the cores, it is Gustafson's scaled speedup: work done a second over work done a
+        second.
+        """
+        inside = self.speedups_by_run(base, cores)
+        return geometric_mean(list(inside.values())) if inside else None
 
     def efficiency(self, cores: int) -> Estimate | None:
         """Speedup over one core, per core."""
@@ -91,14 +131,15 @@ class Series:
         return None if speedup is None else _mapped(speedup, lambda value: scaling.efficiency(value, cores))
 
     def serial_fraction(self, cores: int) -> Estimate | None:
-        """Karp and Flatt's serial fraction; its bounds are those of the speedup."""
+        """Karp and Flatt's serial fraction, or Gustafson's where the problem grows; its bounds are the speedup's."""
         speedup = self.speedup(1, cores) if 1 in self.cells and cores > 1 else None
-        return None if speedup is None else _mapped(speedup, lambda value: scaling.serial_fraction(value, cores))
+        law = scaling.scaled_serial_fraction if self.scaled else scaling.serial_fraction
+        return None if speedup is None else _mapped(speedup, lambda value: law(value, cores))
 
     def amdahl(self) -> Estimate | None:
         """Amdahl's serial fraction, fitted in each run over the core counts that are fit for it."""
         counts = [cores for cores, cell in self.cells.items() if cell.fit]
-        if 1 not in counts:
+        if 1 not in counts or self.scaled:
             return None
         by_run = {cores: self.speedups_by_run(1, cores) for cores in counts if cores > 1}
         complete = [run for run in self.run_numbers if by_run and all(run in runs for runs in by_run.values())]
@@ -109,12 +150,18 @@ class Series:
     def usl(self) -> scaling.Usl | None:
         """The Universal Scalability Law fitted to the speedups over the core counts that are fit for it."""
         counts = [cores for cores, cell in self.cells.items() if cell.fit]
-        speedups = {cores: self.speedup(1, cores) for cores in counts} if 1 in counts else {}
+        speedups = {cores: self.speedup(1, cores) for cores in counts} if 1 in counts and not self.scaled else {}
         return scaling.usl({cores: speedup.value for cores, speedup in speedups.items() if speedup is not None})
 
     def speedups_by_run(self, base: int, cores: int) -> dict[int, float]:
         """The speedup inside each run that has both cells."""
-        return _ratios_by_run(self.cells[base], self.cells[cores])
+        growth = self.growth(base, cores)
+        return {run: growth * times for run, times in _ratios_by_run(self.cells[base], self.cells[cores]).items()}
+
+    def growth(self, base: int, cores: int) -> float:
+        """How many times the work of one number of cores another one does."""
+        one, other = self.cells[base], self.cells[cores]
+        return 1.0 if one.problem == other.problem else other.flops / one.flops
 
 
 def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:
@@ -146,7 +193,8 @@ def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> lis
     by_key: dict[tuple[str, str, str], dict[int, list[Record]]] = {}
     for record in records:
         if record.status == "ok":
-            by_key.setdefault(record.cell[:3], {}).setdefault(record.cores, []).append(record)
+            key = (record.base or record.problem, record.algorithm, record.executor)
+            by_key.setdefault(key, {}).setdefault(record.cores, []).append(record)
 
     def position(key: tuple[str, str, str]) -> list[int]:
         pairs = zip(key, order, strict=False)
@@ -172,9 +220,20 @@ def _mapped(estimate: Estimate, function: Callable[[float], float]) -> Estimate:
 
 def _cell_times(cores: int, records: list[Record]) -> CellTimes:
     flags = Counter(flag for record in records for flag in record.flags)
+    records = sorted(records, key=lambda record: record.run)
+    stages: dict[str, dict[int, float]] = {}
+    setup: dict[str, dict[int, float]] = {}
+    for record in records:
+        for name, times in record.stages.items():
+            stages.setdefault(name, {})[record.run] = statistics.fmean(times)
+        for step, seconds in record.setup.items():
+            setup.setdefault(step, {})[record.run] = seconds
     return CellTimes(
+        problem=records[0].problem,
         cores=cores,
-        runs={record.run: statistics.fmean(record.samples) for record in sorted(records, key=lambda r: r.run)},
+        runs={record.run: statistics.fmean(record.samples) for record in records},
         samples=tuple(sample for record in records for sample in record.samples),
         flags=dict(flags),
+        stages=stages,
+        setup=setup,
     )

@@ -12,6 +12,7 @@ from convbench.registry import Entry, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from convbench.tile import Work
@@ -22,9 +23,15 @@ class Runner(Protocol):
 
     Attributes:
         setup: Seconds that getting ready took, by step ("compile", "start").
+        clock: Ticks that each worker has spent in each stage of the work so far, shape (workers, STAGES); None where
+            stages cannot be told apart.
     """
 
     setup: dict[str, float]
+
+    @property
+    def clock(self) -> NDArray[np.int64] | None:
+        """See above."""
 
     @property
     def pids(self) -> Sequence[int]:

@@ -17,6 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from convbench.clock import STAGES
 from convbench.executors.memory import private_empty
 from convbench.tile import Work, jit, signature
 
@@ -35,30 +36,31 @@ def fetch_add(typing_context, counter, step):  # type: ignore[no-untyped-def]
 
 
 @jit
-def claim(tile, x, weights, out, parameters, scratch, units, counter):  # type: ignore[no-untyped-def]
+def claim(tile, x, weights, out, parameters, scratch, clock, units, counter):  # type: ignore[no-untyped-def]
     """Fill unit after unit until none is left."""
     while True:
         unit = fetch_add(counter, 1)
         if unit >= units:
             break
-        tile(x, weights, out, parameters, scratch, unit, unit + 1)
+        tile(x, weights, out, parameters, scratch, clock, unit, unit + 1)
 
 
 @numba.njit(parallel=True, nogil=True, cache=True)
 def claim_on_threads(  # type: ignore[no-untyped-def]
-    tile, x, weights, out, parameters, scratch, units, counter, team
+    tile, x, weights, out, parameters, scratch, clock, units, counter, team
 ):
     """The same on as many threads as `scratch` has rows; `team` gets the number of the thread that took each row."""
     for worker in numba.prange(scratch.shape[0]):
         team[worker] = numba.get_thread_id()
-        claim(tile, x, weights, out, parameters, scratch[worker], units, counter)
+        claim(tile, x, weights, out, parameters, scratch[worker], clock[worker], units, counter)
 
 
 @cache
 def compiled_claim(dtype: str) -> Callable[..., None]:
     """`claim` for a dtype; it compiles nothing later, whatever tile it is given."""
     array, vector = _arrays(dtype)
-    return _compiled(claim, _tile(dtype), array, vector, array, types.int64[::1], vector, types.int64, types.int64[::1])
+    integers = types.int64[::1]
+    return _compiled(claim, *(_tile(dtype), array, vector, array, integers, vector, integers, types.int64, integers))
 
 
 @cache
@@ -68,7 +70,8 @@ def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
     scratch, integers = getattr(types, dtype)[:, ::1], types.int64[::1]
     return _compiled(
         claim_on_threads,
-        *(_tile(dtype), array, vector, array, integers, scratch, types.int64, integers, integers),
+        *(_tile(dtype), array, vector, array, integers, scratch, types.int64[:, ::1]),
+        *(types.int64, integers, integers),
     )
 
 
@@ -99,6 +102,13 @@ def new_scratch(work: Work, workers: int) -> NDArray[Any]:
     scratch = private_empty((workers, columns), work.dtype.name)
     scratch.fill(0)
     return scratch
+
+
+def new_clock(workers: int) -> NDArray[np.int64]:
+    """Where each worker's tile counts the ticks of its stages, on a cache line of its own."""
+    clock = private_empty((workers, STAGES), "int64")
+    clock.fill(0)
+    return clock
 
 
 def new_counter() -> NDArray[np.int64]:

@@ -90,7 +90,8 @@ class Worker:
         tile, claim = work.tile.load(dtype), compiled_claim(dtype)
         scratch = new_scratch(work, 1)[0]
         counter = self._view(order["counter"], "int64")
-        return lambda x, out: claim(tile, x, work.weights, out, work.parameters, scratch, work.units, counter)
+        clock = self._view(order["clock"], "int64")[order["row"]]
+        return lambda x, out: claim(tile, x, work.weights, out, work.parameters, scratch, clock, work.units, counter)
 
     def _answer(self, step: Callable[[], object]) -> None:
         try:

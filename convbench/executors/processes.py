@@ -22,6 +22,7 @@ from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from convbench.clock import STAGES
 from convbench.errors import UnavailableError
 from convbench.executors import memory
 from convbench.executors.pool_worker import CLOSE, DONE, DROP, MAP, OPEN, RUN
@@ -152,6 +153,7 @@ class ProcessesRunner:
         self._number = next(_numbers)
         self._members = members(cores)
         self._counter = memory.shared_empty((8,), "int64")
+        self.clock = memory.shared_empty((cores, STAGES), "int64")
         self._weights = memory.shared_empty(work.weights.shape, self._dtype)
         self._weights[:] = work.weights
         self._staging: dict[str, NDArray[Any]] = {}
@@ -164,8 +166,12 @@ class ProcessesRunner:
             "scratch_size": work.scratch_size,
             "weights": _place(self._weights),
             "counter": _place(self._counter),
+            "clock": _place(self.clock),
         }
-        self._tell(OPEN + json.dumps(order).encode(), self._weights, self._counter)
+        self._tell(
+            [OPEN + json.dumps({**order, "row": row}).encode() for row in range(cores)],
+            *(self._weights, self._counter, self.clock),
+        )
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
 
     @property
@@ -181,7 +187,7 @@ class ProcessesRunner:
         self._counter[0] = 0
         places = (number for *place, shape in (_place(source), _place(target)) for number in (*place, *shape))
         message = RUN.pack(b"r", self._number, *places)
-        self._tell(message, source, target)
+        self._tell([message] * len(self._members), source, target)
         if target is not out:
             out[:] = target
 
@@ -195,11 +201,11 @@ class ProcessesRunner:
             if member in _pool:
                 member.send(CLOSE.pack(b"c", self._number))
 
-    def _tell(self, message: bytes, *arrays: NDArray[Any]) -> None:
-        """Send every worker a message about arrays in shared memory, and wait for all answers."""
+    def _tell(self, messages: list[bytes], *arrays: NDArray[Any]) -> None:
+        """Send each worker its message about arrays in shared memory, and wait for all answers."""
         segments = [_located(array)[0] for array in arrays]
         with _one_call_at_a_time:
-            for member in self._members:
+            for member, message in zip(self._members, messages, strict=True):
                 member.map(segments)
                 member.send(message)
             failures = [failure for member in self._members if (failure := member.wait())]

@@ -40,18 +40,19 @@ class SerialRunner:
     pids = ()
 
     def __init__(self, work: Work) -> None:
-        from convbench.executors.driver import new_scratch
+        from convbench.executors.driver import new_clock, new_scratch
 
         begin = time.perf_counter()
         self._tile = work.tile.load(work.dtype.name)
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._scratch = new_scratch(work, 1)[0]
+        self.clock = new_clock(1)
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill `out`."""
         work = self._work
-        self._tile(x, work.weights, out, work.parameters, self._scratch, 0, work.units)
+        self._tile(x, work.weights, out, work.parameters, self._scratch, self.clock[0], 0, work.units)
 
     def threads(self) -> int:
         """The calling one."""

@@ -59,7 +59,7 @@ class ThreadsRunner:
         import numba
         import numpy as np
 
-        from convbench.executors.driver import compiled_claim_on_threads, new_counter, new_scratch
+        from convbench.executors.driver import compiled_claim_on_threads, new_clock, new_counter, new_scratch
 
         if cores > numba.config.NUMBA_NUM_THREADS:
             raise RequestError(
@@ -72,6 +72,7 @@ class ThreadsRunner:
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._scratch = new_scratch(work, cores)
+        self.clock = new_clock(cores)
         self._counter = new_counter()
         self._team = np.full(cores, -1, np.int64)
         self._set_num_threads = numba.set_num_threads
@@ -86,7 +87,7 @@ class ThreadsRunner:
         try:
             self._drive(
                 *(self._tile, x, work.weights, out, work.parameters),
-                *(self._scratch, work.units, self._counter, self._team),
+                *(self._scratch, self.clock, work.units, self._counter, self._team),
             )
         finally:
             self._set_num_threads(before)

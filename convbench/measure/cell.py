@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 from convbench import machine
+from convbench.clock import read_ticks
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty, shared_empty
 from convbench.executors.threads import start_pool
@@ -31,9 +33,27 @@ from convbench.results.record import Cell, Record
 FAULTS_IN_A_SAMPLE: Final = 64  # page faults; more, and the sample paid for memory being touched the first time
 STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was felt
 DRIFT: Final = 1.1  # times as long as the fastest of a run, and the machine has become slower
+FIRST_SAMPLE: Final = 1.1  # times as long as any other, and it paid for something that is done once
 STARVED_SHARE: Final = 0.2  # of the cores' time that was not spent computing
 TICK: Final = 0.02  # seconds by which the system's count of a pool's CPU time may be off
 SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted the same cores
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read right before and right after a sample.
+
+    Attributes:
+        counters: What the system counts, see `counters.read`.
+        seconds: The time.
+        ticks: The same on the processor's clock.
+        stage_ticks: What of it a worker spent in each stage.
+    """
+
+    counters: dict[str, float]
+    seconds: float
+    ticks: int
+    stage_ticks: NDArray[np.float64]
 
 
 class Bench:
@@ -80,28 +100,18 @@ class Laboratory:
         self._bench: Bench | None = None
         self._calibrate = calibration_kernel()
         self._calibration = math.inf  # seconds of the fastest of this run
+        read_ticks()  # compiled now
         start_pool()  # before any peer brings threads of its own
 
     def measure(self, order: int, cell: Cell) -> Record:
         """Measure a cell; whatever goes wrong is a record too."""
-        begin = time.perf_counter()
-        problem, algorithm, executor, cores = cell
-        record = partial(
-            Record,
-            run=self._run,
-            order=order,
-            problem=problem,
-            algorithm=algorithm,
-            executor=executor,
-            cores=cores,
-        )
         try:
-            obstacle = candidate(cell).obstacle(Problem.parse(problem))
-            outcome = {"status": "skipped", "reason": obstacle} if obstacle else self._measure(cell)
+            obstacle = candidate(cell).obstacle(Problem.parse(cell[0]))
+            outcome: dict[str, Any] = {"status": "skipped", "reason": obstacle} if obstacle else self._measure(cell)
         except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
             kind = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
             outcome = {"status": "failed", "reason": f"{kind}: {error}"}
-        return record(**outcome, wall_seconds=time.perf_counter() - begin)
+        return self._spec.record(self._run, order, cell, **outcome)
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         cpus = self._cpus[: cell[3]]
@@ -138,20 +148,23 @@ class Laboratory:
             self._spec.timing,
             warmups[-1],
             prepare=Eviction(cpus) if self._spec.cache == "cold" else None,
-            observe=partial(counters.read, plan.pids, cpus),
+            observe=partial(_observe, plan, cpus),
         )
-        counted = [counters.since(before, after) for before, after in observed]
+        counted = [counters.since(before.counters, after.counters) for before, after in observed]
+        inside = [_stage_seconds(before, after, loops) for before, after in observed]
         worker = self._read_back(plan)
         cores = plan.candidate.cores
         busy = min(cores, self._usable)
-        each = [_disturbances(count, seconds * loops, 1, busy) for count, seconds in zip(counted, samples, strict=True)]
+        each = [_disturbances(count, 1, busy) for count in counted]
         flags = {
             "oversubscribed": cores > self._usable,
             "unpinned": not pinned,
             "threads_differ": worker["threads"] not in (None, cores) or worker["blas_threads"] not in (None, 1),
             "unsettled": not settled,
+            "first_sample": len(samples) > 1 and samples[0] > FIRST_SAMPLE * max(samples[1:]),
+            "thread_variables": bool(machine.thread_variables()),
             "drift": calibration > DRIFT * self._calibration,
-            **_disturbances(counters.total(counted), sum(samples) * loops, len(samples), busy),
+            **_disturbances(counters.total(counted), len(samples), busy),
         }
         return {
             "samples": tuple(samples),
@@ -159,6 +172,7 @@ class Laboratory:
             "warmups": tuple(warmups),
             "counters": counters.total(counted),
             "sample_counters": tuple(counted),
+            "stages": {name: tuple(seconds[place] for seconds in inside) for place, name in enumerate(plan.stages)},
             "calibration": calibration,
             "flags": _raised(flags),
             "sample_flags": tuple(_raised(raised) for raised in each),
@@ -189,8 +203,20 @@ class Laboratory:
         return self._bench
 
 
-def _disturbances(counted: Mapping[str, float], seconds: float, samples: int, cores: int) -> dict[str, bool]:
+def _observe(plan: Plan | PeerPlan, cpus: list[int]) -> Reading:
+    return Reading(counters.read(plan.pids, cpus), time.perf_counter(), read_ticks(), plan.stage_ticks())
+
+
+def _stage_seconds(before: Reading, after: Reading, loops: int) -> list[float]:
+    """Seconds of one call that a worker spent in each stage; zeros where the processor has no clock to read."""
+    ticks = after.ticks - before.ticks
+    seconds_of_a_tick = (after.seconds - before.seconds) / ticks / loops if ticks else 0.0
+    return [float(spent) for spent in (after.stage_ticks - before.stage_ticks) * seconds_of_a_tick]
+
+
+def _disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dict[str, bool]:
     """What the counters say against the samples."""
+    seconds = counted["elapsed_seconds"]
     faults = counted.get("minor_faults", 0) > FAULTS_IN_A_SAMPLE * samples or counted.get("major_faults", 0) > 0
     return {
         "page_faults": faults,

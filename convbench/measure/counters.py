@@ -10,20 +10,22 @@ from pathlib import Path
 
 import psutil
 
+from convbench.cgroup import throttled_seconds
+
 _PROC = Path("/proc")
-_CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")
 
 
 def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
     """The counters of this process and of the processes `pids`, now.
 
     Returns:
-        "cpu_seconds" (user and system), "throttled_seconds" (that the control group's quota took), "minor_faults",
-        "major_faults", "involuntary_switches" of the processes; "steal_seconds" (time that the hypervisor gave to
-        others) of the CPUs; "pressure_seconds" (time in which some task of the system waited for a CPU).
+        "elapsed_seconds"; "throttled_seconds" (that control groups' quotas took); "cpu_seconds" (user and system),
+        "minor_faults", "major_faults" and "involuntary_switches" of the processes; "steal_seconds" (time that the
+        hypervisor gave to others) of the CPUs; "pressure_seconds" (time in which some task of the system waited for a
+        CPU).
     """
     counters: dict[str, float] = {}
-    counters["cpu_seconds"] = time.process_time()
+    counters["elapsed_seconds"], counters["cpu_seconds"] = time.perf_counter(), time.process_time()
     with contextlib.suppress(psutil.Error, OSError):
         for process in map(psutil.Process, pids):
             times = process.cpu_times()
@@ -31,11 +33,8 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
     with contextlib.suppress(psutil.Error, OSError):
         for process in (psutil.Process(), *map(psutil.Process, pids)):
             _add(counters, "involuntary_switches", process.num_ctx_switches().involuntary)
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in _CPU_STAT.read_text().splitlines():
-            name, value = line.split()
-            if name == "throttled_usec":
-                counters["throttled_seconds"] = int(value) / 1e6
+    if (throttled := throttled_seconds()) is not None:
+        counters["throttled_seconds"] = throttled
     with contextlib.suppress(OSError, ValueError, IndexError):
         for pid in (os.getpid(), *pids):
             fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

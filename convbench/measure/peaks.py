@@ -8,6 +8,7 @@ fall short of it tells how steady the machine was.
 from __future__ import annotations
 
 import time
+import timeit
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import psutil
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from pyperf import perf_counter
 
 from convbench import machine
 from convbench.executors import EXECUTORS
@@ -28,6 +30,7 @@ ROUNDS: Final = 20_000  # multiply-adds of a chain in a unit
 UNITS: Final = 200  # of multiply-adds, on each core
 CHUNK: Final = 2**16  # numbers in a unit of memory traffic
 LARGEST_BUFFER: Final = 2**28  # bytes
+CLOCK_READINGS: Final = 10_000
 TRAFFIC: Final = {"read": 1, "write": 1, "stream": 1, "copy": 2}  # kind: how often a byte of the buffer moves
 
 
@@ -35,10 +38,10 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
     """Measure the limits on each number of cores, in this process, which is pinned for it.
 
     Returns:
-        "buffer_bytes", "threading_layer" (Numba's; None if one core was all), and "cores": for each number of cores, as
-        a string, the rates of every repetition: "multiply_add_float32" and "multiply_add_float64" in floating-point
-        operations a second (two for a multiply-add), "read", "write", "stream" (a write past the caches) and "copy" in
-        bytes a second (a copy counts what is read and what is written).
+        "buffer_bytes", "threading_layer" (Numba's; None if one core was all), "clock_seconds" (of one reading), and
+        "cores": for each number of cores, as a string, the rates of every repetition: "multiply_add_float32" and
+        "multiply_add_float64" in floating-point operations a second (two for a multiply-add), "read", "write", "stream"
+        (a write past the caches) and "copy" in bytes a second (a copy counts what is read and what is written).
     """
     cpus = machine.allowed_cpus()
     size = _buffer_bytes()
@@ -60,7 +63,17 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
                 rates[name].append(amount / (time.perf_counter() - begin))
         found[str(cores)] = rates
     pin(cpus)
-    return {"buffer_bytes": size, "threading_layer": threading_layer(), "cores": found}
+    return {
+        "buffer_bytes": size,
+        "threading_layer": threading_layer(),
+        "clock_seconds": clock_seconds(),
+        "cores": found,
+    }
+
+
+def clock_seconds() -> float:
+    """Seconds that one reading of the clock takes that samples are timed with."""
+    return min(timeit.repeat(perf_counter, repeat=5, number=CLOCK_READINGS)) / CLOCK_READINGS
 
 
 def _calls(cores: int, buffers: list[Any]) -> dict[str, tuple[Callable[[], None], float]]:
@@ -164,7 +177,7 @@ def make_tile(kind: str, lanes: int) -> Any:
     }[kind]
 
     @jit
-    def tile(x, weights, out, parameters, scratch, first, last):  # type: ignore[no-untyped-def]
+    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         flat_x, flat_out = x.reshape(x.size), out.reshape(out.size)
         if kind == "multiply_add":
             scratch[: weights.size] = weights

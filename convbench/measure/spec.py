@@ -7,6 +7,7 @@ import random
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,9 +23,10 @@ from convbench.images import default_image, load_image
 from convbench.peers import PEERS
 from convbench.plans import LIBRARY, Candidate
 from convbench.problem import DType, Problem
-from convbench.results.record import Cell
+from convbench.results.record import Cell, Record
 
 CACHES: Final = ("hot", "cold")
+SCALINGS: Final = ("strong", "weak")
 EXPERIMENT: Final = "multicore"
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
 
@@ -45,7 +47,7 @@ class Timing:
         peak_repetitions: How often each of the machine's limits is measured before the first run; 0 leaves them out.
     """
 
-    sample_seconds: float = 0.002
+    sample_seconds: float = 0.01
     min_samples: int = 3
     max_samples: int = 30
     min_seconds: float = 0.6
@@ -78,6 +80,7 @@ class Spec:
         cores: Core counts for the executors that can be given one.
         runs: How many runs, each a fresh process that measures every cell once.
         precision: Add runs until every cell's interval is this tight, as a share of its mean; None adds none.
+        scaling: "strong": every number of cores computes the problem; "weak": the image grows with the cores.
         cache: "hot": calls follow one another; "cold": the caches are emptied before every sample.
         seed: Of the random order of cells, and of random data.
         source: The picture that is the input of one of the problems; the others get random numbers.
@@ -93,6 +96,7 @@ class Spec:
     peers: tuple[str, ...] = ()
     runs: int = 10
     precision: float | None = None
+    scaling: str = "strong"
     cache: str = "hot"
     seed: int = 0
     source: Source | None = None
@@ -120,8 +124,9 @@ class Spec:
                     raise RequestError(f"{field_name}={number} is not allowed; give a whole number from 1 up")
 
     def _check_manner(self) -> None:
-        if self.cache not in CACHES:
-            raise RequestError(f"cache={self.cache!r} is not known; choose from {', '.join(CACHES)}")
+        for name, value, allowed in (("cache", self.cache, CACHES), ("scaling", self.scaling, SCALINGS)):
+            if value not in allowed:
+                raise RequestError(f"{name}={value!r} is not known; choose from {', '.join(allowed)}")
         if self.precision is not None and not 0 < self.precision < 1:
             raise RequestError(f"precision={self.precision:g} is not allowed; give a share such as 1% or 0.01")
 
@@ -130,11 +135,25 @@ class Spec:
         pairs = [(algorithm, executor) for algorithm in self.algorithms for executor in self.executors]
         pairs += [(peer, LIBRARY) for peer in self.peers]
         return [
-            (problem, *pair, cores)
+            (self._sized(problem, cores), *pair, cores)
             for problem in self.problems
             for pair in pairs
             for cores in (self.cores if pair[1] == LIBRARY or EXECUTORS[pair[1]].scales else (1,))
         ]
+
+    def record(self, run: int, order: int, cell: Cell, **outcome: Any) -> Record:
+        """What became of a cell in a run."""
+        problem, algorithm, executor, cores = cell
+        return Record(
+            run=run,
+            order=order,
+            problem=problem,
+            algorithm=algorithm,
+            executor=executor,
+            cores=cores,
+            base="" if self.scaling == "strong" else self._base(problem, cores),
+            **outcome,
+        )
 
     def order(self, run: int) -> list[Cell]:
         """The cells in the random order in which a run measures them."""
@@ -144,14 +163,27 @@ class Spec:
 
     def data(self, problem: Problem) -> tuple[NDArray[Any], NDArray[Any]]:
         """Input and weights of one of the problems, of its dtype and 4-D."""
-        if self.source is not None and str(problem) == self.source.problem:
+        if self.source is not None and self._shows(self.source.problem, str(problem)):
             pixels = load_image(self.source.path).pixels
+            pixels = np.pad(pixels, ((0, problem.height - len(pixels)), (0, 0)), mode="symmetric")
             bank = filters.kernels(self.kernels, self.seed)
             return pixels[None, None].astype(problem.dtype), bank[:, None].astype(problem.dtype)
         random_numbers = np.random.default_rng([self.seed, zlib.crc32(str(problem).encode())])
         x = random_numbers.standard_normal(problem.input_shape)
         weights = random_numbers.standard_normal(problem.weights_shape) / np.sqrt(problem.taps)
         return x.astype(problem.dtype), weights.astype(problem.dtype)
+
+    def _sized(self, descriptor: str, cores: int) -> str:
+        """What so many cores compute of one of the problems."""
+        return descriptor if self.scaling == "strong" else _grown(descriptor, cores)
+
+    def _base(self, descriptor: str, cores: int) -> str:
+        """Which of the problems so many cores compute as this one."""
+        return next(problem for problem in self.problems if self._sized(problem, cores) == descriptor)
+
+    def _shows(self, base: str, descriptor: str) -> bool:
+        """Whether a descriptor is one of the problems, or has grown from it."""
+        return descriptor in {base, *(self._sized(base, cores) for cores in self.cores)}
 
     def verify_source(self) -> None:
         """Raise a `RequestError` if the picture is no longer what it was when the sweep began."""
@@ -192,6 +224,7 @@ def make_spec(
     peers: tuple[str, ...] = (),
     runs: int = 10,
     precision: float | None = None,
+    scaling: str = "strong",
     cache: str = "hot",
     seed: int = 0,
 ) -> Spec:
@@ -208,16 +241,18 @@ def make_spec(
     if image is not None or kernels is not None or not wanted:
         experiment, source = _experiment(default_image() if image is None else image, kernels or "gabor", seed)
         wanted.insert(0, experiment)
+    counts = machine.core_series() if cores is None else cores
     for problem in wanted:
-        _check_memory(problem)
+        _check_memory(problem.grown(max(counts, default=1)) if scaling == "weak" else problem)
     return Spec(
         problems=tuple(map(str, wanted)),
         algorithms=ALGORITHMS.defaults if algorithms is None else algorithms,
         executors=EXECUTORS.defaults if executors is None else executors,
-        cores=machine.core_series() if cores is None else cores,
+        cores=counts,
         peers=peers,
         runs=runs,
         precision=precision,
+        scaling=scaling,
         cache=cache,
         seed=seed,
         source=source,
@@ -243,6 +278,11 @@ def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
                 f"leave it out, or measure into another directory"
             )
     return dataclasses.replace(spec, runs=wanted.runs if "runs" in request else spec.runs)
+
+
+@cache
+def _grown(descriptor: str, times: int) -> str:
+    return str(Problem.parse(descriptor).grown(times))
 
 
 def _in_words(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import statistics
 import time
@@ -150,9 +151,10 @@ def _run(spec: Spec, run: int, job: Job, deadline: float) -> Iterator[Record]:
     """Measure one run, in as many processes as it takes: one, unless a worker dies or hangs."""
     left = list(job)
     while left and time.monotonic() < deadline:
+        begin = time.monotonic()
         worker = WorkerProcess({"spec": spec.to_json(), "run": run, "cells": left}, max(spec.cores))
         try:
-            for record in _records(worker, spec, run, list(left)):
+            for record in _records(worker, spec, run, list(left), begin):
                 del left[0]
                 yield record
                 if time.monotonic() >= deadline:
@@ -161,31 +163,24 @@ def _run(spec: Spec, run: int, job: Job, deadline: float) -> Iterator[Record]:
             worker.stop()
 
 
-def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job) -> Iterator[Record]:
-    """A worker's records, cell by cell; if it dies or hangs, the last is one in place of the cell that it was at."""
+def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float) -> Iterator[Record]:
+    """A worker's records, cell by cell; if it dies or hangs, the last is one in place of the cell that it was at.
+
+    `begin` is when it was started, so that the time of its start is in the first record's.
+    """
     for order, cell in job:
-        begin = time.monotonic()
         status: Status = "failed"
         try:
             line = worker.next_line(spec.cell_limit)
             if line is not None:
-                yield Record.from_json(line)
+                now = time.monotonic()
+                yield dataclasses.replace(Record.from_json(line), wall_seconds=now - begin)
+                begin = now
                 continue
             reason = worker.cause_of_death()
         except TimeoutError:
             status, reason = "timeout", f"no end after {spec.cell_limit:g} s"
-        problem, algorithm, executor, cores = cell
-        yield Record(
-            run=run,
-            order=order,
-            problem=problem,
-            algorithm=algorithm,
-            executor=executor,
-            cores=cores,
-            status=status,
-            reason=reason,
-            wall_seconds=time.monotonic() - begin,
-        )
+        yield spec.record(run, order, cell, status=status, reason=reason, wall_seconds=time.monotonic() - begin)
         return
 
 

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+from convbench.analysis.interference import Interference, raised
 from convbench.report.content import Column, Material, Section, Table, Value
 from convbench.results.record import Record
+from convbench.results.store import Sweep
 
 FLAGS: Final[Mapping[str, str]] = {
     "oversubscribed": "more cores were asked for than the process may use; left out of fits",
@@ -19,6 +21,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "preempted": "other programs wanted the same cores",
     "throttled": "the control group's quota held the processes back",
     "starved": "the cores computed for less than 80 % of the time",
+    "first_sample": "the first sample took over 10 % longer than every other: something was still being set up",
+    "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
     "drift": "a small fixed piece of work before the cell took 10 % longer than the fastest of the run",
 }
 
@@ -30,7 +34,7 @@ def section(material: Material) -> Section:
     tables.append(_request_table(material.spec, sweep.header.get("started", "")))
     outcomes = _outcome_table(sweep.records)
     flags = _flag_table(sweep.records)
-    tables += [table for table in (outcomes, flags) if table.rows]
+    tables += [table for table in (quiet_table(sweep), outcomes, flags) if table.rows]
     return Section("How it was measured", _text(material), tables)
 
 
@@ -65,6 +69,7 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
         ("cores", _cores(machine) + (f", quota {quota:g}" if quota else "")),
         ("vectors", f"{vector['instruction_set']}, {vector['bits']} bits" if vector else None),
         ("caches", caches),
+        ("variables", ", ".join(f"{name}={value}" for name, value in machine.get("variables", {}).items())),
         ("memory", f"{machine['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in machine else None),
         ("huge pages", ", ".join(f"{kind}: {mode}" for kind, mode in machine.get("huge_pages", {}).items())),
         ("GPU", machine.get("gpu")),
@@ -75,6 +80,32 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
     ]
     rows: list[list[Value]] = [[name, str(fact) if fact else "not known or none"] for name, fact in facts]
     return Table("machine", "The machine", [Column(""), Column("")], rows)
+
+
+def quiet_table(sweep: Sweep) -> Table:
+    """How quiet the machine was, over all samples that had cores enough."""
+    seen = Interference.of(sweep.records)
+    shortest = min((min(r.samples) * r.loops for r in sweep.records if r.samples), default=None)
+    clock = sweep.header.get("machine", {}).get("peaks", {}).get("clock_seconds")
+    facts = [
+        ("cores computed", seen.busy, ".1%", "of their time while samples were taken"),
+        ("stolen by the hypervisor", seen.stolen, ".2%", "of the cores' time"),
+        ("held back by a quota", seen.throttled, ".2%", "of the samples' time"),
+        ("some task waited for a CPU", seen.waited, ".1%", "of the samples' time; waiting by others counts too"),
+        ("involuntary switches", seen.switches, ".1f", "a second and core"),
+        ("page faults", seen.faults, ".1f", "a sample"),
+        ("speed of one core", seen.spread, ".1%", "standard deviation of a fixed piece of work between cells"),
+        ("its slowest measurement", seen.slowest, ".2f", "times the fastest"),
+        ("samples flagged", seen.flagged / seen.samples if seen.samples else None, ".1%", f"of {seen.samples}"),
+        ("the clock", clock / shortest if clock and shortest else None, ".4%", "of the shortest sample, for a reading"),
+        ("inside calls", seen.inside, ".0%", "of the sweep's time went into warm-up and timed calls"),
+    ]
+    rows: list[list[Value]] = [
+        [name, "not known" if value is None else f"{value:{spec}}", unit] for name, value, spec, unit in facts
+    ]
+    return Table(
+        "quiet", "How quiet the machine was", [Column(""), Column(""), Column("")], rows if seen.samples else []
+    )
 
 
 def _cores(machine: Mapping[str, Any]) -> str:
@@ -96,6 +127,7 @@ def _request_table(spec: Mapping[str, Any], started: str) -> Table:
         ["kernels", str(spec.get("kernels", ""))],
         ["runs", spec.get("runs", 0)],
         ["precision", f"{spec['precision']:.2%}" if spec.get("precision") else "not asked for"],
+        ["scaling", spec.get("scaling", "strong")],
         ["caches", spec.get("cache", "hot")],
         ["cores", ", ".join(map(str, spec.get("cores", ())))],
         ["seed", spec.get("seed", 0)],
@@ -112,6 +144,5 @@ def _outcome_table(records: tuple[Record, ...]) -> Table:
 
 
 def _flag_table(records: tuple[Record, ...]) -> Table:
-    counts = Counter(flag for record in records for flag in record.flags)
-    rows: list[list[Value]] = [[flag, FLAGS.get(flag, ""), count] for flag, count in sorted(counts.items())]
+    rows: list[list[Value]] = [[flag, FLAGS.get(flag, ""), count] for flag, count in raised(records).items()]
     return Table("flags", "Flags that were raised", [Column("flag"), Column("meaning"), Column("records")], rows)

@@ -76,8 +76,24 @@ class Material:
     @cached_property
     def series(self) -> list[Series]:
         """Every series of the sweep, in the order of its request."""
+        return group(self.sweep.records, self.order)
+
+    @property
+    def order(self) -> list[list[str]]:
+        """Problems, algorithms and executors in the order of the request."""
         algorithms = [*self.spec.get("algorithms", ()), *self.spec.get("peers", ())]
-        return group(self.sweep.records, [self.spec.get("problems", ()), algorithms, self.spec.get("executors", ())])
+        return [list(self.spec.get("problems", ())), algorithms, list(self.spec.get("executors", ()))]
+
+    def titled(self, title: str) -> str:
+        """The title of a table or figure of measured times, with what it takes to read them."""
+        manner = [f"{self.spec['cache']} caches"] if "cache" in self.spec else []
+        manner += ["weak scaling"] if self.scaled else []
+        return f"{title} ({', '.join(manner)})" if manner else title
+
+    @property
+    def scaled(self) -> bool:
+        """Whether problems grow with the cores."""
+        return self.spec.get("scaling") == "weak"
 
     def by_problem(self) -> dict[Problem, list[Series]]:
         """The series of each problem."""

@@ -41,6 +41,7 @@ RC: Final[dict[str, Any]] = {
 PANEL_WIDTH: Final = 3.6
 PANEL_HEIGHT: Final = 3.1
 PANELS_IN_A_ROW: Final = 3
+ENTRIES_IN_A_ROW: Final = 5
 Line = Callable[["Axes", Series, dict[str, Any]], None]
 
 
@@ -50,12 +51,14 @@ def section(material: Material) -> Section:
         figure
         for problem, several in material.by_problem().items()
         if any(len(series.cells) > 1 for series in several)
-        for figure in problem_figures(problem.label, several, with_paper=problem == paper.PROBLEM)
+        for figure in problem_figures(
+            material, problem.label, several, with_paper=problem == paper.PROBLEM and not material.scaled
+        )
     ]
     return Section("Time and speedup over cores (Figures 10 and 11)", figures=figures)
 
 
-def problem_figures(label: str, several: Sequence[Series], *, with_paper: bool) -> list[Figure]:
+def problem_figures(material: Material, label: str, several: Sequence[Series], *, with_paper: bool) -> list[Figure]:
     """Time and speedup, a panel for each algorithm and a line for each executor; `label` says what of."""
     published = group(paper.multicore_experiment().records)[0] if with_paper else None
     bars = (
@@ -66,13 +69,13 @@ def problem_figures(label: str, several: Sequence[Series], *, with_paper: bool) 
     return [
         Figure(
             slug("fig10", label),
-            f"Figure 10: {label}, average time over cores. {bars}{beside}",
+            f"Figure 10: {material.titled(f'{label}, average time over cores')}. {bars}{beside}",
             partial(_draw, several, published, _time_line, "average time (s)"),
         ),
         Figure(
             slug("fig11", label),
-            f"Figure 11: {label}, ideal and actual speedup over cores. {bars}{beside}",
-            partial(_draw, several, published, _speedup_line, "speedup over one core"),
+            f"Figure 11: {material.titled(f'{label}, ideal and actual speedup over cores')}. {bars}{beside}",
+            partial(_draw, several, published, _speedup_line, f"{'scaled ' * material.scaled}speedup over one core"),
         ),
     ]
 
@@ -94,16 +97,9 @@ def _draw(several: Sequence[Series], published: Series | None, line: Line, label
     """A panel for each algorithm, on common axes, with one legend for all."""
     algorithms = list(dict.fromkeys(series.algorithm for series in several))
     executors = list(dict.fromkeys(series.executor for series in several))
-    columns = 2 if len(algorithms) == 4 else min(len(algorithms), PANELS_IN_A_ROW)
-    rows = -(-len(algorithms) // columns)
-    figure = MatplotlibFigure((0.6 + PANEL_WIDTH * columns, 0.4 + PANEL_HEIGHT * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure, axes_of = panels(algorithms, label, shared=True)
     counts = sorted({cores for series in (*several, *filter(None, [published])) for cores in series.cells})
-    for number, (algorithm, axes) in enumerate(zip_longest(algorithms, panels.flat)):
-        if algorithm is None:
-            axes.set_visible(False)
-            continue
-        axes.tick_params(labelbottom=number + columns >= len(algorithms))  # the lowest of its column
+    for algorithm, axes in axes_of.items():
         if line is _speedup_line:
             axes.plot(counts, counts, label="ideal", **IDEAL_STYLE)
         if published is not None:
@@ -111,15 +107,37 @@ def _draw(several: Sequence[Series], published: Series | None, line: Line, label
         for series in several:
             if series.algorithm == algorithm:
                 line(axes, series, {**style(executors.index(series.executor)), "label": series.executor})
-        axes.set_title(algorithm)
         _set_axes(axes, counts, binary=line is _speedup_line)
-    for axes in panels[:, 0]:
-        axes.set_ylabel(label)
-    handles = {
-        text: handle for axes in panels.flat for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    add_legend(figure)
     return figure
+
+
+def panels(names: Sequence[str], label: str, *, shared: bool) -> tuple[MatplotlibFigure, dict[str, Axes]]:
+    """A figure with a panel for each name; `label` is the vertical axis's, `shared` whether the axes are common."""
+    columns = 2 if len(names) == 4 else min(len(names), PANELS_IN_A_ROW)
+    rows = -(-len(names) // columns)
+    figure = MatplotlibFigure((0.6 + PANEL_WIDTH * columns, 0.4 + PANEL_HEIGHT * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
+    for number, (name, axes) in enumerate(zip_longest(names, grid.flat)):
+        if name is None:
+            axes.set_visible(False)
+            continue
+        axes.set_title(name)
+        if shared:
+            axes.tick_params(labelbottom=number + columns >= len(names))  # the lowest of its column
+    for axes in grid[:, 0]:
+        axes.set_ylabel(label)
+    return figure, dict(zip(names, grid.flat, strict=False))
+
+
+def add_legend(figure: MatplotlibFigure, names: Sequence[str] = ()) -> None:
+    """One legend for all panels, below them; `names` may say in which order."""
+    handles = {
+        text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    ordered = {name: handles[name] for name in names or handles}
+    columns = min(len(handles), ENTRIES_IN_A_ROW)
+    figure.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=columns)
 
 
 def _set_axes(axes: Axes, counts: Sequence[int], *, binary: bool) -> None:

@@ -31,9 +31,12 @@ def section(material: Material) -> Section:
             if sum(len(curve) >= LEAST for curve in curves.values()):
                 on = f"{cores} core{'s' if cores > 1 else ''}"
                 name = slug("kernel-sizes", family, on)
-                caption = f"Time over kernel size: {family}, on {on}; bars are 95 % confidence intervals over runs."
+                caption = (
+                    f"Time over kernel size: {material.titled(f'{family}, on {on}')}; bars are 95 % confidence "
+                    "intervals over runs."
+                )
                 figures.append(Figure(name, caption, partial(_draw, curves)))
-                tables.append(_table(name, f"{family}, on {on}: seconds", curves))
+                tables.append(_table(name, material.titled(f"{family}, on {on}: seconds"), curves))
     return Section("Over kernel sizes", tables=tables, figures=figures)
 
 

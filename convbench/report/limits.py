@@ -46,7 +46,11 @@ def section(material: Material) -> Section:
         "what was measured on so many cores; hollow marks are one core, full ones the most cores that were free."
     )
     figures = [
-        Figure(slug("roofline", dtype), f"Roofline, {dtype}: {caption}", partial(_draw, limits, dtype, pairs))
+        Figure(
+            slug("roofline", dtype),
+            f"{material.titled(f'Roofline, {dtype}')}: {caption}",
+            partial(_draw, limits, dtype, pairs),
+        )
         for dtype, pairs in by_dtype.items()
     ]
     return Section("The machine's limits", [TEXT], [limits_table(limits)], figures)
@@ -89,7 +93,7 @@ def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]])
         marks: dict[str, Any] = {**style(number), "linestyle": "none"}
         for cores, fill in zip(ends, ("none", "full") if len(ends) > 1 else ("full",), strict=True):
             points = [
-                (intensity(problem), problem.flops / fastest / 1e9)
+                (intensity(problem), fastest / 1e9)
                 for problem, several in pairs
                 if (fastest := _fastest(several, algorithm, cores)) is not None
             ]
@@ -108,10 +112,10 @@ def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]])
 
 
 def _fastest(several: list[Series], algorithm: str, cores: int) -> float | None:
-    """The shortest average time of an algorithm on so many cores, whatever the executor."""
-    times = [
-        series.cells[cores].mean.value
+    """The highest rate of an algorithm on so many cores, whatever the executor."""
+    rates = [
+        series.cells[cores].rate
         for series in several
         if series.algorithm == algorithm and cores in series.cells and series.cells[cores].fit
     ]
-    return min(times, default=None)
+    return max(rates, default=None)

@@ -11,8 +11,9 @@ from convbench.results import paper
 
 def section(_: Material) -> Section:
     """Table III, Table IV, Figure 10 and Figure 11 of the paper, and where they differ from what it prints."""
-    [(problem, [series])] = Material(paper.multicore_experiment()).by_problem().items()
-    by_averages, _paired = speedup_tables(problem, series)
+    material = Material(paper.multicore_experiment())
+    [(problem, [series])] = material.by_problem().items()
+    by_averages, _paired = speedup_tables(material, problem, series)
     return Section(
         "The paper's own numbers",
         [
@@ -20,6 +21,6 @@ def section(_: Material) -> Section:
             "Its runs were not paired, so only the ratio of averages is given.",
             *paper.ERRATA,
         ],
-        [times_table(problem, series), by_averages],
-        problem_figures("the paper", [series], with_paper=False),
+        [times_table(material, problem, series), by_averages],
+        problem_figures(material, "the paper", [series], with_paper=False),
     )

@@ -13,6 +13,11 @@ TEXT = (
     f"fit and stand here for completeness. From {USL_COUNTS} core counts up, the Universal Scalability Law is fitted "
     "too: contention is its serial fraction, coherency what every pair of cores costs.",
 )
+SCALED = (
+    "Every core gets one share of the image's rows, so that the image grows with the cores. Scaled speedup is work "
+    "done a second over what one core does a second on its share, efficiency is that per core, and the serial fraction "
+    "s is Gustafson's, S = p - s (p - 1): a share of the time on p cores.",
+)
 
 
 def section(material: Material) -> Section:
@@ -32,15 +37,18 @@ def section(material: Material) -> Section:
                     speedup, efficiency = series.speedup(1, cores), series.efficiency(cores)
                     rows.append([*start, speedup, efficiency, series.serial_fraction(cores), amdahl])
                     amdahl = None  # one fit for the series stands in its first row
+    titles = ("scaled speedup" if material.scaled else "speedup", "efficiency", "serial fraction", "Amdahl's fraction")
     columns = [
         *(Column(title) for title in ("problem", "algorithm", "executor", "on")),
-        *(Column(title, ".3f") for title in ("speedup", "efficiency", "serial fraction", "Amdahl's fraction")),
+        *(Column(title, ".3f") for title in titles),
     ]
+    if material.scaled:  # Amdahl's law is of one amount of work
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     if not rows:
         return Section("What holds the speedup down", ["No algorithm was measured on several core counts."])
-    title = "Speedup over one core, paired inside runs, and what follows from it"
+    title = material.titled("Speedup over one core, paired inside runs, and what follows from it")
     tables = [Table("scaling", title, columns, rows), *_usl_tables(material)]
-    return Section("What holds the speedup down", TEXT, tables)
+    return Section("What holds the speedup down", SCALED if material.scaled else TEXT, tables)
 
 
 def _usl_tables(material: Material) -> list[Table]:
@@ -55,4 +63,4 @@ def _usl_tables(material: Material) -> list[Table]:
         *(Column("problem"), Column("algorithm"), Column("executor")),
         *(Column("contention", ".4f"), Column("coherency", ".6f")),
     ]
-    return [Table("usl", "The Universal Scalability Law, fitted", columns, rows)] if rows else []
+    return [Table("usl", material.titled("The Universal Scalability Law, fitted"), columns, rows)] if rows else []

@@ -13,24 +13,25 @@ TEXT = (
     "each run, where drift and neighbours hit both core counts alike, and gives the geometric mean over runs with its "
     f"{CONFIDENCE:.0%} confidence interval (Student's t on logarithms, skewness removed).",
 )
+SCALED = ("The image grows with the cores, so these are Gustafson's scaled speedups: ratios of work done a second.",)
 
 
 def section(material: Material) -> Section:
     """Two tables for each series that has several core counts."""
     return Section(
         "Speedup between core counts (Table IV)",
-        TEXT,
+        [*TEXT, *(SCALED if material.scaled else ())],
         [
             table
             for problem, several in material.by_problem().items()
             for series in several
             if len(series.cells) > 1
-            for table in speedup_tables(problem, series)
+            for table in speedup_tables(material, problem, series)
         ],
     )
 
 
-def speedup_tables(problem: Problem, series: Series) -> tuple[Table, Table]:
+def speedup_tables(material: Material, problem: Problem, series: Series) -> tuple[Table, Table]:
     """By averages as in the paper, and paired inside runs; the row's cores against the column's."""
     counts = list(series.cells)
     columns = [Column("from"), *(Column(f"to {cores_heading(series.cells[c])}", ".3f") for c in counts[1:])]
@@ -47,6 +48,6 @@ def speedup_tables(problem: Problem, series: Series) -> tuple[Table, Table]:
         f"{problem.label}: {series.name}",
     )
     return (
-        Table(name, f"{title}, ratio of average times", columns, rows(paired=False)),
-        Table(f"{name}-paired", f"{title}, paired inside runs", columns, rows(paired=True)),
+        Table(name, material.titled(f"{title}, ratio of average times"), columns, rows(paired=False)),
+        Table(f"{name}-paired", material.titled(f"{title}, paired inside runs"), columns, rows(paired=True)),
     )

@@ -11,18 +11,18 @@ from convbench.report.content import Column, Material, Section, Table, Value, se
 def section(material: Material) -> Section:
     """A table for each problem, and a sentence that names its fastest cell."""
     groups = material.by_problem()
-    limits = Limits.of(material.sweep.header.get("machine", {}))
     if not groups:
         return Section("In short", ["Nothing was measured; the last section says why."])
     return Section(
         "In short",
         [_sentence(problem, several) for problem, several in groups.items()],
-        [summary_table(problem, several, limits) for problem, several in groups.items()],
+        [summary_table(material, problem, several) for problem, several in groups.items()],
     )
 
 
-def summary_table(problem: Problem, several: list[Series], limits: Limits) -> Table:
+def summary_table(material: Material, problem: Problem, several: list[Series]) -> Table:
     """One row for each cell: time, rate, percent of peak, speedup over one core of the same executor, flags."""
+    limits = Limits.of(material.sweep.header.get("machine", {}))
     cells = [cell for series in several for cell in series.cells.values()]
     spec = seconds_spec(cell.minimum for cell in cells)
     columns = [
@@ -30,25 +30,23 @@ def summary_table(problem: Problem, several: list[Series], limits: Limits) -> Ta
         *(Column("GFLOP/s", ".1f"), Column("of peak", ".0%"), Column("speedup", ".3f"), Column("flags")),
     ]
     rows = [_row(problem, series, cell, limits) for series in several for cell in series.cells.values()]
-    return Table(slug("summary", problem.label), f"{problem.label}: average over runs", columns, rows)
+    return Table(slug("summary", problem.label), material.titled(f"{problem.label}: average over runs"), columns, rows)
 
 
 def _row(problem: Problem, series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
     speedup = series.speedup(1, cell.cores) if 1 in series.cells and cell.cores > 1 else None
     flags = ", ".join(f"{flag} x{count}" if count > 1 else flag for flag, count in cell.flags.items())
-    rate = problem.flops / cell.mean.value / 1e9
-    share = limits.share_of_peak(problem, cell.mean.value, cell.cores)
-    return [series.algorithm, series.executor, cell.cores, cell.mean, rate, share, speedup, flags]
+    share = limits.share_of_peak(problem.dtype, cell.rate, cell.cores)
+    return [series.algorithm, series.executor, cell.cores, cell.mean, cell.rate / 1e9, share, speedup, flags]
 
 
 def _sentence(problem: Problem, several: list[Series]) -> str:
     fastest, cell = min(
         ((series, cell) for series in several for cell in series.cells.values()),
-        key=lambda pair: pair[1].mean.value,
+        key=lambda pair: 1 / pair[1].rate,
     )
-    average = cell.mean.value
     return (
         f"{problem.label} ({problem.flops / 1e9:.1f} GFLOP in the direct form, {problem.bytes / 1e6:.0f} MB of input, "
         f"weights and output): fastest is {fastest.algorithm} on {fastest.executor} with {cell.cores} "
-        f"core{'s' if cell.cores > 1 else ''}, {average:.4g} s, which is {problem.flops / average / 1e9:.0f} GFLOP/s."
+        f"core{'s' if cell.cores > 1 else ''}, {cell.mean.value:.4g} s, which is {cell.rate / 1e9:.0f} GFLOP/s."
     )

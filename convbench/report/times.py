@@ -22,11 +22,15 @@ def section(material: Material) -> Section:
     return Section(
         "Execution times (Table III)",
         TEXT,
-        [times_table(problem, series) for problem, several in material.by_problem().items() for series in several],
+        [
+            times_table(material, problem, series)
+            for problem, several in material.by_problem().items()
+            for series in several
+        ],
     )
 
 
-def times_table(problem: Problem, series: Series) -> Table:
+def times_table(material: Material, problem: Problem, series: Series) -> Table:
     """Rows are runs, then what sums them up; columns are core counts."""
     cells = list(series.cells.values())
     spec = seconds_spec(cell.minimum for cell in cells)
@@ -42,7 +46,7 @@ def times_table(problem: Problem, series: Series) -> Table:
     rows += [[name, *(summary(cell) for cell in cells)] for name, summary in summaries]
     return Table(
         name=slug("table3", problem.label, series.algorithm, series.executor),
-        title=f"{problem.label}: {series.name}, seconds",
+        title=material.titled(f"{problem.label}: {series.name}, seconds"),
         columns=[Column(""), *(Column(cores_heading(cell), spec) for cell in cells)],
         rows=rows,
         summary_rows=len(summaries),

@@ -25,13 +25,13 @@ def section(material: Material) -> Section:
 
 def versus_tables(material: Material) -> Iterator[Table]:
     """For each problem and number of cores on which a library was measured."""
-    limits = Limits.of(material.sweep.header.get("machine", {}))
     for problem, several in material.by_problem().items():
         for cores in sorted({c for series in several if series.executor == LIBRARY for c in series.cells}):
-            yield _table(problem, [series for series in several if cores in series.cells], cores, limits)
+            yield _table(material, problem, [series for series in several if cores in series.cells], cores)
 
 
-def _table(problem: Problem, several: list[Series], cores: int, limits: Limits) -> Table:
+def _table(material: Material, problem: Problem, several: list[Series], cores: int) -> Table:
+    limits = Limits.of(material.sweep.header.get("machine", {}))
     cells = {(series.algorithm, series.executor): series.cells[cores] for series in several}
     ranked = sorted(cells, key=lambda key: cells[key].mean.value)
     ours = next((cells[key] for key in ranked if key[1] != LIBRARY), None)
@@ -39,19 +39,17 @@ def _table(problem: Problem, several: list[Series], cores: int, limits: Limits) 
         *(Column("algorithm"), Column("executor"), Column("seconds", seconds_spec(c.minimum for c in cells.values()))),
         *(Column("ratio", ".2f"), Column("GFLOP/s", ".1f"), Column("of peak", ".0%")),
     ]
-    rows = [_row(problem, key, cells[key], ours, limits) for key in ranked]
+    rows = [_row(problem.dtype, key, cells[key], ours, limits) for key in ranked]
     on = f"{cores} core{'s' if cores > 1 else ''}"
-    return Table(slug("versus", problem.label, on), f"{problem.label} on {on}, the fastest first", columns, rows)
+    title = material.titled(f"{problem.label} on {on}, the fastest first")
+    return Table(slug("versus", problem.label, on), title, columns, rows)
 
 
-def _row(
-    problem: Problem, key: tuple[str, str], cell: CellTimes, ours: CellTimes | None, limits: Limits
-) -> list[Value]:
-    average = cell.mean.value
+def _row(dtype: str, key: tuple[str, str], cell: CellTimes, ours: CellTimes | None, limits: Limits) -> list[Value]:
     return [
         *key,
         cell.mean,
         None if ours is None else 1.0 if ours is cell else ratio(cell, ours),
-        problem.flops / average / 1e9,
-        limits.share_of_peak(problem, average, cell.cores) if cell.fit else None,
+        cell.rate / 1e9,
+        limits.share_of_peak(dtype, cell.rate, cell.cores) if cell.fit else None,
     ]

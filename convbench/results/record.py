@@ -24,6 +24,7 @@ class Record:
         algorithm: Name of the algorithm.
         executor: Name of the executor.
         cores: How many cores the executor was given.
+        base: Descriptor of one core's share, in a sweep where the problem grows with the cores; otherwise empty.
         status: "ok", "skipped" (it cannot be done here), "failed", or "timeout".
         reason: Why it is not ok, or a caveat.
         samples: Seconds of one call, each sample the mean of `loops` calls in a row.
@@ -33,11 +34,14 @@ class Record:
         check: How far the output was from the float64 reference, and how far it may be.
         counters: What was used while the samples were taken: CPU seconds, page faults, switches, steal, pressure.
         sample_counters: The same for each sample.
+        stages: For each stage that the algorithm tells apart, seconds of one call that a worker spent in it, mean over
+            workers, for each sample.
         calibration: Seconds of a small fixed piece of work just before the cell, by which drift shows; 0 if unknown.
         flags: What a reader should know before trusting the samples.
         sample_flags: What was raised by each sample alone.
         worker: The process that measured: its number, affinity and threads as read back, and pyperf's metadata.
-        wall_seconds: All the time that the cell took, setup and check included.
+        wall_seconds: All the time that the cell took, setup and check included, and the start of the process if it was
+            the first there.
     """
 
     run: int
@@ -48,6 +52,7 @@ class Record:
     cores: int
     status: Status
     reason: str = ""
+    base: str = ""
     samples: tuple[float, ...] = ()
     loops: int = 1
     warmups: tuple[float, ...] = ()
@@ -55,6 +60,7 @@ class Record:
     check: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
     sample_counters: tuple[Mapping[str, float], ...] = ()
+    stages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     calibration: float = 0.0
     flags: tuple[str, ...] = ()
     sample_flags: tuple[tuple[str, ...], ...] = ()
@@ -83,6 +89,7 @@ class Record:
         known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         for name in ("samples", "warmups", "flags", "sample_counters"):
             known[name] = tuple(known.get(name, ()))
+        known["stages"] = {name: tuple(seconds) for name, seconds in known.get("stages", {}).items()}
         known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
         try:
             record = cls(**known)

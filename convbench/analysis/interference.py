@@ -1,0 +1,83 @@
+"""How quiet a machine was while it was measured: what the counters of all samples say together."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from convbench.analysis.series import OUT_OF_FITS
+from convbench.results.record import Record
+
+
+@dataclass(frozen=True)
+class Interference:
+    """What else went on, as shares and rates over all samples; None where the system did not tell.
+
+    Cells on more cores than there were are left out of everything but the numbers of samples.
+
+    Attributes:
+        samples: How many there are.
+        flagged: How many raised a flag of their own.
+        busy: CPU time of the process tree over the time of the cores that the cells were given.
+        stolen: Time that the hypervisor gave to others, over the same.
+        throttled: CPU time that a control group's quota held back, over the samples' time.
+        waited: Time in which some task of the system waited for a CPU, over the samples' time.
+        switches: Involuntary switches a second and core.
+        faults: Page faults a sample.
+        slowest: The slowest measurement of the fixed piece of work over the fastest.
+        spread: Standard deviation of all its measurements over their mean.
+        inside: Share of the sweep's time that was spent in warm-up or timed calls.
+    """
+
+    samples: int
+    flagged: int
+    busy: float | None
+    stolen: float | None
+    throttled: float | None
+    waited: float | None
+    switches: float | None
+    faults: float | None
+    slowest: float | None
+    spread: float | None
+    inside: float | None
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Self:
+        """What the records' counters say."""
+        every = list(records)
+        ok = [record for record in every if record.status == "ok"]
+        free = [record for record in ok if OUT_OF_FITS not in record.flags]
+        wall = sum(record.counters.get("elapsed_seconds", 0) for record in free)
+        cores = sum(record.counters.get("elapsed_seconds", 0) * record.cores for record in free)
+        calls = sum(len(record.samples) for record in free)
+        drift = [record.calibration for record in ok if record.calibration]
+        spent = sum(record.wall_seconds for record in every)
+
+        def total(counter: str, over: float) -> float | None:
+            known = [record.counters[counter] for record in free if counter in record.counters]
+            return sum(known) / over if known and over else None
+
+        return cls(
+            samples=sum(len(record.samples) for record in ok),
+            flagged=sum(bool(flags) for record in ok for flags in record.sample_flags),
+            busy=total("cpu_seconds", cores),
+            stolen=total("steal_seconds", cores),
+            throttled=total("throttled_seconds", wall),
+            waited=total("pressure_seconds", wall),
+            switches=total("involuntary_switches", cores),
+            faults=total("minor_faults", calls),
+            slowest=max(drift) / min(drift) if drift else None,
+            spread=statistics.stdev(drift) / statistics.fmean(drift) if len(drift) > 1 else None,
+            inside=sum(sum(r.warmups) + sum(r.samples) * r.loops for r in ok) / spent if spent else None,
+        )
+
+
+def raised(records: Iterable[Record]) -> Mapping[str, int]:
+    """How many records raised each flag, the most frequent first."""
+    counts: dict[str, int] = {}
+    for record in records:
+        for flag in record.flags:
+            counts[flag] = counts.get(flag, 0) + 1
+    return dict(sorted(counts.items(), key=lambda pair: -pair[1]))

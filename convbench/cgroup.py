@@ -1,0 +1,57 @@
+"""What the control groups of this process, version 1 or 2, grant it of the CPUs, and what they took from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+_OWN: Final = Path("/proc/self/cgroup")
+_ROOT: Final = Path("/sys/fs/cgroup")
+
+
+def cpu_quota() -> float | None:
+    """Cores' worth of time that the process may use: the least that a group above it grants; None without a limit."""
+    return min((quota for group in _groups() if (quota := _quota(group)) is not None), default=None)
+
+
+def throttled_seconds() -> float | None:
+    """CPU time that the quotas have held back so far, as the groups count it; None where they do not."""
+    found = [seconds for group in _groups() if (seconds := _throttled(group)) is not None]
+    return sum(found) if found else None
+
+
+def _groups() -> Iterable[Path]:
+    """The directories of the groups that the process is in and that rule CPU time, from its own up to the root."""
+    try:
+        lines = [line.split(":", 2) for line in _OWN.read_text().splitlines()]
+    except OSError:
+        lines = []
+    found: dict[Path, None] = {}  # each once, in this order
+    for _, controllers, path in [*lines, ("", "", "/"), ("", "cpu", "/")]:
+        if controllers == "" or "cpu" in controllers.split(","):
+            root = _ROOT / controllers
+            group = root / path.strip("/")
+            found |= dict.fromkeys(place for place in (group, *group.parents) if place.is_relative_to(root))
+    return found
+
+
+def _quota(group: Path) -> float | None:
+    try:
+        allowance, period = (group / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            allowance, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        except OSError:
+            return None
+    return int(allowance) / int(period) if allowance.isdecimal() else None
+
+
+def _throttled(group: Path) -> float | None:
+    try:
+        counts = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    if "throttled_usec" in counts:
+        return int(counts["throttled_usec"]) / 1e6
+    return int(counts["throttled_time"]) / 1e9 if "throttled_time" in counts else None

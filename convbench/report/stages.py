@@ -1,0 +1,123 @@
+"""Where the time goes: the stages of each algorithm over core counts, and what was spent before the clock started."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from convbench.analysis.series import WAITING, CellTimes, Series
+from convbench.problem import Problem
+from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec, slug
+from convbench.report.figures import COLORS, add_legend, panels
+from convbench.report.times import cores_heading
+
+TEXT: Final = (
+    "Every worker reads the processor's clock where it goes from one stage of the algorithm to the next, in the very "
+    "calls that are timed. The tables have the seconds of one call that a worker spends in each stage, mean over "
+    "workers, samples and runs. Waiting is what is left of the call: starting, claiming units of work, and waiting for "
+    "the last worker. The speedup is each stage's own: the stage that has the least holds the others back. The figure "
+    "has core-seconds for the same work: with ideal scaling all bars of a panel are as high as the first.",
+    "Compiling, packing weights, starting workers and checking the output come before the first sample; none of it is "
+    "in any time. Arrays lie where the executor reads and writes them, so that no call copies any.",
+)
+STAGE_COLORS: Final = (*COLORS, "#F0E442", "#555555")
+WAITING_COLOR: Final = "#dddddd"
+
+
+def section(material: Material) -> Section:
+    """Tables and a figure for each problem whose algorithms tell their stages apart, and a table of getting ready."""
+    tables: list[Table] = []
+    figures: list[Figure] = []
+    for problem, several in material.by_problem().items():
+        told = [series for series in several if any(cell.stages for cell in series.cells.values())]
+        tables += [stage_table(material, problem, series) for series in told]
+        if told:
+            name, caption = slug("stages", problem.label), material.titled(f"{problem.label}, core-seconds by stage")
+            figures.append(Figure(name, f"Where the time goes: {caption}.", partial(_draw, told)))
+    if not tables:
+        return Section("Where the time goes")
+    ready = [ready_table(problem, several) for problem, several in material.by_problem().items()]
+    return Section("Where the time goes", TEXT, [*tables, *ready], figures)
+
+
+def stage_table(material: Material, problem: Problem, series: Series) -> Table:
+    """Rows are stages, columns core counts, with the stage's own speedup behind each but the first."""
+    cells = list(series.cells.values())
+    spec = seconds_spec(cell.minimum / 10 for cell in cells)
+    names = list(dict.fromkeys(name for cell in cells for name in cell.stages))
+    columns = [Column("stage")]
+    for cell in cells:
+        columns += [Column(cores_heading(cell), spec), *([Column("speedup", ".2f")] if cell is not cells[0] else [])]
+    rows: list[list[Value]] = []
+    for name in [*names, WAITING]:
+        row: list[Value] = [name]
+        for cell in cells:
+            known = name in cell.stages or name == WAITING
+            row += [cell.stage(name).value if known else None]
+            row += [_stage_speedup(series, name, cell)] if cell is not cells[0] else []
+        rows.append(row)
+    total: list[Value] = ["whole call"]
+    for cell in cells:
+        total += [
+            cell.mean.value,
+            *([series.ratio_of_means(cells[0].cores, cell.cores)] if cell is not cells[0] else []),
+        ]
+    return Table(
+        name=slug("stages", problem.label, series.algorithm, series.executor),
+        title=material.titled(f"{problem.label}: {series.name}, seconds in each stage"),
+        columns=columns,
+        rows=[*rows, total],
+        summary_rows=1,
+    )
+
+
+def ready_table(problem: Problem, several: list[Series]) -> Table:
+    """Seconds of each step of getting ready, mean over runs."""
+    steps = list(dict.fromkeys(step for series in several for cell in series.cells.values() for step in cell.setup))
+    rows: list[list[Value]] = [
+        [series.algorithm, series.executor, cell.cores, *(cell.step(step) for step in steps)]
+        for series in several
+        for cell in series.cells.values()
+    ]
+    columns = [Column("algorithm"), Column("executor"), Column("cores", "d"), *(Column(step, ".3f") for step in steps)]
+    return Table(slug("ready", problem.label), f"{problem.label}: getting ready, seconds", columns, rows)
+
+
+def _stage_speedup(series: Series, name: str, cell: CellTimes) -> float | None:
+    """A stage's speedup from the first core count to a cell's; None for waiting, of which there should be none."""
+    first = next(iter(series.cells.values()))
+    if name == WAITING or name not in first.stages or name not in cell.stages or not cell.stage(name).value:
+        return None
+    return series.growth(first.cores, cell.cores) * first.stage(name).value / cell.stage(name).value
+
+
+def _draw(several: list[Series]) -> MatplotlibFigure:
+    """A panel for each algorithm: a stacked bar for each executor and core count."""
+    algorithms = list(dict.fromkeys(series.algorithm for series in several))
+    names = list(dict.fromkeys(n for series in several for cell in series.cells.values() for n in cell.stages))
+    colors = {name: STAGE_COLORS[number % len(STAGE_COLORS)] for number, name in enumerate(names)} | {
+        WAITING: WAITING_COLOR
+    }
+    figure, axes_of = panels(algorithms, "core-seconds", shared=False)
+    for algorithm, axes in axes_of.items():
+        place, ticks = 0.0, []
+        for series in several:
+            if series.algorithm != algorithm:
+                continue
+            first = next(iter(series.cells))
+            for cores, cell in series.cells.items():
+                height, share = 0.0, cores / series.growth(first, cores)
+                for name in [*cell.stages, WAITING]:
+                    part = max(0.0, cell.stage(name).value) * share
+                    axes.bar(place, part, 0.8, height, color=colors[name], label=name, alpha=1 if cell.fit else 0.45)
+                    height += part
+                ticks.append((place, f"{series.executor} {cores}"))
+                place += 1
+            place += 0.5
+        axes.set_xticks([at for at, _ in ticks], [label for _, label in ticks], rotation=40, ha="right")
+        axes.grid(visible=False, axis="x")
+        axes.set_axisbelow(True)
+    add_legend(figure, [*names, WAITING])
+    return figure
