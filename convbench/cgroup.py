@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ def throttled_seconds() -> float | None:
     return sum(found) if found else None
 
 
+@cache
 def _groups() -> Iterable[Path]:
     """The directories of the groups that the process is in and that rule CPU time, from its own up to the root."""
     try:

@@ -125,12 +125,15 @@ def show_comparison(before: Sweep, after: Sweep, allowed: float) -> int:
     Returns:
         The exit status: 1 if a cell is slower by more than `allowed`.
     """
-    from convbench.analysis.compare import compare, differences
+    from convbench.analysis.compare import INDIFFERENT, compare, differences, slowdown
     from convbench.report.comparison import comparison_table
     from convbench.report.content import Material
 
     for line in differences(before.header, after.header):
         say(f"differs: {line}")
+    change = slowdown(before.records, after.records) - 1
+    if abs(change) > INDIFFERENT:
+        say(f"differs: the machine's speed: a fixed piece of work took {change:+.1%} in the second")
     material = Material(before, before.header["spec"])
     found = compare(before.records, after.records, material.order)
     if not found:

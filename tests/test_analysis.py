@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from convbench.analysis.scaling import amdahl_fraction, amdahl_speedup, efficiency, serial_fraction, usl
-from convbench.analysis.series import group
+from convbench.analysis.interference import Interference
+from convbench.analysis.scaling import (
+    amdahl_fraction,
+    amdahl_speedup,
+    efficiency,
+    scaled_serial_fraction,
+    serial_fraction,
+    usl,
+)
+from convbench.analysis.series import WAITING, group
 from convbench.analysis.statistics import geometric_mean, mean, median
+from convbench.problem import Problem
 from convbench.results.paper import multicore_experiment
 from convbench.results.record import Record
 
@@ -194,3 +205,55 @@ def test_a_series_is_fitted_over_the_counts_that_were_free():
     assert fitted.coherency.value == pytest.approx(0.002, abs=1e-6)
     [short] = group([one for one in records if one.cores <= 16])
     assert short.usl() is None
+
+
+def test_gustafsons_law_gives_its_serial_fraction_back():
+    for cores in (2, 4, 8):
+        assert scaled_serial_fraction(cores - 0.3 * (cores - 1), cores) == pytest.approx(0.3)
+    assert scaled_serial_fraction(8.0, 8) == 0
+
+
+def test_where_the_problem_grows_with_the_cores_work_a_second_counts():
+    base = Problem.parse("mb1ic1ih20iw30oc4kh3kw3")
+    records = [
+        dataclasses.replace(record(run, cores, seconds), problem=str(base.grown(cores)), base=str(base))
+        for run in range(2)
+        for cores, seconds in ((1, 1.0), (2, 1.25), (4, 1.6))
+    ]
+    [series] = group(records)
+    assert series.scaled
+    assert series.problem == str(base)
+    assert series.speedup(1, 2).value == pytest.approx(1.6)
+    assert series.ratio_of_means(2, 4) == pytest.approx(2 * 1.25 / 1.6)
+    assert series.efficiency(4).value == pytest.approx(1 / 1.6)
+    assert series.serial_fraction(4).value == pytest.approx((4 - 2.5) / 3)
+    assert series.amdahl() is None
+    assert series.cells[4].rate == pytest.approx(4 * base.flops / 1.6)
+
+
+def test_stages_and_what_is_left_of_a_call():
+    stages = {"pad": (0.1, 0.3), "product": (0.5, 0.5)}
+    [series] = group([dataclasses.replace(record(run, 1, 0.8, 1.0), stages=stages) for run in range(3)])
+    cell = series.cells[1]
+    assert cell.stage("pad").value == pytest.approx(0.2)
+    assert cell.stage(WAITING).value == pytest.approx(0.2)
+    assert cell.stage("product").low == pytest.approx(0.5)
+
+
+def test_how_quiet_a_machine_was_is_summed_over_cells_that_had_their_cores():
+    counters = {"elapsed_seconds": 2.0, "cpu_seconds": 3.6, "steal_seconds": 0.1, "minor_faults": 8}
+    free = dataclasses.replace(
+        record(0, 2, 1.0, 1.0), counters=counters, sample_flags=((), ("steal",)), calibration=0.001, wall_seconds=4.0
+    )
+    crowded = dataclasses.replace(
+        free, cores=4, flags=("oversubscribed",), counters={**counters, "cpu_seconds": 0.0}, calibration=0.0011
+    )
+    seen = Interference.of([free, crowded])
+    assert (seen.samples, seen.flagged) == (4, 2)
+    assert seen.busy == pytest.approx(0.9)
+    assert seen.stolen == pytest.approx(0.025)
+    assert seen.faults == 4
+    assert seen.slowest == pytest.approx(1.1)
+    assert seen.inside == pytest.approx(0.5)
+    assert seen.throttled is None
+    assert Interference.of([]).busy is None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from convbench.analysis.limits import OPERATIONS, TRAFFIC, Limits, intensity
@@ -56,3 +60,23 @@ def test_the_roof_is_the_lower_of_bandwidth_and_peak():
     assert limits.roof(100.0, "float32", 1) == 4e9
     assert limits.roof(1.0, "float64", 1) is None
     assert intensity(PROBLEM) == pytest.approx(2 * 4 * 18 * 18 * 9 / (4 * (400 + 36 + 4 * 18 * 18)))
+
+
+def test_compiled_code_is_found_again_by_the_next_process(tmp_path):
+    """The fixed piece of work and one plan of each algorithm."""
+    code = (
+        "import numpy as np, convbench\n"
+        "from convbench.algorithms import ALGORITHMS\n"
+        "from convbench.measure.peaks import calibration_kernel\n"
+        "calibration_kernel()()\n"
+        "problem = convbench.Problem.parse('mb1ic1ih20oc8kh3')\n"
+        "for name in ALGORITHMS:\n"
+        "    convbench.plan(problem, np.ones(problem.weights_shape), algorithm=name, executor='threads').close()\n"
+    )
+    found = []
+    for _ in range(2):
+        env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=300)
+        found.append({path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")})
+    assert found[0]
+    assert found[0] == found[1], "nothing is compiled a second time"

@@ -47,9 +47,11 @@ def test_a_cgroup_quota_is_read_in_both_versions(tmp_path, monkeypatch, files, q
     (tmp_path / "own").write_text("3:cpu,cpuacct:/job\n2:memory:/elsewhere\n0::/slice/job\n")
     monkeypatch.setattr(cgroup, "_ROOT", tmp_path)
     monkeypatch.setattr(cgroup, "_OWN", tmp_path / "own")
+    cgroup._groups.cache_clear()
     assert machine.cpu_quota() == quota
     if quota == 1.5:
         assert machine.usable_cores() <= 2
+    cgroup._groups.cache_clear()
 
 
 def test_hardware_threads_of_a_core_come_after_the_other_cores(tmp_path, monkeypatch):

@@ -159,3 +159,17 @@ def test_a_wrong_value_is_named_with_what_would_be_right(change, words):
 def test_a_descriptor_that_makes_no_sense_is_one_clear_error(descriptor):
     with pytest.raises(ConvbenchError):
         Problem.parse(descriptor)
+
+
+@pytest.mark.parametrize(
+    "descriptor", ["mb1ic1ih720iw1280oc128kh11kw11", "mb2ic3ih227oc96kh11sh4ph2", "ic4ih9oc4kh3ph1dh1"]
+)
+def test_a_grown_problem_has_that_many_times_the_rows(descriptor):
+    problem = Problem.parse(descriptor)
+    assert problem.grown(1) == problem
+    for times in (2, 3, 8):
+        grown = problem.grown(times)
+        assert grown.output_height == times * problem.output_height
+        assert grown.output_width == problem.output_width
+        assert grown.flops == times * problem.flops
+        assert Problem.parse(str(grown)) == grown

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import re
+import statistics
 import subprocess
 from collections import defaultdict
 from html.parser import HTMLParser
@@ -97,6 +98,24 @@ def test_scaling_can_be_recomputed_and_leaves_oversubscribed_cells_out_of_the_fi
     fractions = [(two[run] / one[run] - 0.5) / 0.5 for run in range(3)]
     assert float(table[0]["Amdahl's fraction"]) == pytest.approx(sum(fractions) / 3, rel=1e-9)
     assert table[1]["on"] == "64 cores (oversubscribed)"
+
+
+def test_stages_can_be_recomputed(reported):
+    runs: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for line in (reported / "results.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["status"] == "ok" and record["algorithm"] == "direct":
+            mean = statistics.fmean(record["stages"]["pad"])
+            runs.setdefault(record["executor"], {}).setdefault(record["cores"], []).append(mean)
+    for executor, cells in runs.items():
+        [pad] = [
+            row
+            for row in rows(next((reported / "tables").glob(f"stages-*-direct-{executor}.csv")))
+            if row["stage"] == "pad"
+        ]
+        headings = [heading for heading in pad if heading[0].isdigit()]
+        for heading, cores in zip(headings, sorted(cells), strict=True):
+            assert float(pad[heading]) == pytest.approx(statistics.fmean(cells[cores]), rel=1e-12)
 
 
 def test_the_report_has_its_sections_in_order_and_says_what_was_skipped(reported):

@@ -21,6 +21,7 @@ from convbench import machine
 from convbench.algorithms import ALGORITHMS
 from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.measure.sweep import Progress, resume_sweep, run_sweep
+from convbench.problem import Problem
 from convbench.results.record import Record
 from convbench.results.store import load
 
@@ -343,3 +344,42 @@ def test_every_sample_has_its_own_counters_and_the_run_a_calibration(finished):
             parts = [counters["cpu_seconds"] for counters in record.sample_counters]
             assert record.counters["cpu_seconds"] == pytest.approx(sum(parts))
             assert 0 < record.calibration < 1
+
+
+@pytest.mark.parametrize("executor", ["serial", "threads", "processes"])
+def test_the_stages_of_a_call_make_up_its_time(finished, executor):
+    found = [r for r in load(finished).records if r.status == "ok" and r.executor == executor and r.cores == 1]
+    assert {record.algorithm for record in found} == set(MEASURED)
+    for record in found:
+        assert len(record.stages) > 1
+        inside = [sum(parts) for parts in zip(*record.stages.values(), strict=True)]
+        assert len(inside) == len(record.samples)
+        for stages, call in zip(inside, record.samples, strict=True):
+            assert 0 < stages <= 1.02 * call
+
+
+def test_in_weak_scaling_the_image_grows_with_the_cores(tmp_path, picture, bank):
+    names = {"algorithms": ("direct",), "executors": ("serial", "threads", "processes")}
+    spec = quick(make_spec(image=picture, kernels=str(bank), cores=(1, 2), runs=2, scaling="weak", **names))
+    base = Problem.parse(spec.problems[0])
+    _, weights = spec.data(base)
+    small, large = (spec.data(base.grown(cores))[0] for cores in (1, 2))
+    assert large.shape[2] == base.height + base.output_height
+    assert (large[:, :, : base.height] == small).all()
+    assert (spec.data(base.grown(2))[1] == weights).all()
+    sweep = run_sweep(spec, tmp_path / "sweep")
+    for record in sweep.records:
+        assert record.status == "ok", record.reason
+        assert record.base == str(base)
+        assert record.problem == str(base.grown(record.cores))
+    subprocess.run(command(["report", tmp_path / "sweep"]), check=True, timeout=120)
+    report = (tmp_path / "sweep" / "report.md").read_text()
+    assert "scaled speedup" in report
+    assert "(hot caches, weak scaling)" in report
+    assert "Amdahl's fraction" not in report
+
+
+def test_what_is_neither_strong_nor_weak_is_refused(convbench):
+    refused = convbench("sweep", "--scaling", "none")
+    assert refused.returncode == 2
+    assert "scaling='none' is not known; choose from strong, weak" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -17,6 +18,7 @@ from convbench.results.record import Cell, Record
 Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
 
 INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
+DRIFT_SHARE: Final = 0.15  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
 CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
 REQUEST_FACTS: Final = ("cache", "scaling", "kernels", "source", "seed")
 MACHINE_FACTS: Final = ("cpu", "vector", "usable_cores", "logical_cpus", "memory_bytes", "system", "python", "blas")
@@ -39,10 +41,19 @@ class Comparison:
 
 def compare(first: Iterable[Record], second: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> list[Comparison]:
     """Every cell that both sweeps have measured; `order` as for `group`."""
-    before, after = _cells(first, order), _cells(second)
+    first, second = list(first), list(second)
+    before, after, drift = _cells(first, order), _cells(second), math.log(slowdown(first, second))
     return [
-        Comparison(cell, ratio := _ratio(before[cell], after[cell]), verdict(ratio)) for cell in before if cell in after
+        Comparison(cell, ratio := _ratio(before[cell], after[cell], drift), verdict(ratio))
+        for cell in before
+        if cell in after
     ]
+
+
+def slowdown(first: Iterable[Record], second: Iterable[Record]) -> float:
+    """How many times as long a fixed piece of work took in the second sweep as in the first; 1 if it is not known."""
+    before, after = ([record.calibration for record in records if record.calibration] for records in (first, second))
+    return statistics.median(after) / statistics.median(before) if before and after else 1.0
 
 
 def verdict(ratio: Estimate) -> Verdict:
@@ -90,13 +101,22 @@ def _cells(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> di
     }
 
 
-def _ratio(before: CellTimes, after: CellTimes) -> Estimate:
-    """Welch's interval on the logarithms of runs ("The generalization of Student's problem", 1947)."""
+def _ratio(before: CellTimes, after: CellTimes, drift: float) -> Estimate:
+    """Geometric means over runs against each other, and an interval for what the code alone is responsible for.
+
+    Welch's interval on the logarithms of runs ("The generalization of Student's problem", 1947), with two additions for
+    what the machine did between the sweeps: `DRIFT_SHARE` of the variance between runs does not average out within a
+    sweep, and `drift`, the logarithm of what a fixed piece of work took, may be in a cell's times as a whole, or not.
+    """
     one, other = (np.log(list(cell.runs.values())) for cell in (before, after))
-    value, runs = float(np.exp(other.mean() - one.mean())), min(one.size, other.size)
+    difference, runs = float(other.mean() - one.mean()), min(one.size, other.size)
     if runs < 2:
-        return Estimate(value, None, None, runs)
-    if not one.std() + other.std():
-        return Estimate(value, value, value, runs)
-    interval = stats.ttest_ind(other, one, equal_var=False).confidence_interval(CONFIDENCE)
-    return Estimate(value, float(np.exp(interval.low)), float(np.exp(interval.high)), runs)
+        return Estimate(math.exp(difference), None, None, runs)
+    parts = [times.var(ddof=1) * (1 / times.size + DRIFT_SHARE) for times in (one, other)]
+    variance = float(sum(parts))
+    half = 0.0
+    if variance:
+        freedom = variance**2 / sum(part**2 / (times.size - 1) for part, times in zip(parts, (one, other), strict=True))
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
+    ends = (difference, difference - drift)
+    return Estimate(math.exp(difference), math.exp(min(ends) - half), math.exp(max(ends) + half), runs)

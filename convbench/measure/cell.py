@@ -220,6 +220,7 @@ def _disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dic
     faults = counted.get("minor_faults", 0) > FAULTS_IN_A_SAMPLE * samples or counted.get("major_faults", 0) > 0
     return {
         "page_faults": faults,
+        "late_setup": counted.get("compilations", 0) > 0 or counted.get("threads", 0) > 0,
         "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * cores,
         "preempted": counted.get("involuntary_switches", 0) > max(1, SWITCHES_PER_SECOND * seconds * cores),
         "throttled": counted.get("throttled_seconds", 0) > STOLEN_SHARE * seconds,

@@ -9,23 +9,48 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
+from numba.core import event
 
 from convbench.cgroup import throttled_seconds
 
 _PROC = Path("/proc")
 
 
+class Compilations(event.Listener):  # type: ignore[misc]  # numba's types stop half-way
+    """Counts what Numba begins to compile."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def on_start(self, event: event.Event) -> None:  # noqa: ARG002
+        """One more."""
+        self.begun += 1
+
+    def on_end(self, event: event.Event) -> None:
+        """It was counted when it began."""
+
+
+_compilations = Compilations()
+event.register("numba:compile", _compilations)
+
+
 def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
     """The counters of this process and of the processes `pids`, now.
 
     Returns:
-        "elapsed_seconds"; "throttled_seconds" (that control groups' quotas took); "cpu_seconds" (user and system),
-        "minor_faults", "major_faults" and "involuntary_switches" of the processes; "steal_seconds" (time that the
-        hypervisor gave to others) of the CPUs; "pressure_seconds" (time in which some task of the system waited for a
-        CPU).
+        elapsed_seconds: The time, on the clock that samples are timed with.
+        cpu_seconds: User and system time of the processes.
+        compilations: How many Numba has begun in this process.
+        threads: Of the processes.
+        minor_faults, major_faults: Page faults of the processes, without and with reading from a disk.
+        involuntary_switches: How often the processes were taken off a CPU.
+        throttled_seconds: CPU time that control groups' quotas held back.
+        steal_seconds: Time of the CPUs that the hypervisor gave to others.
+        pressure_seconds: Time in which some task of the system waited for a CPU.
     """
     counters: dict[str, float] = {}
     counters["elapsed_seconds"], counters["cpu_seconds"] = time.perf_counter(), time.process_time()
+    counters["compilations"] = _compilations.begun
     with contextlib.suppress(psutil.Error, OSError):
         for process in map(psutil.Process, pids):
             times = process.cpu_times()
@@ -40,6 +65,7 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
             fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
             _add(counters, "minor_faults", int(fields[7]))
             _add(counters, "major_faults", int(fields[9]))
+            _add(counters, "threads", int(fields[17]))
     with contextlib.suppress(OSError, ValueError, IndexError):
         names = {f"cpu{cpu}" for cpu in cpus}
         for line in (_PROC / "stat").read_text().splitlines():

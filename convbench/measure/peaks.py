@@ -19,10 +19,11 @@ from numba.extending import intrinsic
 from pyperf import perf_counter
 
 from convbench import machine
+from convbench.clock import STAGES
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
 from convbench.measure.affinity import pin, threading_layer
-from convbench.tile import TileName, Work, inlined, jit
+from convbench.tile import TileName, Work, jit
 from convbench.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
 
 CHAINS: Final = 12  # of multiply-adds that do not wait for one another: more than latency times units of any processor
@@ -95,24 +96,37 @@ def _calls(cores: int, buffers: list[Any]) -> dict[str, tuple[Callable[[], None]
 
 
 def calibration_kernel() -> Callable[[], None]:
-    """A small fixed piece of work on one core, a millisecond of multiply-adds, to see the machine drift by."""
+    """A small fixed piece of work on one core, a millisecond of multiply-adds, to see the machine drift by.
+
+    No executor runs it, so that it is the same whatever becomes of them.
+    """
+    work = _work("multiply_add", "float32", UNITS // 10)
     small = private_empty((1, 1, 1, CHUNK), "float32")
-    return _opened(EXECUTORS["serial"], "multiply_add", "float32", UNITS // 10, 1, small, small)
+    tile, scratch, clock = (
+        work.tile.load("float32"),
+        private_empty((CHUNK,), "float32"),
+        private_empty((STAGES,), "int64"),
+    )
+    return lambda: tile(small, work.weights, small, work.parameters, scratch, clock, 0, work.units)
 
 
 def _opened(executor: Any, kind: str, dtype: str, units: int, cores: int, x: Any, out: Any) -> Callable[[], None]:
+    runner = executor.open(_work(kind, dtype, units), cores)
+    return lambda: runner(x, out)
+
+
+def _work(kind: str, dtype: str, units: int) -> Work:
+    """So many units of one kind of work."""
     lanes = instruction_set().lanes(dtype)
     weights = private_empty((lanes * (CHAINS + 1),), dtype)
     weights.fill(1)
-    work = Work(
-        tile=TileName(__name__, "make_tile", (kind, lanes)),
+    return Work(
+        tile=TileName(__name__, "make_tile", (KINDS[kind], lanes)),
         units=units,
         weights=weights,
         parameters=private_empty((1,), "int64"),
         scratch_size=CHUNK,
     )
-    runner = executor.open(work, cores)
-    return lambda: runner(x, out)
 
 
 def _buffer_bytes() -> int:
@@ -166,51 +180,36 @@ def add_up(typing_context, lanes, source, source_begin, count, sums):  # type: i
     return types.void(lanes, source, integer, integer, sums), generate
 
 
-def make_tile(kind: str, lanes: int) -> Any:
-    """The tile for one kind of work; a unit is ROUNDS of every chain, or CHUNK numbers."""
-    body = {
-        "multiply_add": _multiply_add,
-        "read": _read,
-        "write": _write,
-        "stream": _stream,
-        "copy": _copy,
-    }[kind]
+MULTIPLY_ADD, READ, WRITE, STREAM, COPY = range(5)
+KINDS: Final = {"multiply_add": MULTIPLY_ADD, "read": READ, "write": WRITE, "stream": STREAM, "copy": COPY}
+
+
+def make_tile(kind: int, lanes: int) -> Any:
+    """The tile for one kind of work; a unit is ROUNDS of every chain, or CHUNK numbers.
+
+    The kind is a number that is known when the tile is compiled, and the branches of the others fall away. Had the tile
+    one of the functions below for a closure instead, no process would find it on disk.
+    """
 
     @jit
     def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         flat_x, flat_out = x.reshape(x.size), out.reshape(out.size)
-        if kind == "multiply_add":
+        if kind == MULTIPLY_ADD:
             scratch[: weights.size] = weights
         for unit in range(first, last):
-            body(lanes, flat_x, flat_out, scratch, unit * CHUNK)
+            if kind == MULTIPLY_ADD:
+                multiply_adds(lanes, ROUNDS, scratch)
+            elif kind == READ:
+                add_up(lanes, flat_x, unit * CHUNK, CHUNK, scratch)
+            elif kind == STREAM:
+                for begin in range(unit * CHUNK, (unit + 1) * CHUNK, 4096):
+                    stream(lanes, scratch, 0, flat_out, begin, 4096)
+            else:
+                for begin in range(unit * CHUNK, (unit + 1) * CHUNK, 8 * lanes):
+                    if kind == COPY:
+                        copy_vectors(8, lanes, flat_x, begin, flat_out, begin)
+                    else:
+                        copy_vectors(8, lanes, scratch, 0, flat_out, begin)
         fence()
 
     return tile
-
-
-@inlined
-def _multiply_add(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
-    multiply_adds(lanes, ROUNDS, scratch)
-
-
-@inlined
-def _read(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
-    add_up(lanes, x, begin, CHUNK, scratch)
-
-
-@inlined
-def _write(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
-    for place in range(begin, begin + CHUNK, 8 * lanes):
-        copy_vectors(8, lanes, scratch, 0, out, place)
-
-
-@inlined
-def _stream(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
-    for part in range(0, CHUNK, 4096):
-        stream(lanes, scratch, 0, out, begin + part, 4096)
-
-
-@inlined
-def _copy(lanes, x, out, scratch, begin):  # type: ignore[no-untyped-def]
-    for place in range(begin, begin + CHUNK, 8 * lanes):
-        copy_vectors(8, lanes, x, place, out, place)

@@ -17,6 +17,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "threads_differ": "another number of threads computed than was asked for",
     "unsettled": "times had not settled when sampling began",
     "page_faults": "memory was touched for the first time while samples were taken",
+    "late_setup": "something was compiled, or a thread was started, while samples were taken",
     "steal": "the hypervisor gave over 1 % of the time to others",
     "preempted": "other programs wanted the same cores",
     "throttled": "the control group's quota held the processes back",

@@ -49,7 +49,10 @@ def stage_table(material: Material, problem: Problem, series: Series) -> Table:
     names = list(dict.fromkeys(name for cell in cells for name in cell.stages))
     columns = [Column("stage")]
     for cell in cells:
-        columns += [Column(cores_heading(cell), spec), *([Column("speedup", ".2f")] if cell is not cells[0] else [])]
+        columns += [
+            Column(cores_heading(cell), spec),
+            *([Column(f"speedup on {cell.cores}", ".2f")] if cell is not cells[0] else []),
+        ]
     rows: list[list[Value]] = []
     for name in [*names, WAITING]:
         row: list[Value] = [name]

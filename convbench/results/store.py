@@ -9,9 +9,10 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, Final, Self
 
 from convbench.errors import RequestError
 from convbench.results.record import SCHEMA, Record
@@ -85,8 +86,9 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._file: FileIO
         try:
-            self._file: BinaryIO = (directory / RECORDS).open("ab")
+            self._file = (directory / RECORDS).open("ab", buffering=0)
         except OSError as error:
             raise _unwritable(directory, error) from None
         _lock(self._file, directory)
@@ -125,18 +127,38 @@ class Store:
         return store, load(directory)
 
     def write_header(self, header: Mapping[str, Any]) -> None:
-        """Put another header in the place of the one that is there."""
-        _write_header(self.directory, header)
+        """Put another header in the place of the one that is there.
+
+        Raises:
+            RequestError: It cannot be written; the one that is there stays.
+        """
+        try:
+            _write_header(self.directory, header)
+        except OSError as error:
+            raise _unwritable(self.directory, error) from None
 
     def append(self, record: Record) -> None:
-        """Write one record and see to it that the system has it."""
-        self._file.write(record.to_json().encode() + b"\n")
-        self._file.flush()
+        """Write one record and see to it that the system has it.
+
+        Raises:
+            RequestError: It cannot be written, as on a full disk; what was written before it stays as it was.
+        """
+        line = record.to_json().encode() + b"\n"
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            self._file.truncate(size)
+            raise RequestError(
+                f"{self.directory / RECORDS} cannot be written ({error.strerror}); what was measured before is in it: "
+                "make room and go on with --resume"
+            ) from None
 
     def close(self) -> None:
         """Put everything on the disk and let others write."""
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._file:
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         return self
@@ -150,8 +172,11 @@ class Store:
 def _write_header(directory: Path, header: Mapping[str, Any]) -> None:
     """Write the header in one step: there is always a whole one."""
     draft = directory / f"{HEADER}.draft"
-    draft.write_text(json.dumps({"schema": SCHEMA, **header}, indent=1) + "\n", encoding="utf-8")
-    draft.replace(directory / HEADER)
+    try:
+        draft.write_text(json.dumps({"schema": SCHEMA, **header}, indent=1) + "\n", encoding="utf-8")
+        draft.replace(directory / HEADER)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _read_header(directory: Path) -> Mapping[str, Any]:
@@ -169,7 +194,7 @@ def _read_header(directory: Path) -> Mapping[str, Any]:
     return header
 
 
-def _lock(file: BinaryIO, directory: Path) -> None:
+def _lock(file: FileIO, directory: Path) -> None:
     """Keep other processes from writing; the system lifts the lock when the process ends, however it ends."""
     try:
         import fcntl
