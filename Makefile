@@ -5,6 +5,7 @@ CORES  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+GPU_REPORT := reports/gpu/$(shell date +%Y-%m-%dT%H-%M-%S)
 WITH_TORCH := .[dev,torch]
 SWEEP  := $(BIN)/convbench sweep --runs $(RUNS) $(if $(CORES),--cores $(CORES))
 
@@ -47,8 +48,11 @@ versus: $(READY)  ## measure our algorithms beside other libraries (TORCH=1 inst
 bench: $(READY)  ## time the kernels against one another
 	$(BIN)/python -m benchmarks
 
-gpu-check: $(READY)  ## run the tests that need an NVIDIA GPU
+gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: its tests, a sweep and a report under reports/gpu/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,gpu]'
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/convbench sweep --executors threads,gpu --runs $(RUNS) --output $(GPU_REPORT) || [ $$? -eq 1 ]
+	$(BIN)/convbench report $(GPU_REPORT)
 
 clean:  ## remove the environment and caches, keep reports
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -9,6 +9,7 @@ not. Neighbouring sweeps of the same code are compared with each other, and each
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import sys
 import tempfile
 from collections import Counter
@@ -18,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from convbench.analysis.compare import Comparison, compare
-from convbench.analysis.series import group
+from convbench.analysis.series import Series, group
 from convbench.analysis.statistics import geometric_mean
 from convbench.measure.spec import Timing, make_spec
 from convbench.measure.sweep import run_sweep
@@ -29,6 +30,7 @@ from convbench.terminal import show_table
 
 ALGORITHMS = ("direct", "unrolled", "winograd", "fft")
 PROBLEM = Problem.parse("mb1ic1ih210iw300oc32kh11kw11")
+STEADY = 0.02
 SLOWED = dataclasses.replace(PROBLEM, height=PROBLEM.height + PROBLEM.output_height // 20)
 
 
@@ -37,6 +39,12 @@ def measured(problem: Problem, runs: int, directory: Path) -> tuple[Record, ...]
     spec = make_spec([problem], algorithms=ALGORITHMS, executors=("serial",), cores=(1,), runs=runs)
     sweep = run_sweep(dataclasses.replace(spec, timing=Timing(peak_repetitions=0)), directory)
     return tuple(dataclasses.replace(record, problem=str(PROBLEM)) for record in sweep.records)
+
+
+def deviation(series: Series) -> float:
+    """Of a cell's runs, as a share of their mean."""
+    times = list(series.cells[1].runs.values())
+    return statistics.stdev(times) / statistics.fmean(times)
 
 
 def row(name: str, found: Sequence[Comparison]) -> list[str | float]:
@@ -50,6 +58,7 @@ def main(sweeps: int, runs: int) -> None:
     """Measure, compare and print; every comparison is of one algorithm."""
     same: list[Comparison] = []
     slowed: list[Comparison] = []
+    steady: list[Comparison] = []  # of the slowed ones, those whose runs vary by no more than `STEADY`
     spreads: list[float] = []
     before: tuple[Record, ...] = ()
     with tempfile.TemporaryDirectory() as directory:
@@ -57,18 +66,23 @@ def main(sweeps: int, runs: int) -> None:
             records = measured(PROBLEM, runs, Path(directory) / f"same-{number}")
             slower = measured(SLOWED, runs, Path(directory) / f"slowed-{number}")
             same += compare(before, records) if before else []
-            slowed += compare(records, slower)
-            for series in group(records):
-                times = list(series.cells[1].runs.values())
-                spreads.append((max(times) - min(times)) / min(times))
+            deviations = {
+                series.algorithm: max(deviation(series), deviation(other))
+                for series, other in zip(group(records), group(slower), strict=True)
+            }
+            spreads += deviations.values()
+            found = compare(records, slower)
+            slowed += found
+            steady += [one for one in found if deviations[one.cell[1]] <= STEADY]
             before = records
-            print(f"{number + 1} of {sweeps}: {Counter(one.verdict for one in same)}", file=sys.stderr, flush=True)
+            print(f"{number + 1} of {sweeps}", file=sys.stderr, flush=True)
     columns = [Column("sweeps of"), Column("comparisons", "d")]
     columns += [Column(title, "d") for title in ("faster", "slower", "no difference", "cannot tell")]
     rows = [row("the same code", same), row("5 % more work", slowed)]
+    rows += [row(f"the same, runs within {STEADY:.0%}", steady)] if steady else []
     title = f"verdicts on {len(ALGORITHMS)} cells of some milliseconds, {runs} runs a sweep"
     show_table(Table("verdicts", title, [*columns, Column("mean ratio", ".4f")], rows))
-    Console().print(f"runs of a cell differed by {sorted(spreads)[len(spreads) // 2]:.1%} (median over cells)")
+    Console().print(f"standard deviation of a cell's runs: {statistics.median(spreads):.1%} (median over cells)")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from convbench.algorithms import ALGORITHMS
 from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
 from convbench.errors import RequestError, UnavailableError
+from convbench.executors import EXECUTORS
 from convbench.measure.spec import make_spec
 from convbench.measure.sweep import Progress, run_sweep
 from convbench.plans import Candidate, Plan
@@ -27,6 +29,7 @@ from convbench.results.record import Cell, Record
 if TYPE_CHECKING:
     import pandas as pd
 
+DLPACK_CUDA: Final = 2  # DLPack's number of such devices
 PREFERENCE: Final = ("winograd", "direct", "unrolled", "naive")
 """What `conv2d` tries, in this order."""
 
@@ -46,7 +49,8 @@ def conv2d(
     """Convolve images with a bank of kernels (cross-correlation: the kernels are not flipped).
 
     Args:
-        x: (height, width), (channels, height, width) or (batch, channels, height, width).
+        x: (height, width), (channels, height, width) or (batch, channels, height, width). An array of CuPy's, or
+            anything else that lies on a GPU and speaks its or DLPack's protocol, is convolved there, without a copy.
         w: (kernels, rows, columns) for one channel a group, or (kernels, channels // groups, rows, columns).
         bias: (kernels,), added to each output channel.
         stride: Step of the kernel: n or (vertical, horizontal).
@@ -59,12 +63,17 @@ def conv2d(
 
     Returns:
         (kernels, rows, columns), or (batch, kernels, rows, columns) if `x` is 4-D: float64 if `x` or `w` is, otherwise
-        float32.
+        float32. On a GPU, where `x` is.
 
     Raises:
         RequestError: An argument is wrong, or no algorithm keeps to `memory_limit`.
+        UnavailableError: `x` lies on a GPU that cannot be used.
     """
-    image, weights = _as_array("x", x, (2, 3, 4)), _as_array("w", w, (3, 4))
+    executor = "gpu" if _on_device(x) else "serial" if (cores or machine.usable_cores()) == 1 else "threads"
+    if (reason := EXECUTORS[executor].available()) is not None:
+        raise UnavailableError(f"x lies on a GPU, and {reason}")
+    arrays = EXECUTORS[executor].module()
+    image, weights = _as_array("x", x, (2, 3, 4), arrays), _as_array("w", _on_host(w), (3, 4), np)
     dtype: Any = "float64" if np.float64 in (image.dtype, weights.dtype) else "float32"
     problem = Problem(
         height=image.shape[-2],
@@ -80,15 +89,18 @@ def conv2d(
         dilation=dilation,
         dtype=dtype,
     )
-    with _chosen_plan(problem, weights, machine.usable_cores() if cores is None else cores, memory_limit) as plan:
+    count = 1 if executor == "gpu" else machine.usable_cores() if cores is None else cores
+    device = getattr(image, "device", None) if executor == "gpu" else None
+    with device or nullcontext(), _chosen_plan(problem, weights, executor, count, memory_limit) as plan:
         result = plan(image, out)
     if bias is not None:
-        shift = np.asarray(bias, dtype)
+        shift = np.asarray(_on_host(bias), dtype)
         if shift.shape != (problem.out_channels,):
             raise RequestError(
                 f"bias has shape {shift.shape}; ({problem.out_channels},) is needed, one for each kernel"
             )
-        result += shift[:, None, None]
+        with device or nullcontext():
+            result += arrays.asarray(shift[:, None, None])
     return result
 
 
@@ -201,10 +213,28 @@ class Results:
         return pd.DataFrame(list(export.rows(self.sweep)), columns=list(export.COLUMNS))
 
 
-def _as_array(name: str, value: ArrayLike, dimensions: tuple[int, ...]) -> NDArray[Any]:
-    """Any array as one of NumPy's, of real numbers."""
-    foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__")
-    array = np.from_dlpack(value) if foreign else np.asarray(value)  # type: ignore[arg-type]  # it has __dlpack__
+def _on_device(value: ArrayLike) -> bool:
+    """Whether an array lies on a GPU."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == DLPACK_CUDA
+
+
+def _on_host(value: Any) -> Any:
+    """The array itself, or a copy of it if it lies on a GPU."""
+    if not _on_device(value):
+        return value
+    gpu = EXECUTORS["gpu"]
+    if (reason := gpu.available()) is not None:
+        raise UnavailableError(f"an array lies on a GPU, and {reason}")
+    return gpu.download(gpu.module().asarray(value))
+
+
+def _as_array(name: str, value: ArrayLike, dimensions: tuple[int, ...], arrays: Any) -> NDArray[Any]:
+    """Any array as one of NumPy's or CuPy's (`arrays`), of real numbers."""
+    native = isinstance(value, arrays.ndarray) or hasattr(value, "__array__")
+    foreign = hasattr(value, "__dlpack__") and not native and not hasattr(value, "__cuda_array_interface__")
+    array: NDArray[Any] = arrays.from_dlpack(value) if foreign else arrays.asarray(value)
     if array.dtype.kind not in "fiub":
         raise RequestError(f"{name} holds {array.dtype}; give real numbers")
     if array.ndim not in dimensions:
@@ -213,20 +243,21 @@ def _as_array(name: str, value: ArrayLike, dimensions: tuple[int, ...]) -> NDArr
     return array
 
 
-def _chosen_plan(problem: Problem, weights: NDArray[Any], cores: int, memory_limit: int | None) -> Plan:
+def _chosen_plan(problem: Problem, weights: NDArray[Any], executor: str, cores: int, memory_limit: int | None) -> Plan:
     """The first algorithm that can compute the problem within the memory limit."""
     if cores < 1:
         raise RequestError(f"cores={cores} is not allowed; give a whole number from 1 up")
-    executor = "threads" if cores > 1 else "serial"
     needed = []
     for algorithm in PREFERENCE:
         candidate = Candidate(algorithm, executor, cores)
-        if ALGORITHMS[algorithm].supports(problem) is None:
+        if ALGORITHMS[algorithm].obstacle(problem, EXECUTORS[executor].flavour) is None:
             plan = Plan(problem, weights, candidate)
             if memory_limit is None or plan.scratch_bytes <= memory_limit:
                 return plan
             plan.close()
             needed.append(plan.scratch_bytes)
+    if not needed:
+        raise UnavailableError(f"no algorithm computes {problem} on the {executor} executor")
     raise RequestError(
         f"memory_limit={memory_limit} is too little for {problem}; at least {min(needed)} bytes are needed"
     )

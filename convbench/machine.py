@@ -149,9 +149,10 @@ def _gpu() -> str | None:
         import cupy
     except ImportError:
         return None
+    runtime = cupy.cuda.runtime
     try:
-        return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
-    except cupy.cuda.runtime.CUDARuntimeError:
+        return str(runtime.getDeviceProperties(0)["name"].decode()) if runtime.getDeviceCount() else None
+    except runtime.CUDARuntimeError:
         return None
 
 

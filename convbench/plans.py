@@ -35,10 +35,8 @@ class Candidate:
         """Why it cannot compute `problem` here; None where it can."""
         if self.executor == LIBRARY:
             return PEERS[self.algorithm].available() or PEERS[self.algorithm].supports(problem)
-        algorithm, executor = ALGORITHMS[self.algorithm], EXECUTORS[self.executor]
-        if executor.flavour not in algorithm.prepare:
-            return executor.available() or f"{self.algorithm} has no {executor.flavour} form"
-        return algorithm.supports(problem) or executor.available()
+        executor = EXECUTORS[self.executor]
+        return executor.available() or ALGORITHMS[self.algorithm].obstacle(problem, executor.flavour)
 
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
@@ -73,6 +71,7 @@ class Plan(Closing):
         error_bound: The largest error to be expected of an output, relative to the largest; None if it is not known.
         pids: Worker processes that compute for it; empty where the calling process does.
         stages: Names of the stages that it tells apart; empty if none.
+        tick: Seconds of a tick of `stage_ticks`; None if it is the processor's clock that ticks.
     """
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
@@ -90,7 +89,8 @@ class Plan(Closing):
         self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
         self.error_bound = work.error_bound
         self.pids = tuple(self._runner.pids)
-        self.stages = () if self._runner.clock is None else work.stages
+        self.stages = work.stages
+        self.tick = self._runner.tick
 
     def empty_input(self) -> NDArray[Any]:
         """An array of `problem.input_shape` and undefined content where the executor reads fastest."""
@@ -117,8 +117,9 @@ class Plan(Closing):
             RequestError: A shape or dtype is not as above.
         """
         problem = self.problem
-        image = np.ascontiguousarray(x, problem.dtype)
-        if np.ndim(image) < 4:
+        arrays = self._executor.module()
+        image = arrays.ascontiguousarray(arrays.asarray(x), problem.dtype)
+        if image.ndim < 4:
             image = image.reshape((1,) * (4 - image.ndim) + image.shape)
         if image.shape != problem.input_shape:
             raise RequestError(f"x has shape {np.shape(x)}; {problem.input_shape} is needed for {problem}")
@@ -129,17 +130,16 @@ class Plan(Closing):
         return result if np.ndim(x) == 4 else result[0]
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:
-        """Where the last call's output is: in the `out` that it was given."""
-        return out
+        """The last call's output, which is in the `out` that it was given, as an array of the host's."""
+        return self._executor.download(out)
 
     def threads(self) -> int | None:
         """How many threads computed the last call, as read back from whatever ran them."""
         return self._runner.threads()
 
     def stage_ticks(self) -> NDArray[np.float64]:
-        """Ticks of the processor's clock that a worker has spent in each of the stages so far, mean over workers."""
-        clock = self._runner.clock
-        return np.zeros(0) if clock is None else clock[:, : len(self.stages)].mean(axis=0)
+        """Ticks that a worker has spent in each of the stages so far, mean over workers."""
+        return np.asarray(self._runner.clock[:, : len(self.stages)].mean(axis=0))
 
     def close(self) -> None:
         """Give back scratch memory and workers."""
@@ -149,14 +149,17 @@ class Plan(Closing):
         """`out` as the 4-D array that the runner fills."""
         problem = self.problem
         shapes = [problem.output_shape, problem.output_shape[1:]][: 2 if problem.batch == 1 else 1]
-        if not isinstance(out, np.ndarray) or out.shape not in shapes or out.dtype != problem.dtype:
-            what = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        arrays = self._executor.module()
+        if not isinstance(out, arrays.ndarray) or out.shape not in shapes or out.dtype != problem.dtype:
+            what = f"{out.dtype} {out.shape}" if isinstance(out, arrays.ndarray) else type(out).__name__
             raise RequestError(f"out is {what}; a {problem.dtype} array of shape {shapes[0]} is needed")
-        if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+        flags = out.flags  # of which CuPy's has only the first
+        if not (flags.c_contiguous and getattr(flags, "writeable", True) and getattr(flags, "aligned", True)):
             raise RequestError("out is read-only, unaligned or not C-contiguous; give a plain array or leave it out")
-        if np.may_share_memory(out, image):
+        if arrays.may_share_memory(out, image):
             raise RequestError("out overlaps x; give it memory of its own")
-        return out.reshape(problem.output_shape)
+        reshaped: NDArray[Any] = out.reshape(problem.output_shape)
+        return reshaped
 
 
 class PeerPlan(Closing):
@@ -165,6 +168,7 @@ class PeerPlan(Closing):
     scratch_bytes = None  # it does not tell
     pids = ()
     stages = ()
+    tick = None
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
         begin = time.perf_counter()

@@ -18,6 +18,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from convbench.clock import STAGES
 from convbench.problem import Problem
 
 jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
@@ -68,6 +69,10 @@ class Work:
     scratch_size: int = 0
     error_bound: float | None = None
     stages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.stages) > STAGES:
+            raise ValueError(f"{len(self.stages)} stages are more than the {STAGES} that can be told apart")
 
     @property
     def dtype(self) -> np.dtype[Any]:

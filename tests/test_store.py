@@ -52,6 +52,8 @@ def test_fields_of_a_later_version_are_left_out():
         {"samples": []},
         {"cores": "two"},
         {"problem": None},
+        {"samples": None},
+        {"stages": []},
     ],
 )
 def test_a_line_that_is_no_record_is_refused(change):

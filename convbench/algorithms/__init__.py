@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convbench.registry import Entry, Table
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.problem import Problem
-    from convbench.tile import Work
 
-Prepare = Callable[["Problem", "NDArray[Any]"], "Work"]
+Prepare = Callable[["Problem", "NDArray[Any]"], Any]  # `Work` on the host, `DeviceWork` on a GPU
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,19 @@ class Algorithm:
         supports: Says why the form cannot do a problem; None where it can.
         prepare: For each flavour that the form has ("numba", "cupy"), the function that packs the weights, of
             `problem.weights_shape` and `problem.dtype`, and returns the work to be done.
+        limits: For flavours that cannot do all of that, a function that says why they cannot do a problem.
     """
 
     supports: Callable[[Problem], str | None]
     prepare: Mapping[str, Prepare]
+    limits: Mapping[str, Callable[[Problem], str | None]] = field(default_factory=dict)
+
+    def obstacle(self, problem: Problem, flavour: str) -> str | None:
+        """Why the form cannot do a problem with this flavour of tile; None where it can."""
+        if flavour not in self.prepare:
+            return f"has no {flavour} form"
+        reason = self.supports(problem)
+        return self.limits[flavour](problem) if reason is None and flavour in self.limits else reason
 
 
 def forward_only(problem: Problem) -> str | None:

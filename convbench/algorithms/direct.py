@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms import Algorithm, direct_cuda, forward_only
 from convbench.algorithms.band import Layout, fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
@@ -166,4 +166,8 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     )
 
 
-DIRECT = Algorithm(supports=forward_only, prepare={"numba": prepare})
+DIRECT = Algorithm(
+    supports=forward_only,
+    prepare={"numba": prepare, "cupy": direct_cuda.prepare},
+    limits={"cupy": direct_cuda.supports},
+)

@@ -15,7 +15,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from convbench.algorithms.toom_cook import Matrix, toom_cook
+from convbench.algorithms.toom_cook import toom_cook
+from convbench.device import Matrix
 from convbench.vector import Vectors, index
 
 INPUT: Final = 0

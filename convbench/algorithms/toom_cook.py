@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Final
 
-Matrix = tuple[tuple[Fraction, ...], ...]
+from convbench.device import Matrix
 
 POINTS: Final = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
 """In the order in which they are taken. Pairs of opposite sign halve the work; more of them cost two digits a pair."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms import Algorithm, forward_only, unrolled_cuda
 from convbench.algorithms.band import fill_band, layout, tap_offsets
 from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
@@ -173,4 +173,4 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     )
 
 
-UNROLLED = Algorithm(supports=forward_only, prepare={"numba": prepare})
+UNROLLED = Algorithm(supports=forward_only, prepare={"numba": prepare, "cupy": unrolled_cuda.prepare})

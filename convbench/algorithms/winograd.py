@@ -12,7 +12,6 @@ point, on the micro-kernel.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -21,72 +20,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms import Algorithm, winograd_cuda
 from convbench.algorithms.band import fill_band
 from convbench.algorithms.blocking import UNITS, chunk_blocks
 from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
 from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.algorithms.nested import Axis, best_axes, error_bound, supports, transformed_weights
 from convbench.algorithms.output import streamed, write_rows
-from convbench.algorithms.toom_cook import LARGEST, Matrix, toom_cook
+from convbench.algorithms.toom_cook import toom_cook
 from convbench.clock import lap, ticks
+from convbench.device import Matrix
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import TileName, Work, inlined, jit
 from convbench.vector import fence, instruction_set
 
-ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
-# The square of the largest error over the root mean square that `growth` estimates, from many random problems: of a
-# single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are
-# neighbouring outputs, and the less does the largest of them stand out).
-SPREAD: Final = (9.0, 0.3, 0.5)
 BLOCKS_OF_TILES: Final = 3  # vectors of tiles in a unit, at least, where there are so many
 SCRATCH_BYTES: Final = 10 * 2**16  # of transformed input: what leaves room for the rest in a second-level cache
-
-
-@dataclass(frozen=True)
-class Axis:
-    """How one direction is cut: tiles of `outputs`, and the kernel into `blocks` of `taps`."""
-
-    outputs: int
-    taps: int
-    blocks: int
-
-    @property
-    def points(self) -> int:
-        """Products of a tile."""
-        return self.outputs + self.taps - 1
-
-    @property
-    def growth(self) -> float:
-        """Of rounding errors, see `ToomCook`."""
-        return toom_cook(self.outputs, self.taps).growth
-
-
-def axes(kernel: int, size: int) -> list[Axis]:
-    """Every way to cut a direction with a kernel of so many taps and so many outputs."""
-    if kernel == 1:
-        return [Axis(1, 1, 1)]
-    return [
-        Axis(outputs, taps, -(-kernel // taps))
-        for taps in range(2, min(kernel, LARGEST - 1) + 1)
-        for outputs in range(2, min(LARGEST + 1 - taps, max(2, size)) + 1)
-    ]
-
-
-def error_bound(problem: Problem, y: Axis, x: Axis) -> float:
-    """The largest error to be expected, relative to the largest output."""
-    blocks = y.blocks * x.blocks
-    single, summed, block = SPREAD
-    spread = math.sqrt(single + summed * (problem.channels // problem.groups) * blocks + block * blocks)
-    return spread * float(np.finfo(problem.dtype).eps) / 2 * y.growth * x.growth
-
-
-def best_axes(problem: Problem) -> tuple[Axis, Axis] | None:
-    """The way to cut both directions that costs least among those whose error stays below the limit."""
-    pairs = itertools.product(
-        axes(problem.kernel_height, problem.output_height), axes(problem.kernel_width, problem.output_width)
-    )
-    allowed = [(y, x) for y, x in pairs if error_bound(problem, y, x) <= ERROR_LIMIT[problem.dtype]]
-    return min(allowed, key=lambda pair: _cost(problem, *pair), default=None)
 
 
 def _cost(problem: Problem, y: Axis, x: Axis) -> float:
@@ -111,17 +60,6 @@ def _pass_costs(outputs: int, taps: int) -> tuple[float, float]:
 
     algorithm = toom_cook(outputs, taps)
     return cost(algorithm.input), cost(algorithm.output)
-
-
-def supports(problem: Problem) -> str | None:
-    """Forward, dense steps, and a kernel with something to save."""
-    if (reason := forward_only(problem)) is not None:
-        return reason
-    if problem.stride != (1, 1) or problem.dilation != (1, 1):
-        return "needs stride 1 and dilation 1"
-    if problem.kernel_height == problem.kernel_width == 1:
-        return "saves nothing with a kernel of one tap"
-    return None
 
 
 @dataclass(frozen=True)
@@ -169,7 +107,7 @@ class Cut:
 
 def cut_up(problem: Problem) -> Cut:
     """The cut of a problem that `supports` has let pass."""
-    found = best_axes(problem)
+    found = best_axes(problem, _cost)
     assert found is not None  # noqa: S101  # tiles of 2 x 2 outputs and 2 x 2 taps are always exact enough
     y, x = found
     lanes = instruction_set().lanes(problem.dtype)
@@ -390,25 +328,6 @@ def split(scratch, one, two, three, four, five):  # type: ignore[no-untyped-def]
     )
 
 
-def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
-    """Transformed weights.
-
-    Returns:
-        Shape (groups, register blocks, vertical and horizontal points, channels, vertical and horizontal blocks,
-        kernels of a register block).
-    """
-    y, x, groups = cut.y, cut.x, problem.groups
-    group_kernels, channels = problem.out_channels // groups, problem.channels // groups
-    padded = np.zeros((groups, cut.blocks * cut.kernels, channels, y.blocks * y.taps, x.blocks * x.taps))
-    padded[:, :group_kernels, :, : problem.kernel_height, : problem.kernel_width] = weights.reshape(
-        groups, group_kernels, *weights.shape[1:]
-    )
-    blocked = padded.reshape(groups, cut.blocks, cut.kernels, channels, y.blocks, y.taps, x.blocks, x.taps)
-    to_y, to_x = (np.array(toom_cook(axis.outputs, axis.taps).weights, float) for axis in (y, x))
-    points = np.einsum("pa,gbkcyaxd,qd->gbpqcyxk", to_y, blocked, to_x, optimize=True)
-    return np.ascontiguousarray(points, problem.dtype)
-
-
 def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     """Transformed weights, and scratch for a band of input, its points, a block's sums and its outputs."""
     cut = cut_up(problem)
@@ -438,7 +357,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
             __name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
         ),
         units=problem.batch * problem.groups * bands * cut.segments * -(-cut.blocks // cut.chunk),
-        weights=pack(problem, weights, cut).ravel(),
+        weights=transformed_weights(problem, weights, y, x, cut.kernels, cut.blocks).ravel(),
         parameters=np.concatenate([numbers, column_offsets, [0], np.arange(parts) * cut.tiles]).astype(np.int64),
         scratch_size=sum(scratch),
         error_bound=error_bound(problem, y, x),
@@ -446,4 +365,8 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     )
 
 
-WINOGRAD = Algorithm(supports=supports, prepare={"numba": prepare})
+WINOGRAD = Algorithm(
+    supports=supports,
+    prepare={"numba": prepare, "cupy": winograd_cuda.prepare},
+    limits={"cupy": winograd_cuda.supports},
+)

@@ -21,7 +21,17 @@ INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ 
 DRIFT_SHARE: Final = 0.15  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
 CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
 REQUEST_FACTS: Final = ("cache", "scaling", "kernels", "source", "seed")
-MACHINE_FACTS: Final = ("cpu", "vector", "usable_cores", "logical_cpus", "memory_bytes", "system", "python", "blas")
+MACHINE_FACTS: Final = (
+    "cpu",
+    "vector",
+    "usable_cores",
+    "logical_cpus",
+    "memory_bytes",
+    "gpu",
+    "system",
+    "python",
+    "blas",
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def verdict(ratio: Estimate) -> Verdict:
     """What a ratio of times and its interval say.
 
     It is a difference if the interval leaves out 1 and the ratio is beyond `INDIFFERENT`; none was seen if the interval
-    has 1 in it and ends within `CLEAR` of it. Otherwise one cannot tell.
+    ends within `CLEAR` of 1 otherwise. Else one cannot tell.
     """
     if ratio.low is None or ratio.high is None:
         return "cannot tell"

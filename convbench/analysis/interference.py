@@ -15,7 +15,7 @@ from convbench.results.record import Record
 class Interference:
     """What else went on, as shares and rates over all samples; None where the system did not tell.
 
-    Cells on more cores than there were are left out of everything but the numbers of samples.
+    Cells on more cores than there were, and on devices, are left out of everything but the numbers of samples.
 
     Attributes:
         samples: How many there are.
@@ -48,7 +48,7 @@ class Interference:
         """What the records' counters say."""
         every = list(records)
         ok = [record for record in every if record.status == "ok"]
-        free = [record for record in ok if OUT_OF_FITS not in record.flags]
+        free = [record for record in ok if OUT_OF_FITS not in record.flags and not record.transfers]
         wall = sum(record.counters.get("elapsed_seconds", 0) for record in free)
         cores = sum(record.counters.get("elapsed_seconds", 0) * record.cores for record in free)
         calls = sum(len(record.samples) for record in free)

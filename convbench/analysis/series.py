@@ -32,6 +32,7 @@ class CellTimes:
         flags: How many runs raised each flag.
         stages: For each stage that the algorithm tells apart and each run, seconds of a call that a worker spent in it.
         setup: For each step of getting ready and each run, its seconds.
+        transfers: For each direction between a host and a device and each run, its seconds.
     """
 
     problem: str
@@ -41,6 +42,7 @@ class CellTimes:
     flags: Mapping[str, int]
     stages: Mapping[str, Mapping[int, float]]
     setup: Mapping[str, Mapping[int, float]]
+    transfers: Mapping[str, Mapping[int, float]]
 
     @property
     def mean(self) -> Estimate:
@@ -80,7 +82,19 @@ class CellTimes:
         """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs."""
         if name != WAITING:
             return mean(list(self.stages[name].values()))
-        return mean([time - sum(stage[run] for stage in self.stages.values()) for run, time in self.runs.items()])
+        complete = [run for run in self.runs if all(run in stage for stage in self.stages.values())]
+        return mean([self.runs[run] - sum(stage[run] for stage in self.stages.values()) for run in complete])
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a device computed it, with memory of its own."""
+        return bool(self.transfers)
+
+    def end_to_end(self) -> dict[int, float]:
+        """Seconds of each run with input and output brought to the device and back."""
+        moved = list(self.transfers.values())
+        complete = [run for run in self.runs if all(run in times for times in moved)]
+        return {run: self.runs[run] + sum(times[run] for times in moved) for run in complete}
 
     @property
     def fit(self) -> bool:
@@ -106,6 +120,11 @@ class Series:
     def run_numbers(self) -> list[int]:
         """Every run in which any of its cells was measured."""
         return sorted({run for cell in self.cells.values() for run in cell.runs})
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a device computed it, with memory of its own."""
+        return any(cell.on_device for cell in self.cells.values())
 
     @property
     def scaled(self) -> bool:
@@ -170,16 +189,21 @@ def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:
     return geometric_mean(list(inside.values())) if inside else None
 
 
-def widest_interval(records: Iterable[Record]) -> float:
-    """Half of the widest interval of a cell's mean, as a share of the mean; infinite where there is no interval."""
-    means = [cell.mean for series in group(records) for cell in series.cells.values()]
-    return max(
-        (
-            math.inf if mean.low is None or mean.high is None else (mean.high - mean.low) / 2 / mean.value
-            for mean in means
-        ),
-        default=0.0,
-    )
+def widest_interval(records: Sequence[Record]) -> float:
+    """Half of the widest interval of a cell's mean, as a share of the mean; infinite where there is no interval.
+
+    A cell that has failed, and so has too few runs for an interval, does not count: more runs need not mend it.
+    """
+    failed = {record.cell for record in records if record.status in ("failed", "timeout")}
+    widths = []
+    for series in group(records):
+        for cores, cell in series.cells.items():
+            mean = cell.mean
+            if mean.low is not None and mean.high is not None:
+                widths.append((mean.high - mean.low) / 2 / mean.value)
+            elif (cell.problem, series.algorithm, series.executor, cores) not in failed:
+                widths.append(math.inf)
+    return max(widths, default=0.0)
 
 
 def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> list[Series]:
@@ -223,9 +247,12 @@ def _cell_times(cores: int, records: list[Record]) -> CellTimes:
     records = sorted(records, key=lambda record: record.run)
     stages: dict[str, dict[int, float]] = {}
     setup: dict[str, dict[int, float]] = {}
+    transfers: dict[str, dict[int, float]] = {}
     for record in records:
         for name, times in record.stages.items():
             stages.setdefault(name, {})[record.run] = statistics.fmean(times)
+        for name, times in record.transfers.items():
+            transfers.setdefault(name, {})[record.run] = statistics.fmean(times)
         for step, seconds in record.setup.items():
             setup.setdefault(step, {})[record.run] = seconds
     return CellTimes(
@@ -236,4 +263,5 @@ def _cell_times(cores: int, records: list[Record]) -> CellTimes:
         flags=dict(flags),
         stages=stages,
         setup=setup,
+        transfers=transfers,
     )

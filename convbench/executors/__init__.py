@@ -15,22 +15,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from convbench.tile import Work
-
 
 class Runner(Protocol):
     """Work that is ready to run, again and again.
 
     Attributes:
         setup: Seconds that getting ready took, by step ("compile", "start").
-        clock: Ticks that each worker has spent in each stage of the work so far, shape (workers, STAGES); None where
-            stages cannot be told apart.
+        clock: Ticks that each worker has spent in each stage of the work so far, shape (workers, STAGES).
+        tick: Seconds of a tick; None where it is the processor's clock that ticks, see `clock.ticks`.
     """
 
     setup: dict[str, float]
 
     @property
-    def clock(self) -> NDArray[np.int64] | None:
+    def tick(self) -> float | None:
+        """See above."""
+
+    @property
+    def clock(self) -> NDArray[np.int64]:
         """See above."""
 
     @property
@@ -53,7 +55,8 @@ class Executor(Protocol):
     Attributes:
         flavour: The kind of tile it runs, "numba" or "cupy".
         scales: Whether it can be given a number of cores; one that cannot runs on one.
-        memory: The kind of memory that `empty` gives; arrays of one kind serve all executors that name it.
+        memory: The kind of memory that `empty` gives, "private", "shared" or "device"; arrays of one kind serve all
+            executors that name it.
     """
 
     flavour: str
@@ -63,10 +66,19 @@ class Executor(Protocol):
     def available(self) -> str | None:
         """Why it cannot be used on this machine, and the remedy; None where it can."""
 
+    def module(self) -> Any:
+        """The array module that its arrays are of: numpy or cupy."""
+
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """An array of undefined content where this executor reads and writes fastest."""
 
-    def open(self, work: Work, cores: int) -> Runner:
+    def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
+        """Copy one of NumPy's arrays into one of its own, and wait until it is there."""
+
+    def download(self, array: NDArray[Any], into: NDArray[Any] | None = None) -> NDArray[Any]:
+        """One of its arrays as one of NumPy's: `into`, or a new one, or the same if it is one."""
+
+    def open(self, work: Any, cores: int) -> Runner:
         """Compile, start and allocate, so that a call does nothing but compute."""
 
 

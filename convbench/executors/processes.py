@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from convbench.clock import STAGES
 from convbench.errors import UnavailableError
 from convbench.executors import memory
+from convbench.executors.host import Host
 from convbench.executors.pool_worker import CLOSE, DONE, DROP, MAP, OPEN, RUN
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ _ONE_THREAD: Final = dict.fromkeys(
 )
 
 
-class Processes:
+class Processes(Host):
     """Runs work on worker processes."""
 
-    flavour = "numba"
     scales = True
     memory = "shared"
 
@@ -144,6 +144,8 @@ if hasattr(os, "register_at_fork"):
 
 class ProcessesRunner:
     """Tells its workers where input and output lie, and waits until they are through."""
+
+    tick = None
 
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
 
 if TYPE_CHECKING:
@@ -14,10 +15,9 @@ if TYPE_CHECKING:
     from convbench.tile import Work
 
 
-class Serial:
+class Serial(Host):
     """Runs work in the calling thread."""
 
-    flavour = "numba"
     scales = False
     memory = "private"
 
@@ -38,6 +38,7 @@ class SerialRunner:
     """Calls the tile once for all units."""
 
     pids = ()
+    tick = None
 
     def __init__(self, work: Work) -> None:
         from convbench.executors.driver import new_clock, new_scratch

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from convbench.errors import RequestError
+from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
 
 if TYPE_CHECKING:
@@ -15,10 +18,9 @@ if TYPE_CHECKING:
     from convbench.tile import Work
 
 
-class Threads:
+class Threads(Host):
     """Runs work on Numba's thread pool."""
 
-    flavour = "numba"
     scales = True
     memory = "private"
 
@@ -53,11 +55,11 @@ class ThreadsRunner:
     """Calls the parallel loop with the number of threads set, and sets it back."""
 
     pids = ()
+    tick = None
 
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()
         import numba
-        import numpy as np
 
         from convbench.executors.driver import compiled_claim_on_threads, new_clock, new_counter, new_scratch
 

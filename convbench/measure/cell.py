@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from convbench import machine
 from convbench.clock import read_ticks
-from convbench.executors import EXECUTORS
+from convbench.executors import EXECUTORS, Executor
 from convbench.executors.memory import private_empty, shared_empty
 from convbench.executors.threads import start_pool
 from convbench.measure import counters
@@ -35,6 +35,7 @@ STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was
 DRIFT: Final = 1.1  # times as long as the fastest of a run, and the machine has become slower
 FIRST_SAMPLE: Final = 1.1  # times as long as any other, and it paid for something that is done once
 STARVED_SHARE: Final = 0.2  # of the cores' time that was not spent computing
+TRANSFERS: Final = 5  # in each direction
 TICK: Final = 0.02  # seconds by which the system's count of a pool's CPU time may be off
 SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted the same cores
 
@@ -68,24 +69,24 @@ class Bench:
         self.x, self.weights = spec.data(self.problem)
         self.reference = Reference(self.problem, self.x, self.weights, spec.seed)
         self._common = "shared" if any(memory(name) == "shared" for name in spec.executors) else "private"
-        self._arrays: tuple[NDArray[Any], NDArray[Any]] | None = None
-        self._memory = ""
+        self._arrays: dict[str, tuple[Any, Any]] = {}
 
-    def arrays(self, plan: Plan | PeerPlan) -> tuple[NDArray[Any], NDArray[Any]]:
+    def arrays(self, plan: Plan | PeerPlan) -> tuple[Any, Any]:
         """Input and output, touched, the output filled with NaN."""
         executor = plan.candidate.executor
         kind = "device" if memory(executor) == "device" else self._common
-        if self._arrays is None or kind != self._memory:
+        if kind not in self._arrays:
             empty = {"shared": shared_empty, "private": private_empty}.get(kind) or EXECUTORS[executor].empty
-            self._arrays = None  # given back before its successor is made
             shapes = (self.problem.input_shape, self.problem.output_shape)
-            self._arrays, self._memory = (
-                (empty(shapes[0], self.problem.dtype), empty(shapes[1], self.problem.dtype)),
-                kind,
-            )
-            self._arrays[0][:] = self.x
-        self._arrays[1].fill(np.nan)
-        return self._arrays
+            x, out = (empty(shape, self.problem.dtype) for shape in shapes)
+            if kind == "device":
+                EXECUTORS[executor].upload(self.x, x)
+            else:
+                x[:] = self.x
+            self._arrays[kind] = (x, out)
+        x, out = self._arrays[kind]
+        out.fill(np.nan)
+        return x, out
 
 
 class Laboratory:
@@ -109,7 +110,8 @@ class Laboratory:
             obstacle = candidate(cell).obstacle(Problem.parse(cell[0]))
             outcome: dict[str, Any] = {"status": "skipped", "reason": obstacle} if obstacle else self._measure(cell)
         except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
-            kind = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+            of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
+            kind = "out of memory" if of_memory else type(error).__name__
             outcome = {"status": "failed", "reason": f"{kind}: {error}"}
         return self._spec.record(self._run, order, cell, **outcome)
 
@@ -147,15 +149,17 @@ class Laboratory:
             call,
             self._spec.timing,
             warmups[-1],
-            prepare=Eviction(cpus) if self._spec.cache == "cold" else None,
-            observe=partial(_observe, plan, cpus),
+            prepare=self._eviction(plan, cpus) if self._spec.cache == "cold" else None,
+            observe=(partial(_before, plan, cpus), partial(_after, plan, cpus)),
         )
         counted = [counters.since(before.counters, after.counters) for before, after in observed]
-        inside = [_stage_seconds(before, after, loops) for before, after in observed]
+        inside = [_stage_seconds(plan.tick, before, after, loops) for before, after in observed]
         worker = self._read_back(plan)
         cores = plan.candidate.cores
         busy = min(cores, self._usable)
-        each = [_disturbances(count, 1, busy) for count in counted]
+        on_device = memory(plan.candidate.executor) == "device"
+        watched = 0 if on_device else busy  # while a device computes, the host has nothing to do but wait
+        each = [_disturbances(count, 1, watched) for count in counted]
         flags = {
             "oversubscribed": cores > self._usable,
             "unpinned": not pinned,
@@ -164,7 +168,7 @@ class Laboratory:
             "first_sample": len(samples) > 1 and samples[0] > FIRST_SAMPLE * max(samples[1:]),
             "thread_variables": bool(machine.thread_variables()),
             "drift": calibration > DRIFT * self._calibration,
-            **_disturbances(counters.total(counted), len(samples), busy),
+            **_disturbances(counters.total(counted), len(samples), watched),
         }
         return {
             "samples": tuple(samples),
@@ -173,11 +177,18 @@ class Laboratory:
             "counters": counters.total(counted),
             "sample_counters": tuple(counted),
             "stages": {name: tuple(seconds[place] for seconds in inside) for place, name in enumerate(plan.stages)},
+            "transfers": _transfers(EXECUTORS[plan.candidate.executor], x, out) if on_device else {},
             "calibration": calibration,
             "flags": _raised(flags),
             "sample_flags": tuple(_raised(raised) for raised in each),
             "worker": worker,
         }
+
+    def _eviction(self, plan: Plan | PeerPlan, cpus: list[int]) -> Callable[[], None]:
+        executor = plan.candidate.executor
+        if memory(executor) == "device":
+            return EXECUTORS[executor].evict()  # type: ignore[attr-defined, no-any-return]  # those have it
+        return Eviction(cpus)
 
     def _read_back(self, plan: Plan | PeerPlan) -> dict[str, Any]:
         """The process that measured, and the affinity and thread counts that were in force."""
@@ -203,29 +214,52 @@ class Laboratory:
         return self._bench
 
 
-def _observe(plan: Plan | PeerPlan, cpus: list[int]) -> Reading:
-    return Reading(counters.read(plan.pids, cpus), time.perf_counter(), read_ticks(), plan.stage_ticks())
+def _before(plan: Plan | PeerPlan, cpus: list[int]) -> Reading:
+    """What is slow to read first, so that the time between the readings is the sample's."""
+    counted = counters.read(plan.pids, cpus)
+    used = counters.times(plan.pids)
+    return Reading({**counted, **used}, time.perf_counter(), read_ticks(), plan.stage_ticks())
 
 
-def _stage_seconds(before: Reading, after: Reading, loops: int) -> list[float]:
+def _after(plan: Plan | PeerPlan, cpus: list[int]) -> Reading:
+    """The same in the opposite order."""
+    seconds, ticks, stages = time.perf_counter(), read_ticks(), plan.stage_ticks()
+    used = counters.times(plan.pids)
+    return Reading({**counters.read(plan.pids, cpus), **used}, seconds, ticks, stages)
+
+
+def _stage_seconds(tick: float | None, before: Reading, after: Reading, loops: int) -> list[float]:
     """Seconds of one call that a worker spent in each stage; zeros where the processor has no clock to read."""
     ticks = after.ticks - before.ticks
-    seconds_of_a_tick = (after.seconds - before.seconds) / ticks / loops if ticks else 0.0
-    return [float(spent) for spent in (after.stage_ticks - before.stage_ticks) * seconds_of_a_tick]
+    if tick is None:
+        tick = (after.seconds - before.seconds) / ticks if ticks else 0.0
+    return [float(spent) for spent in (after.stage_ticks - before.stage_ticks) * tick / loops]
 
 
 def _disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dict[str, bool]:
-    """What the counters say against the samples."""
+    """What the counters say against the samples; `cores` is how many should have been busy."""
     seconds = counted["elapsed_seconds"]
     faults = counted.get("minor_faults", 0) > FAULTS_IN_A_SAMPLE * samples or counted.get("major_faults", 0) > 0
     return {
         "page_faults": faults,
         "late_setup": counted.get("compilations", 0) > 0 or counted.get("threads", 0) > 0,
-        "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * cores,
-        "preempted": counted.get("involuntary_switches", 0) > max(1, SWITCHES_PER_SECOND * seconds * cores),
+        "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * max(1, cores),
+        "preempted": counted.get("involuntary_switches", 0) > max(1, SWITCHES_PER_SECOND * seconds * max(1, cores)),
         "throttled": counted.get("throttled_seconds", 0) > STOLEN_SHARE * seconds,
         "starved": counted.get("cpu_seconds", seconds * cores) < (1 - STARVED_SHARE) * seconds * cores - TICK,
     }
+
+
+def _transfers(executor: Executor, x: Any, out: Any) -> dict[str, tuple[float, ...]]:
+    """Seconds that it takes to bring the input to the device, and the output back to memory that is there already."""
+    source, target = executor.download(x), executor.download(out)
+    calls: dict[str, Callable[[], object]] = {
+        "host to device": partial(executor.upload, source, x),
+        "device to host": partial(executor.download, out, target),
+    }
+    for call in calls.values():
+        call()
+    return {name: tuple(_time_of(call) for _ in range(TRANSFERS)) for name, call in calls.items()}
 
 
 def _raised(flags: Mapping[str, bool]) -> tuple[str, ...]:

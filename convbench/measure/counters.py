@@ -38,8 +38,6 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
     """The counters of this process and of the processes `pids`, now.
 
     Returns:
-        elapsed_seconds: The time, on the clock that samples are timed with.
-        cpu_seconds: User and system time of the processes.
         compilations: How many Numba has begun in this process.
         threads: Of the processes.
         minor_faults, major_faults: Page faults of the processes, without and with reading from a disk.
@@ -49,12 +47,7 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
         pressure_seconds: Time in which some task of the system waited for a CPU.
     """
     counters: dict[str, float] = {}
-    counters["elapsed_seconds"], counters["cpu_seconds"] = time.perf_counter(), time.process_time()
     counters["compilations"] = _compilations.begun
-    with contextlib.suppress(psutil.Error, OSError):
-        for process in map(psutil.Process, pids):
-            times = process.cpu_times()
-            _add(counters, "cpu_seconds", times.user + times.system)
     with contextlib.suppress(psutil.Error, OSError):
         for process in (psutil.Process(), *map(psutil.Process, pids)):
             _add(counters, "involuntary_switches", process.num_ctx_switches().involuntary)
@@ -76,6 +69,16 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
         line = (_PROC / "pressure/cpu").read_text().splitlines()[0]
         counters["pressure_seconds"] = int(line.rpartition("total=")[2]) / 1e6
     return counters
+
+
+def times(pids: Sequence[int]) -> dict[str, float]:
+    """The time, as "elapsed_seconds", and the user and system time of this process and of `pids`, as "cpu_seconds"."""
+    counters = {"cpu_seconds": time.process_time()}
+    with contextlib.suppress(psutil.Error, OSError):
+        for process in map(psutil.Process, pids):
+            used = process.cpu_times()
+            _add(counters, "cpu_seconds", used.user + used.system)
+    return {"elapsed_seconds": time.perf_counter(), **counters}
 
 
 def since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

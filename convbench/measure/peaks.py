@@ -188,7 +188,7 @@ def make_tile(kind: int, lanes: int) -> Any:
     """The tile for one kind of work; a unit is ROUNDS of every chain, or CHUNK numbers.
 
     The kind is a number that is known when the tile is compiled, and the branches of the others fall away. Had the tile
-    one of the functions below for a closure instead, no process would find it on disk.
+    another function for a closure instead, no process would find it on disk.
     """
 
     @jit

@@ -33,7 +33,7 @@ def take_samples(
     timing: Timing,
     estimate: float,
     prepare: Callable[[], object] | None = None,
-    observe: Callable[[], T] | None = None,
+    observe: tuple[Callable[[], T], Callable[[], T]] | None = None,
 ) -> tuple[list[float], int, list[tuple[T, T]]]:
     """Time the call, with Python's garbage collector at rest.
 
@@ -42,7 +42,7 @@ def take_samples(
         timing: How often.
         estimate: About how many seconds one call takes.
         prepare: Called before each sample, outside of the clock; a sample is then one call.
-        observe: Called right before and right after each sample, outside of the clock.
+        observe: What to call right before and right after each sample, outside of the clock.
 
     Returns:
         Seconds of one call for each sample, how many calls each sample is the mean of, and what was observed before and
@@ -60,11 +60,11 @@ def take_samples(
                 break
             if prepare is not None:
                 prepare()
-            before = observe() if observe is not None else None
+            before = observe[0]() if observe is not None else None
             total += (seconds := _time(call, loops))
             samples.append(seconds / loops)
             if observe is not None and before is not None:
-                observed.append((before, observe()))
+                observed.append((before, observe[1]()))
     finally:
         if collecting:
             gc.enable()

@@ -14,9 +14,9 @@ from convbench.results.store import Sweep
 FLAGS: Final[Mapping[str, str]] = {
     "oversubscribed": "more cores were asked for than the process may use; left out of fits",
     "unpinned": "the threads could not be pinned to CPUs",
-    "threads_differ": "another number of threads computed than was asked for",
+    "threads_differ": "another number of threads computed than was asked for, or BLAS had more than one",
     "unsettled": "times had not settled when sampling began",
-    "page_faults": "memory was touched for the first time while samples were taken",
+    "page_faults": "memory was touched for the first time, or read from a disk, while samples were taken",
     "late_setup": "something was compiled, or a thread was started, while samples were taken",
     "steal": "the hypervisor gave over 1 % of the time to others",
     "preempted": "other programs wanted the same cores",
@@ -24,7 +24,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "starved": "the cores computed for less than 80 % of the time",
     "first_sample": "the first sample took over 10 % longer than every other: something was still being set up",
     "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
-    "drift": "a small fixed piece of work before the cell took 10 % longer than the fastest of the run",
+    "drift": "a small fixed piece of work before the cell took 10 % longer than the fastest of the run so far",
 }
 
 

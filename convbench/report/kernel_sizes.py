@@ -64,7 +64,7 @@ def _curves(members: dict[int, list[Series]], cores: int) -> Curves:
     curves: Curves = {}
     for size, several in members.items():
         for series in several:
-            if cores in series.cells and series.cells[cores].fit:
+            if cores in series.cells and series.cells[cores].fit and not series.cells[cores].on_device:
                 name = series.algorithm + (" (library)" if series.executor == LIBRARY else "")
                 time = series.cells[cores].mean
                 before = curves.setdefault(name, {}).get(size)

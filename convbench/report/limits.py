@@ -116,6 +116,9 @@ def _fastest(several: list[Series], algorithm: str, cores: int) -> float | None:
     rates = [
         series.cells[cores].rate
         for series in several
-        if series.algorithm == algorithm and cores in series.cells and series.cells[cores].fit
+        if series.algorithm == algorithm
+        and cores in series.cells
+        and series.cells[cores].fit
+        and not series.cells[cores].on_device
     ]
     return max(rates, default=None)

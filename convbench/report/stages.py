@@ -18,7 +18,8 @@ TEXT: Final = (
     "calls that are timed. The tables have the seconds of one call that a worker spends in each stage, mean over "
     "workers, samples and runs. Waiting is what is left of the call: starting, claiming units of work, and waiting for "
     "the last worker. The speedup is each stage's own: the stage that has the least holds the others back. The figure "
-    "has core-seconds for the same work: with ideal scaling all bars of a panel are as high as the first.",
+    "has core-seconds for the same work: with ideal scaling all bars of a panel are as high as the first. On a GPU, "
+    "events between the launches tell the stages.",
     "Compiling, packing weights, starting workers and checking the output come before the first sample; none of it is "
     "in any time. Arrays lie where the executor reads and writes them, so that no call copies any.",
 )
@@ -33,6 +34,7 @@ def section(material: Material) -> Section:
     for problem, several in material.by_problem().items():
         told = [series for series in several if any(cell.stages for cell in series.cells.values())]
         tables += [stage_table(material, problem, series) for series in told]
+        told = [series for series in told if not series.on_device]
         if told:
             name, caption = slug("stages", problem.label), material.titled(f"{problem.label}, core-seconds by stage")
             figures.append(Figure(name, f"Where the time goes: {caption}.", partial(_draw, told)))

@@ -36,7 +36,7 @@ def summary_table(material: Material, problem: Problem, several: list[Series]) -
 def _row(problem: Problem, series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
     speedup = series.speedup(1, cell.cores) if 1 in series.cells and cell.cores > 1 else None
     flags = ", ".join(f"{flag} x{count}" if count > 1 else flag for flag, count in cell.flags.items())
-    share = limits.share_of_peak(problem.dtype, cell.rate, cell.cores)
+    share = None if cell.on_device else limits.share_of_peak(problem.dtype, cell.rate, cell.cores)
     return [series.algorithm, series.executor, cell.cores, cell.mean, cell.rate / 1e9, share, speedup, flags]
 
 
@@ -45,8 +45,10 @@ def _sentence(problem: Problem, several: list[Series]) -> str:
         ((series, cell) for series in several for cell in series.cells.values()),
         key=lambda pair: 1 / pair[1].rate,
     )
+    of = Problem.parse(cell.problem)
+    where = "" if cell.on_device else f" with {cell.cores} core{'s' if cell.cores > 1 else ''}"
     return (
-        f"{problem.label} ({problem.flops / 1e9:.1f} GFLOP in the direct form, {problem.bytes / 1e6:.0f} MB of input, "
-        f"weights and output): fastest is {fastest.algorithm} on {fastest.executor} with {cell.cores} "
-        f"core{'s' if cell.cores > 1 else ''}, {cell.mean.value:.4g} s, which is {cell.rate / 1e9:.0f} GFLOP/s."
+        f"{problem.label} ({of.flops / 1e9:.1f} GFLOP in the direct form, {of.bytes / 1e6:.0f} MB of input, weights "
+        f"and output): fastest is {fastest.algorithm} on {fastest.executor}{where}, "
+        f"{cell.mean.value:.4g} s, which is {cell.rate / 1e9:.0f} GFLOP/s."
     )

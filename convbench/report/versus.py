@@ -26,8 +26,9 @@ def section(material: Material) -> Section:
 def versus_tables(material: Material) -> Iterator[Table]:
     """For each problem and number of cores on which a library was measured."""
     for problem, several in material.by_problem().items():
+        host = [series for series in several if not series.on_device]
         for cores in sorted({c for series in several if series.executor == LIBRARY for c in series.cells}):
-            yield _table(material, problem, [series for series in several if cores in series.cells], cores)
+            yield _table(material, problem, [series for series in host if cores in series.cells], cores)
 
 
 def _table(material: Material, problem: Problem, several: list[Series], cores: int) -> Table:

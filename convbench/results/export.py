@@ -27,7 +27,7 @@ COLUMNS: Final = (
         "loops",
         "seconds",
     ),
-    *("max_relative_error", "flags"),
+    *("max_relative_error", "flags", "base"),
 )
 
 
@@ -35,7 +35,7 @@ def rows(sweep: Sweep) -> Iterator[tuple[Any, ...]]:
     """One row of `COLUMNS` for each sample, and one without seconds for each record that has none."""
     for record in sweep.records:
         start = (record.run, record.order, *record.cell, record.status, record.reason)
-        end = (record.check.get("max_relative_error"), " ".join(record.flags))
+        end = (record.check.get("max_relative_error"), " ".join(record.flags), record.base)
         for number, seconds in enumerate(record.samples) if record.samples else [(None, None)]:
             yield (*start, number, record.loops, seconds, *end)
 
@@ -69,7 +69,7 @@ def write_pyperf(sweep: Sweep, directory: Path) -> list[Path]:
     files: dict[str, dict[str, list[Any]]] = {}
     for record in sweep.records:
         if record.status == "ok":
-            name = f"{record.algorithm} {record.problem}"
+            name = f"{record.algorithm} {record.base or record.problem}"
             benchmarks = files.setdefault(f"{record.executor}-{record.cores}.json", {})
             benchmarks.setdefault(name, []).append(_pyperf_run(name, record))
     if not files:

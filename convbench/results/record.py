@@ -36,6 +36,8 @@ class Record:
         sample_counters: The same for each sample.
         stages: For each stage that the algorithm tells apart, seconds of one call that a worker spent in it, mean over
             workers, for each sample.
+        transfers: For a device with memory of its own, seconds of "host to device" (the input) and "device to host"
+            (the output), several of each; no sample has any of them in it.
         calibration: Seconds of a small fixed piece of work just before the cell, by which drift shows; 0 if unknown.
         flags: What a reader should know before trusting the samples.
         sample_flags: What was raised by each sample alone.
@@ -61,6 +63,7 @@ class Record:
     counters: Mapping[str, float] = field(default_factory=dict)
     sample_counters: tuple[Mapping[str, float], ...] = ()
     stages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    transfers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     calibration: float = 0.0
     flags: tuple[str, ...] = ()
     sample_flags: tuple[tuple[str, ...], ...] = ()
@@ -87,14 +90,15 @@ class Record:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise ValueError(f"is no record of schema {SCHEMA}")
         known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
-        for name in ("samples", "warmups", "flags", "sample_counters"):
-            known[name] = tuple(known.get(name, ()))
-        known["stages"] = {name: tuple(seconds) for name, seconds in known.get("stages", {}).items()}
-        known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
         try:
+            for name in ("samples", "warmups", "flags", "sample_counters"):
+                known[name] = tuple(known.get(name, ()))
+            for name in ("stages", "transfers"):
+                known[name] = {part: tuple(seconds) for part, seconds in known.get(name, {}).items()}
+            known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
             record = cls(**known)
-        except TypeError as error:
-            raise ValueError(f"lacks a field ({error})") from None
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"lacks a field or has one of the wrong type ({error})") from None
         record._check_types()
         return record
 

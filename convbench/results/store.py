@@ -101,16 +101,27 @@ class Store:
             RequestError: The directory holds a sweep, or cannot be written.
         """
         directory = Path(directory)
+        taken = RequestError(
+            f"{directory} holds another sweep; choose another --output, or go on with that one by --resume"
+        )
         if holds_sweep(directory):
-            raise RequestError(
-                f"{directory} holds another sweep; choose another --output, or go on with that one by --resume"
-            )
+            raise taken
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _write_header(directory, header)
         except OSError as error:
             raise _unwritable(directory, error) from None
-        return cls(directory)
+        store = cls(directory)  # from here on nobody else writes
+        try:
+            if (directory / HEADER).exists():
+                raise taken
+            _write_header(directory, header)
+        except OSError as error:
+            store.close()
+            raise _unwritable(directory, error) from None
+        except RequestError:
+            store.close()
+            raise
+        return store
 
     @classmethod
     def reopen(cls, directory: str | Path) -> tuple[Self, Sweep]:
@@ -148,6 +159,7 @@ class Store:
         try:
             while line:
                 line = line[self._file.write(line) :]
+            os.fdatasync(self._file.fileno()) if hasattr(os, "fdatasync") else os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(size)
             raise RequestError(
@@ -173,7 +185,10 @@ def _write_header(directory: Path, header: Mapping[str, Any]) -> None:
     """Write the header in one step: there is always a whole one."""
     draft = directory / f"{HEADER}.draft"
     try:
-        draft.write_text(json.dumps({"schema": SCHEMA, **header}, indent=1) + "\n", encoding="utf-8")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"schema": SCHEMA, **header}, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(directory / HEADER)
     finally:
         draft.unlink(missing_ok=True)

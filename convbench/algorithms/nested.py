@@ -1,0 +1,111 @@
+"""Nested minimal filtering: how a problem is cut into tiles of outputs and blocks of taps, and what it costs in digits.
+
+A kernel of any size is cut into blocks of a few taps. Tiles of the input are transformed once for each block and
+channel, multiplied point by point with the transformed weights, summed over blocks and channels, and transformed back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import forward_only
+from convbench.algorithms.toom_cook import LARGEST, toom_cook
+from convbench.problem import Problem
+
+ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
+# The square of the largest error over the root mean square that `growth` estimates, from many random problems: of a
+# single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are
+# neighbouring outputs, and the less does the largest of them stand out).
+SPREAD: Final = (9.0, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one direction is cut: tiles of `outputs`, and the kernel into `blocks` of `taps`."""
+
+    outputs: int
+    taps: int
+    blocks: int
+
+    @property
+    def points(self) -> int:
+        """Products of a tile."""
+        return self.outputs + self.taps - 1
+
+    @property
+    def growth(self) -> float:
+        """Of rounding errors, see `ToomCook`."""
+        return toom_cook(self.outputs, self.taps).growth
+
+
+def axes(kernel: int, size: int) -> list[Axis]:
+    """Every way to cut a direction with a kernel of so many taps and so many outputs."""
+    if kernel == 1:
+        return [Axis(1, 1, 1)]
+    return [
+        Axis(outputs, taps, -(-kernel // taps))
+        for taps in range(2, min(kernel, LARGEST - 1) + 1)
+        for outputs in range(2, min(LARGEST + 1 - taps, max(2, size)) + 1)
+    ]
+
+
+def error_bound(problem: Problem, y: Axis, x: Axis) -> float:
+    """The largest error to be expected, relative to the largest output."""
+    blocks = y.blocks * x.blocks
+    single, summed, block = SPREAD
+    spread = math.sqrt(single + summed * (problem.channels // problem.groups) * blocks + block * blocks)
+    return spread * float(np.finfo(problem.dtype).eps) / 2 * y.growth * x.growth
+
+
+def best_axes(
+    problem: Problem,
+    cost: Callable[[Problem, Axis, Axis], float],
+    fits: Callable[[Problem, Axis, Axis], bool] = lambda *_: True,
+) -> tuple[Axis, Axis] | None:
+    """The way to cut both directions that costs least among those whose error stays below the limit, and that fit."""
+    pairs = itertools.product(
+        axes(problem.kernel_height, problem.output_height), axes(problem.kernel_width, problem.output_width)
+    )
+    allowed = [
+        (y, x) for y, x in pairs if error_bound(problem, y, x) <= ERROR_LIMIT[problem.dtype] and fits(problem, y, x)
+    ]
+    return min(allowed, key=lambda pair: cost(problem, *pair), default=None)
+
+
+def supports(problem: Problem) -> str | None:
+    """Forward, dense steps, and a kernel with something to save."""
+    if (reason := forward_only(problem)) is not None:
+        return reason
+    if problem.stride != (1, 1) or problem.dilation != (1, 1):
+        return "needs stride 1 and dilation 1"
+    if problem.kernel_height == problem.kernel_width == 1:
+        return "saves nothing with a kernel of one tap"
+    return None
+
+
+def transformed_weights(
+    problem: Problem, weights: NDArray[Any], y: Axis, x: Axis, kernels: int, chunks: int
+) -> NDArray[Any]:
+    """The weights at the points, by chunks of kernels; zeros for kernels that are not there.
+
+    Returns:
+        Shape (groups, chunks, vertical and horizontal points, channels, vertical and horizontal blocks, kernels of a
+        chunk).
+    """
+    groups = problem.groups
+    group_kernels, channels = problem.out_channels // groups, problem.channels // groups
+    padded = np.zeros((groups, chunks * kernels, channels, y.blocks * y.taps, x.blocks * x.taps))
+    padded[:, :group_kernels, :, : problem.kernel_height, : problem.kernel_width] = weights.reshape(
+        groups, group_kernels, *weights.shape[1:]
+    )
+    blocked = padded.reshape(groups, chunks, kernels, channels, y.blocks, y.taps, x.blocks, x.taps)
+    to_y, to_x = (np.array(toom_cook(axis.outputs, axis.taps).weights, float) for axis in (y, x))
+    points = np.einsum("pa,gbkcyaxd,qd->gbpqcyxk", to_y, blocked, to_x, optimize=True)
+    return np.ascontiguousarray(points, problem.dtype)

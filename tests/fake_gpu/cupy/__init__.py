@@ -1,0 +1,115 @@
+"""CuPy as far as convbench uses it, on the host: arrays are NumPy's, kernels are compiled by g++ and run as threads.
+
+What runs on it is convbench's own code for GPUs; only the speed is not a GPU's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+HEADER = Path(__file__).parents[2] / "cuda_on_cpu.hpp"
+
+
+class ndarray(np.ndarray):  # noqa: N801  # CuPy's name
+    """An array on the device, which nobody takes for one of the host's by accident."""
+
+    __cuda_array_interface__: dict[str, Any] = {}  # noqa: RUF012
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def set(self, array: np.ndarray) -> None:
+        assert not isinstance(array, ndarray), "the host's arrays are copied to the device"
+        self.view(np.ndarray)[...] = array
+
+    def get(self, out: np.ndarray | None = None) -> np.ndarray:
+        if out is None:
+            return self.view(np.ndarray).copy()
+        out[...] = self.view(np.ndarray)
+        return out
+
+    @property
+    def device(self) -> nullcontext:
+        return nullcontext()
+
+
+def empty(shape: tuple[int, ...], dtype: str) -> ndarray:
+    return np.empty(shape, dtype).view(ndarray)
+
+
+def asarray(array: Any) -> ndarray:
+    return array if isinstance(array, ndarray) else np.array(array).view(ndarray)
+
+
+def ascontiguousarray(array: ndarray, dtype: str) -> ndarray:
+    return np.ascontiguousarray(array.view(np.ndarray), dtype).view(ndarray)
+
+
+def asnumpy(array: ndarray) -> np.ndarray:
+    return array.view(np.ndarray).copy()
+
+
+def from_dlpack(array: Any) -> ndarray:
+    return np.from_dlpack(array).view(ndarray)
+
+
+may_share_memory = np.may_share_memory
+
+
+class RawKernel:
+    """A kernel that is compiled for the host when it is first launched, when the number of blocks is known."""
+
+    def __init__(self, code: str, name: str, options: Sequence[str]) -> None:
+        self._code, self._name, self._options = code, name, options
+
+    def compile(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="convbench-fake-cupy-")
+
+    def __call__(self, grid: tuple[int], block: tuple[int], arrays: Sequence[ndarray]) -> None:
+        program = Path(self._directory.name) / f"{grid[0]}-{block[0]}"
+        if not program.exists():
+            macros = [*(o for o in self._options if o.startswith("-D")), f"-DKERNEL={self._name}"]
+            macros += [f"-DBLOCKS={grid[0]}", f"-DTHREADS_OF_A_BLOCK={block[0]}"]
+            words = ["g++", "-std=c++20", "-O1", "-pthread", "-w", *macros, "-include", HEADER, "-x", "c++", "-"]
+            subprocess.run([*map(str, words), "-o", program], input=self._code, text=True, check=True)
+        files = [Path(self._directory.name) / str(number) for number in range(len(arrays))]
+        for file, array in zip(files, arrays, strict=True):
+            array.view(np.ndarray).tofile(file)
+        subprocess.run([program, *files], check=True)
+        for file, array in zip(files[2:], arrays[2:], strict=True):
+            array.view(np.ndarray)[...] = np.fromfile(file, array.dtype).reshape(array.shape)
+
+
+class Event:
+    """A moment."""
+
+    def record(self) -> None:
+        self.seconds = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's."""
+
+
+cuda = SimpleNamespace(
+    Event=Event,
+    get_elapsed_time=lambda begin, end: 1e3 * (end.seconds - begin.seconds),
+    Device=lambda: SimpleNamespace(synchronize=lambda: None),
+    runtime=SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        getDeviceCount=lambda: 1,
+        getDeviceProperties=lambda _: {"name": b"a GPU on the host"},
+    ),
+)

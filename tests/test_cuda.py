@@ -1,0 +1,115 @@
+"""The CUDA sources without a GPU: they compile for every card in question, and compute the right thing on the host."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, data
+from on_the_host import obstacle
+
+from convbench.algorithms import ALGORITHMS
+from convbench.device import DeviceWork, Launch
+from convbench.measure.reference import TOLERANCE, convolve
+from convbench.problem import Problem
+
+ON_A_GPU = [name for name in ALGORITHMS if "cupy" in ALGORITHMS[name].prepare]
+CARDS = ("70", "75", "80", "86", "89", "90")  # compute capabilities, without the point
+REFERENCE = "mb1ic1ih720iw1280oc128kh11kw11"
+
+SANITIZER = ("-fsanitize=thread", "-g")
+
+
+def needs_the_host(*flags: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(obstacle(*flags) is not None, reason=str(obstacle(*flags)))
+
+
+def build(launch: Launch, dtype: str, directory: Path, *more: str) -> Path:
+    """A program that runs a launch on the host."""
+    program = directory / f"{launch.name}{''.join(more)}"
+    macros = [option for option in launch.options(dtype) if option.startswith("-D")]
+    words = [
+        *("g++", "-std=c++20", "-O1", "-pthread", "-Wno-unknown-pragmas", "-Wno-attributes", *more, *macros),
+        *(f"-DKERNEL={launch.name}", f"-DBLOCKS={launch.blocks}", f"-DTHREADS_OF_A_BLOCK={launch.threads}"),
+        *("-include", ROOT / "tests" / "cuda_on_cpu.hpp", "-x", "c++", "-", "-o", program),
+    ]
+    subprocess.run(list(map(str, words)), input=launch.code, text=True, check=True)
+    return program
+
+
+def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *more: str) -> np.ndarray:
+    """The output of a work's launches on the host."""
+    arrays = {
+        "x": x,
+        "weights": work.weights,
+        "out": np.full(problem.output_shape, np.nan, problem.dtype),
+        "scratch": np.full(work.scratch_size, np.nan, problem.dtype),
+    }
+    for name, array in arrays.items():
+        array.tofile(directory / name)
+    for launch in work.launches:
+        program = build(launch, problem.dtype, directory, *more)
+        done = subprocess.run(
+            [program, *(directory / name for name in arrays)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)
+
+
+def works(algorithm: str, problem: Problem, weights: np.ndarray) -> DeviceWork:
+    """The work of an algorithm on a GPU; skips where it has none for the problem."""
+    reason = ALGORITHMS[algorithm].obstacle(problem, "cupy")
+    if reason is not None:
+        pytest.skip(f"{algorithm}: {reason}")
+    return ALGORITHMS[algorithm].prepare["cupy"](problem, weights)
+
+
+@needs_the_host()
+@pytest.mark.parametrize("algorithm", ON_A_GPU)
+def test_the_arithmetic_is_right(algorithm, problem, tmp_path):
+    x, weights = data(problem)
+    out = run(works(algorithm, problem, weights), problem, x, tmp_path)
+    expected = convolve(problem, x, weights)
+    assert np.abs(out - expected).max() <= TOLERANCE[problem.dtype] * np.abs(expected).max()
+
+
+@needs_the_host(*SANITIZER)
+@pytest.mark.parametrize("algorithm", ON_A_GPU)
+def test_no_thread_writes_what_another_reads(algorithm, tmp_path):
+    """The thread sanitizer watches a problem with channels, padding and kernels that fill no block."""
+    problem = Problem.parse("g2mb1ic4ih13iw40oc18kh5kw3ph1pw1")
+    x, weights = data(problem)
+    out = run(works(algorithm, problem, weights), problem, x, tmp_path, *SANITIZER)
+    assert not np.isnan(out).any()
+
+
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("descriptor", [REFERENCE, "--dt=f64 g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1"])
+@pytest.mark.parametrize("algorithm", ON_A_GPU)
+def test_the_sources_compile_for_every_card(algorithm, descriptor, card):
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+    problem = Problem.parse(descriptor)
+    work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype))
+    for launch in work.launches:
+        _, program = nvrtc.nvrtcCreateProgram(launch.code.encode(), b"source.cu", 0, [], [])
+        options = [*(option.encode() for option in launch.options(problem.dtype)), b"-arch=sm_" + card.encode()]
+        (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+        _, size = nvrtc.nvrtcGetProgramLogSize(program)
+        log = b" " * size
+        nvrtc.nvrtcGetProgramLog(program, log)
+        assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
+        nvrtc.nvrtcDestroyProgram(program)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "descriptor", "why"),
+    [
+        ("direct", "mb1ic1ih9iw600oc4kh1kw500", "registers"),
+        ("direct", "mb1ic1ih400iw400oc4kh301kw51", "shared memory"),
+        ("winograd", "mb1ic1ih300iw300oc4kh201kw201", "shared memory"),
+    ],
+)
+def test_kernels_that_do_not_fit_are_refused(algorithm, descriptor, why):
+    assert why in ALGORITHMS[algorithm].obstacle(Problem.parse(descriptor), "cupy")

@@ -1,0 +1,141 @@
+"""The gpu executor: on a GPU where there is one, and everything but its speed on a CuPy that runs on the host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import command
+from on_the_host import obstacle
+
+from convbench import conv2d
+from convbench.errors import UnavailableError
+from convbench.executors import EXECUTORS
+from convbench.results.store import load
+
+FAKE = Path(__file__).parent / "fake_gpu"
+PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"
+
+on_the_host = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+
+
+def python(*words: object, path: Path = FAKE) -> subprocess.CompletedProcess[str]:
+    """Run Python with another CuPy."""
+    env = {**os.environ, "PYTHONPATH": str(path)}
+    return subprocess.run(
+        [sys.executable, *map(str, words)], env=env, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@on_the_host
+def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
+    words = ["--problem", PROBLEM, "--algorithms", "direct,naive", "--executors", "serial,gpu", "--runs", "2"]
+    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    on_gpu = [record for record in load(tmp_path).records if record.executor == "gpu"]
+    for record in on_gpu:
+        if record.algorithm == "naive":
+            assert (record.status, record.reason) == ("skipped", "has no cupy form")
+            continue
+        assert record.status == "ok", record.reason
+        assert record.check["passed"]
+        assert set(record.transfers) == {"host to device", "device to host"}
+        for inside, sample in zip(record.stages["direct"], record.samples, strict=True):
+            assert 0 < inside <= sample
+        assert "starved" not in record.flags
+    assert python("-m", "convbench", "report", tmp_path).returncode == 0
+    report = (tmp_path / "report.md").read_text()
+    assert "speedup with transfers" in report
+
+
+@on_the_host
+def test_arrays_on_a_device_are_convolved_there():
+    code = """
+import cupy, numpy as np, convbench
+x, w, bias = (np.random.default_rng(0).standard_normal(shape) for shape in ((3, 20, 24), (4, 3, 5, 5), 4))
+there = convbench.conv2d(cupy.asarray(x), cupy.asarray(w), bias, padding="same")
+assert isinstance(there, cupy.ndarray)
+np.testing.assert_allclose(cupy.asnumpy(there), convbench.conv2d(x, w, bias, padding="same"), atol=1e-12)
+there = convbench.conv2d(cupy.asarray(x), w, cupy.asarray(bias))
+np.testing.assert_allclose(cupy.asnumpy(there), convbench.conv2d(x, w, bias), atol=1e-12)
+out = cupy.empty((4, 16, 20), "float64")
+assert convbench.conv2d(cupy.asarray(x), w, out=out) is out
+try:
+    convbench.conv2d(cupy.asarray(x), w, out=np.empty((4, 16, 20)))
+except convbench.ConvbenchError as error:
+    print(error)
+"""
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("out is ndarray; a float64 array of shape")
+
+
+def test_an_array_on_a_gpu_without_cupy_is_one_clear_error():
+    class Elsewhere:
+        def __dlpack_device__(self):
+            return (2, 0)
+
+        def __dlpack__(self):
+            raise AssertionError("nobody asks for it")
+
+    if EXECUTORS["gpu"].available() is None:
+        pytest.skip("there is a GPU")
+    with pytest.raises(UnavailableError, match="lies on a GPU, and"):
+        conv2d(Elsewhere(), np.ones((1, 3, 3)))
+
+
+@on_the_host
+def test_with_cold_caches_the_devices_are_emptied(tmp_path):
+    words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "gpu", "--runs", "1", "--cache", "cold"]
+    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [record.status for record in load(tmp_path).records] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ImportError('libcudart.so.11: cannot open\\nand much more')", "cannot be loaded (libcudart.so.11"),
+        (
+            "from types import SimpleNamespace as S\n"
+            "class CUDARuntimeError(RuntimeError): pass\n"
+            "def count(): raise CUDARuntimeError('CUDA driver version is insufficient')\n"
+            "cuda = S(runtime=S(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError))",
+            "CUDA driver version is insufficient",
+        ),
+        (
+            "from types import SimpleNamespace as S\n"
+            "cuda = S(runtime=S(getDeviceCount=lambda: 0, CUDARuntimeError=RuntimeError))",
+            "there is no NVIDIA GPU",
+        ),
+    ],
+    ids=["another CUDA", "an old driver", "no device"],
+)
+def test_what_is_wrong_with_a_gpu_is_one_line_and_the_sweep_goes_on(tmp_path, code, reason):
+    (tmp_path / "site" / "cupy").mkdir(parents=True)
+    (tmp_path / "site" / "cupy" / "__init__.py").write_text(code)
+    words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "serial,gpu", "--runs", "1"]
+    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path / "sweep", path=tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    for line in (tmp_path / "sweep" / "results.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        assert record["status"] == ("skipped" if record["executor"] == "gpu" else "ok")
+        if record["status"] == "skipped":
+            assert reason in record["reason"]
+            assert "\n" not in record["reason"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(EXECUTORS["gpu"].available() is not None, reason=str(EXECUTORS["gpu"].available()))
+def test_the_experiment_on_a_gpu(tmp_path):
+    words = ["sweep", "--algorithms", "direct,winograd", "--executors", "threads,gpu", "--runs", "2"]
+    subprocess.run(command([*words, "--output", tmp_path]), check=True, timeout=600)
+    on_gpu = [record for record in load(tmp_path).records if record.executor == "gpu" and record.status != "skipped"]
+    assert on_gpu
+    for record in on_gpu:
+        assert record.status == "ok", record.reason
