@@ -15,7 +15,7 @@ from convbench.results.record import Record
 class Interference:
     """What else went on, as shares and rates over all samples; None where the system did not tell.
 
-    Cells on more cores than there were, and on devices, are left out of everything but the numbers of samples.
+    Cells on more cores than there were, and on devices, are left out of everything but the time inside calls.
 
     Attributes:
         samples: How many there are.
@@ -60,8 +60,8 @@ class Interference:
             return sum(known) / over if known and over else None
 
         return cls(
-            samples=sum(len(record.samples) for record in ok),
-            flagged=sum(bool(flags) for record in ok for flags in record.sample_flags),
+            samples=calls,
+            flagged=sum(bool(flags) for record in free for flags in record.sample_flags),
             busy=total("cpu_seconds", cores),
             stolen=total("steal_seconds", cores),
             throttled=total("throttled_seconds", wall),
