@@ -78,10 +78,11 @@ def main(sweeps: int, runs: int) -> None:
             print(f"{number + 1} of {sweeps}", file=sys.stderr, flush=True)
     columns = [Column("sweeps of"), Column("comparisons", "d")]
     columns += [Column(title, "d") for title in ("faster", "slower", "no difference", "cannot tell")]
-    rows = [row("the same code", same), row("5 % more work", slowed)]
-    rows += [row(f"the same, runs within {STEADY:.0%}", steady)] if steady else []
+    rows = [row("same code", same), row("5 % slower", slowed)]
+    rows += [row("... steady", steady)] if steady else []
     title = f"verdicts on {len(ALGORITHMS)} cells of some milliseconds, {runs} runs a sweep"
     show_table(Table("verdicts", title, [*columns, Column("mean ratio", ".4f")], rows))
+    Console().print(f"steady: runs of both sweeps with a standard deviation of {STEADY:.0%} or less")
     Console().print(f"standard deviation of a cell's runs: {statistics.median(spreads):.1%} (median over cells)")
 
 

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from convbench.analysis.series import CellTimes, group
 from convbench.analysis.statistics import CONFIDENCE, Estimate
 from convbench.results.record import Cell, Record
 
+Speeds = Mapping[int, float]  # seconds of the fixed piece of work for each run
 Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
 
 INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
-DRIFT_SHARE: Final = 0.15  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
+DRIFT_SHARE: Final = 0.1  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
 CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
 REQUEST_FACTS: Final = ("cache", "scaling", "kernels", "source", "seed")
 MACHINE_FACTS: Final = (
@@ -52,9 +54,9 @@ class Comparison:
 def compare(first: Iterable[Record], second: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> list[Comparison]:
     """Every cell that both sweeps have measured; `order` as for `group`."""
     first, second = list(first), list(second)
-    before, after, drift = _cells(first, order), _cells(second), math.log(slowdown(first, second))
+    before, after, speeds = _cells(first, order), _cells(second), _speeds(first, second)
     return [
-        Comparison(cell, ratio := _ratio(before[cell], after[cell], drift), verdict(ratio))
+        Comparison(cell, ratio := _ratio(before[cell], after[cell], speeds), verdict(ratio))
         for cell in before
         if cell in after
     ]
@@ -111,22 +113,48 @@ def _cells(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> di
     }
 
 
-def _ratio(before: CellTimes, after: CellTimes, drift: float) -> Estimate:
+def _ratio(before: CellTimes, after: CellTimes, speeds: tuple[Speeds, Speeds]) -> Estimate:
     """Geometric means over runs against each other, and an interval for what the code alone is responsible for.
 
-    Welch's interval on the logarithms of runs ("The generalization of Student's problem", 1947), with two additions for
-    what the machine did between the sweeps: `DRIFT_SHARE` of the variance between runs does not average out within a
-    sweep, and `drift`, the logarithm of what a fixed piece of work took, may be in a cell's times as a whole, or not.
+    It has in it both Welch's interval on the logarithms of runs ("The generalization of Student's problem", 1947), and
+    the same of times in units of the fixed piece of work, with `DRIFT_SHARE` of the variance between runs taken to be
+    common to all runs of a sweep, so that it does not average out.
     """
     one, other = (np.log(list(cell.runs.values())) for cell in (before, after))
-    difference, runs = float(other.mean() - one.mean()), min(one.size, other.size)
+    value, runs = math.exp(float(other.mean() - one.mean())), min(one.size, other.size)
     if runs < 2:
-        return Estimate(math.exp(difference), None, None, runs)
-    parts = [times.var(ddof=1) * (1 / times.size + DRIFT_SHARE) for times in (one, other)]
-    variance = float(sum(parts))
-    half = 0.0
-    if variance:
-        freedom = variance**2 / sum(part**2 / (times.size - 1) for part, times in zip(parts, (one, other), strict=True))
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
-    ends = (difference, difference - drift)
-    return Estimate(math.exp(difference), math.exp(min(ends) - half), math.exp(max(ends) + half), runs)
+        return Estimate(value, None, None, runs)
+    units = [
+        np.log([speed.get(run, 1.0) for run in cell.runs]) for cell, speed in zip((before, after), speeds, strict=True)
+    ]
+    intervals = [
+        _interval(one, other, 0.0),
+        _interval(one - units[0], other - units[1], DRIFT_SHARE),
+    ]
+    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
+    return Estimate(value, math.exp(low), math.exp(high), runs)
+
+
+def _interval(one: NDArray[np.float64], other: NDArray[np.float64], shared: float) -> tuple[float, float]:
+    """Welch's, for the difference of means; `shared` of the variance does not average out."""
+    difference = float(other.mean() - one.mean())
+    parts = [float(times.var(ddof=1)) * (1 / times.size + shared) for times in (one, other)]
+    if not (variance := sum(parts)):
+        return difference, difference
+    degrees = [times.size - 1 for times in (one, other)]
+    freedom = variance**2 / sum(part**2 / degree for part, degree in zip(parts, degrees, strict=True))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
+    return difference - half, difference + half
+
+
+def _speeds(first: Sequence[Record], second: Sequence[Record]) -> tuple[Speeds, Speeds]:
+    """For each run of two sweeps, the median time of the fixed piece of work; nothing if it is not known of all."""
+    found: list[dict[int, float]] = []
+    for records in (first, second):
+        taken: dict[int, list[float]] = {}
+        for record in records:
+            if record.status == "ok":
+                taken.setdefault(record.run, []).append(record.calibration)
+        found.append({run: statistics.median(times) for run, times in taken.items()})
+    known = all(all(speed.values()) for speed in found)
+    return (found[0], found[1]) if known else ({}, {})

@@ -18,8 +18,8 @@ TEXT: Final = (
     "calls that are timed. The tables have the seconds of one call that a worker spends in each stage, mean over "
     "workers, samples and runs. Waiting is what is left of the call: starting, claiming units of work, and waiting for "
     "the last worker. The speedup is each stage's own: the stage that has the least holds the others back. The figure "
-    "has core-seconds for the same work: with ideal scaling all bars of a panel are as high as the first. On a GPU, "
-    "events between the launches tell the stages.",
+    "has core-seconds for the same work, where there were cores enough: with ideal scaling all bars of a panel are as "
+    "high as the first. On a GPU, events between the launches tell the stages.",
     "Compiling, packing weights, starting workers and checking the output come before the first sample; none of it is "
     "in any time. Arrays lie where the executor reads and writes them, so that no call copies any.",
 )
@@ -80,7 +80,8 @@ def stage_table(material: Material, problem: Problem, series: Series) -> Table:
 
 def ready_table(problem: Problem, several: list[Series]) -> Table:
     """Seconds of each step of getting ready, mean over runs."""
-    steps = list(dict.fromkeys(step for series in several for cell in series.cells.values() for step in cell.setup))
+    setups = sorted((cell.setup for series in several for cell in series.cells.values()), key=len, reverse=True)
+    steps = list(dict.fromkeys(step for setup in setups for step in setup))  # in the order of the longest
     rows: list[list[Value]] = [
         [series.algorithm, series.executor, cell.cores, *(cell.step(step) for step in steps)]
         for series in several
@@ -113,10 +114,12 @@ def _draw(several: list[Series]) -> MatplotlibFigure:
                 continue
             first = next(iter(series.cells))
             for cores, cell in series.cells.items():
+                if not cell.fit:
+                    continue
                 height, share = 0.0, cores / series.growth(first, cores)
                 for name in [*cell.stages, WAITING]:
                     part = max(0.0, cell.stage(name).value) * share
-                    axes.bar(place, part, 0.8, height, color=colors[name], label=name, alpha=1 if cell.fit else 0.45)
+                    axes.bar(place, part, 0.8, height, color=colors[name], label=name)
                     height += part
                 ticks.append((place, f"{series.executor} {cores}"))
                 place += 1
