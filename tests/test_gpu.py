@@ -44,7 +44,7 @@ def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
             continue
         assert record.status == "ok", record.reason
         assert record.check["passed"]
-        assert set(record.transfers) == {"host to device", "device to host"}
+        assert set(record.transfers) == {"host to device", "device to host", "end to end"}
         for inside, sample in zip(record.stages["direct"], record.samples, strict=True):
             assert 0 < inside <= sample
         assert "starved" not in record.flags

@@ -5,12 +5,12 @@ An executor takes `Work` and decides who fills which units of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from convbench.registry import Entry, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -82,6 +82,16 @@ class Executor(Protocol):
         """Compile, start and allocate, so that a call does nothing but compute."""
 
 
+class Device(Executor, Protocol):
+    """An executor with memory of its own, whose calls return before they are done."""
+
+    def evict(self) -> Callable[[], None]:
+        """Make what fills the device's caches with something else."""
+
+    def seconds(self, call: Callable[[], object], loops: int) -> float:
+        """Seconds of so many calls in a row, by the device's clock."""
+
+
 EXECUTORS: Table[Executor] = Table(
     "executor",
     [
@@ -91,3 +101,10 @@ EXECUTORS: Table[Executor] = Table(
         Entry("gpu", "convbench.executors.gpu:GPU", "an NVIDIA GPU through CuPy"),
     ],
 )
+
+
+def device(name: str) -> Device | None:
+    """The executor of a name, if it is one with memory of its own."""
+    if name not in EXECUTORS or EXECUTORS[name].memory != "device":
+        return None
+    return cast("Device", EXECUTORS[name])

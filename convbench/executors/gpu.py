@@ -1,7 +1,11 @@
-"""An NVIDIA GPU through CuPy."""
+"""An NVIDIA GPU through CuPy.
+
+As everywhere in CuPy, calls return when their work is queued. What is timed is timed by CUDA events in the same queue.
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +14,7 @@ import numpy as np
 from convbench.clock import STAGES
 
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
+MOST_PENDING: Final = 1024  # calls whose events are kept until somebody asks how long their stages took
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,14 +66,20 @@ class Gpu:
         return array.get(out=into)  # type: ignore[attr-defined, no-any-return]  # CuPy's
 
     def evict(self) -> Callable[[], None]:
-        """Make what fills the device's caches with something else."""
+        """Make what fills the device's caches with something else; whatever is queued next finds it done."""
         buffer = self.empty((EVICTION_BYTES,), "uint8")
+        return lambda: buffer.fill(0)
 
-        def fill() -> None:
-            buffer.fill(0)
-            self.module().cuda.Device().synchronize()
-
-        return fill
+    def seconds(self, call: Callable[[], object], loops: int) -> float:
+        """Seconds of so many calls in a row, from the first one's begin on the device to the last one's end there."""
+        cuda = self.module().cuda
+        begin, end = cuda.Event(), cuda.Event()
+        begin.record()
+        for _ in range(loops):
+            call()
+        end.record()
+        end.synchronize()
+        return float(cuda.get_elapsed_time(begin, end)) / 1e3
 
     def open(self, work: DeviceWork, cores: int) -> Runner:  # noqa: ARG002
         """Compile the kernels for the card at hand, and send it the weights."""
@@ -76,7 +87,7 @@ class Gpu:
 
 
 class GpuRunner:
-    """Launches the kernels and waits for the last; CUDA events between them tell how long each took."""
+    """Queues the kernels; CUDA events between them tell how long each took."""
 
     pids = ()
     tick = 1e-9
@@ -93,22 +104,37 @@ class GpuRunner:
         compiled = time.perf_counter()
         self._weights = cupy.asarray(work.weights)
         self._scratch = cupy.empty((max(1, work.scratch_size),), dtype)
-        self._events = [cupy.cuda.Event() for _ in range(len(work.launches) + 1)]
-        self._elapsed = cupy.cuda.get_elapsed_time
+        self._cuda = cupy.cuda
+        self._idle: list[list[Any]] = []  # events that may be recorded again
+        self._pending: list[list[Any]] = []  # those of calls whose times nobody has asked for yet
+        self._clock = np.zeros((1, STAGES), np.int64)
         cupy.cuda.Device().synchronize()
-        self.clock = np.zeros((1, STAGES), np.int64)
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Fill `out`; both lie on the device, and the call ends when the last kernel has."""
-        self._events[0].record()
-        for kernel, launch, event in zip(self._kernels, self._launches, self._events[1:], strict=True):
+        """Fill `out`; both lie on the device. The call returns when the kernels are queued."""
+        if len(self._pending) == MOST_PENDING:
+            self._settle()
+        events = self._idle.pop() if self._idle else [self._cuda.Event() for _ in range(len(self._launches) + 1)]
+        events[0].record()
+        for kernel, launch, event in zip(self._kernels, self._launches, events[1:], strict=True):
             kernel((launch.blocks,), (launch.threads,), (x, self._weights, out, self._scratch))
             event.record()
-        self._events[-1].synchronize()
-        for stage in range(len(self._launches)):
-            milliseconds = self._elapsed(self._events[stage], self._events[stage + 1])
-            self.clock[0, stage] += round(milliseconds * 1e6)
+        self._pending.append(events)
+
+    @property
+    def clock(self) -> NDArray[np.int64]:
+        """Nanoseconds of each launch, of all calls so far; waits for the last of them."""
+        self._settle()
+        return self._clock
+
+    def _settle(self) -> None:
+        for events in self._pending:
+            events[-1].synchronize()
+            for stage, (begin, end) in enumerate(itertools.pairwise(events)):
+                self._clock[0, stage] += round(self._cuda.get_elapsed_time(begin, end) * 1e6)
+        self._idle += self._pending
+        self._pending = []
 
     def threads(self) -> int:
         """One, of the host."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from convbench import machine
 from convbench.clock import read_ticks
-from convbench.executors import EXECUTORS, Executor
+from convbench.executors import EXECUTORS, Device, device
 from convbench.executors.memory import private_empty, shared_empty
 from convbench.executors.threads import start_pool
 from convbench.measure import counters
@@ -25,7 +25,7 @@ from convbench.measure.caches import Eviction
 from convbench.measure.peaks import calibration_kernel
 from convbench.measure.reference import Reference
 from convbench.measure.spec import Spec, candidate
-from convbench.measure.timing import take_samples, warm_up
+from convbench.measure.timing import seconds, take_samples, warm_up
 from convbench.plans import PeerPlan, Plan, bind, memory
 from convbench.problem import Problem
 from convbench.results.record import Cell, Record
@@ -74,7 +74,7 @@ class Bench:
     def arrays(self, plan: Plan | PeerPlan) -> tuple[Any, Any]:
         """Input and output, touched, the output filled with NaN."""
         executor = plan.candidate.executor
-        kind = "device" if memory(executor) == "device" else self._common
+        kind = "device" if device(executor) else self._common
         if kind not in self._arrays:
             empty = {"shared": shared_empty, "private": private_empty}.get(kind) or EXECUTORS[executor].empty
             shapes = (self.problem.input_shape, self.problem.output_shape)
@@ -141,23 +141,25 @@ class Laboratory:
     def _sample(
         self, plan: Plan | PeerPlan, x: NDArray[Any], out: NDArray[Any], cpus: list[int], *, pinned: bool
     ) -> dict[str, Any]:
-        calibration = min(_time_of(self._calibrate) for _ in range(3))
+        calibration = min(seconds(self._calibrate, 1) for _ in range(3))
         self._calibration = min(calibration, self._calibration)
         call = partial(plan, x, out)
-        warmups, settled = warm_up(call, self._spec.timing)
+        on_device = device(plan.candidate.executor)
+        clock = on_device.seconds if on_device else seconds
+        warmups, settled = warm_up(call, self._spec.timing, clock)
         samples, loops, observed = take_samples(
             call,
             self._spec.timing,
             warmups[-1],
-            prepare=self._eviction(plan, cpus) if self._spec.cache == "cold" else None,
+            prepare=(on_device.evict() if on_device else Eviction(cpus)) if self._spec.cache == "cold" else None,
             observe=(partial(_before, plan, cpus), partial(_after, plan, cpus)),
+            clock=clock,
         )
         counted = [counters.since(before.counters, after.counters) for before, after in observed]
         inside = [_stage_seconds(plan.tick, before, after, loops) for before, after in observed]
         worker = self._read_back(plan)
         cores = plan.candidate.cores
         busy = min(cores, self._usable)
-        on_device = memory(plan.candidate.executor) == "device"
         watched = 0 if on_device else busy  # while a device computes, the host has nothing to do but wait
         each = [_disturbances(count, 1, watched) for count in counted]
         flags = {
@@ -177,18 +179,12 @@ class Laboratory:
             "counters": counters.total(counted),
             "sample_counters": tuple(counted),
             "stages": {name: tuple(seconds[place] for seconds in inside) for place, name in enumerate(plan.stages)},
-            "transfers": _transfers(EXECUTORS[plan.candidate.executor], x, out) if on_device else {},
+            "transfers": _transfers(on_device, call, x, out) if on_device else {},
             "calibration": calibration,
             "flags": _raised(flags),
             "sample_flags": tuple(_raised(raised) for raised in each),
             "worker": worker,
         }
-
-    def _eviction(self, plan: Plan | PeerPlan, cpus: list[int]) -> Callable[[], None]:
-        executor = plan.candidate.executor
-        if memory(executor) == "device":
-            return EXECUTORS[executor].evict()  # type: ignore[attr-defined, no-any-return]  # those have it
-        return Eviction(cpus)
 
     def _read_back(self, plan: Plan | PeerPlan) -> dict[str, Any]:
         """The process that measured, and the affinity and thread counts that were in force."""
@@ -250,26 +246,28 @@ def _disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dic
     }
 
 
-def _transfers(executor: Executor, x: Any, out: Any) -> dict[str, tuple[float, ...]]:
-    """Seconds that it takes to bring the input to the device, and the output back to memory that is there already."""
+def _transfers(executor: Device, compute: Callable[[], object], x: Any, out: Any) -> dict[str, tuple[float, ...]]:
+    """Seconds to bring the input to the device, the output back to memory that is there already, and of all of it."""
     source, target = executor.download(x), executor.download(out)
+    upload, download = partial(executor.upload, source, x), partial(executor.download, out, target)
+
+    def end_to_end() -> None:
+        upload()
+        compute()
+        download()
+
     calls: dict[str, Callable[[], object]] = {
-        "host to device": partial(executor.upload, source, x),
-        "device to host": partial(executor.download, out, target),
+        "host to device": upload,
+        "device to host": download,
+        "end to end": end_to_end,
     }
     for call in calls.values():
         call()
-    return {name: tuple(_time_of(call) for _ in range(TRANSFERS)) for name, call in calls.items()}
+    return {name: tuple(seconds(call, 1) for _ in range(TRANSFERS)) for name, call in calls.items()}
 
 
 def _raised(flags: Mapping[str, bool]) -> tuple[str, ...]:
     return tuple(flag for flag, is_raised in flags.items() if is_raised)
-
-
-def _time_of(call: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def _wrong(check: Mapping[str, Any]) -> str:

@@ -12,9 +12,18 @@ if TYPE_CHECKING:
     from convbench.measure.spec import Timing
 
 T = TypeVar("T")
+Clock = Callable[[Callable[[], object], int], float]
 
 
-def warm_up(call: Callable[[], object], timing: Timing) -> tuple[list[float], bool]:
+def seconds(call: Callable[[], object], loops: int) -> float:
+    """Seconds of so many calls in a row, by the host's clock."""
+    begin = perf_counter()
+    for _ in range(loops):
+        call()
+    return float(perf_counter() - begin)
+
+
+def warm_up(call: Callable[[], object], timing: Timing, clock: Clock = seconds) -> tuple[list[float], bool]:
     """Call until two times in a row agree.
 
     Returns:
@@ -22,7 +31,7 @@ def warm_up(call: Callable[[], object], timing: Timing) -> tuple[list[float], bo
     """
     times: list[float] = []
     while len(times) < timing.max_warmups and sum(times) < timing.warmup_seconds:
-        times.append(_time(call, 1))
+        times.append(clock(call, 1))
         if len(times) > 1 and abs(times[-1] - times[-2]) <= timing.settled * times[-2]:
             return times, True
     return times, len(times) == 1  # one call took all the time there was; there is nothing to compare it with
@@ -34,6 +43,7 @@ def take_samples(
     estimate: float,
     prepare: Callable[[], object] | None = None,
     observe: tuple[Callable[[], T], Callable[[], T]] | None = None,
+    clock: Clock = seconds,
 ) -> tuple[list[float], int, list[tuple[T, T]]]:
     """Time the call, with Python's garbage collector at rest.
 
@@ -43,6 +53,7 @@ def take_samples(
         estimate: About how many seconds one call takes.
         prepare: Called before each sample, outside of the clock; a sample is then one call.
         observe: What to call right before and right after each sample, outside of the clock.
+        clock: What tells the seconds of a number of calls in a row.
 
     Returns:
         Seconds of one call for each sample, how many calls each sample is the mean of, and what was observed before and
@@ -61,19 +72,11 @@ def take_samples(
             if prepare is not None:
                 prepare()
             before = observe[0]() if observe is not None else None
-            total += (seconds := _time(call, loops))
-            samples.append(seconds / loops)
+            total += (taken := clock(call, loops))
+            samples.append(taken / loops)
             if observe is not None and before is not None:
                 observed.append((before, observe[1]()))
     finally:
         if collecting:
             gc.enable()
     return samples, loops, observed
-
-
-def _time(call: Callable[[], object], loops: int) -> float:
-    """Seconds of `loops` calls together."""
-    begin = perf_counter()
-    for _ in range(loops):
-        call()
-    return float(perf_counter() - begin)

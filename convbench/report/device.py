@@ -10,10 +10,13 @@ from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
 
 TEXT = (
-    "A sample on a device begins with input and weights in its memory and ends when its last kernel has ended. "
-    "Transfers are timed apart, from and to ordinary memory of the host. Speedups are over one core by the same "
+    "A sample on a device is timed by its own clock: input and weights lie in its memory when it begins, and it ends "
+    "when its last kernel has ended. Transfers are timed apart, by the host's clock, from and to its ordinary memory; "
+    "end to end is from having the input there to having the output there. Speedups are over one core by the same "
     "algorithm, on the executor that is fastest there, and paired inside runs.",
 )
+
+TRANSFERS = ("host to device", "device to host", "end to end")
 
 
 def section(material: Material) -> Section:
@@ -33,7 +36,7 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
         for cell in series.cells.values():
             if cell.on_device:
                 base = _one_core(several, series.algorithm)
-                moved = [sum(times.values()) / len(times) for times in cell.transfers.values()]
+                moved = [sum(times.values()) / len(times) for times in map(cell.transfers.get, TRANSFERS) if times]
                 rows.append(
                     [
                         series.algorithm,
@@ -47,7 +50,7 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
     spec = seconds_spec(cell.minimum for series in several for cell in series.cells.values() if cell.on_device)
     columns = [
         *(Column("algorithm"), Column("executor"), Column("on the device", spec)),
-        *(Column("host to device", ".6f"), Column("device to host", ".6f")),
+        *(Column("host to device", ".6f"), Column("device to host", ".6f"), Column("end to end", ".6f")),
         *(Column("speedup without transfers", ".2f"), Column("speedup with transfers", ".2f")),
     ]
     return Table(slug("device", problem.label), material.titled(f"{problem.label}: seconds"), columns, rows)

@@ -36,8 +36,9 @@ class Record:
         sample_counters: The same for each sample.
         stages: For each stage that the algorithm tells apart, seconds of one call that a worker spent in it, mean over
             workers, for each sample.
-        transfers: For a device with memory of its own, seconds of "host to device" (the input) and "device to host"
-            (the output), several of each; no sample has any of them in it.
+        transfers: For a device with memory of its own, seconds by the host's clock of "host to device" (the input),
+            "device to host" (the output), and "end to end" (both, and what is computed between), several of each; no
+            sample has any of them in it.
         calibration: Seconds of a small fixed piece of work just before the cell, by which drift shows; 0 if unknown.
         flags: What a reader should know before trusting the samples.
         sample_flags: What was raised by each sample alone.
