@@ -30,8 +30,9 @@ Matrix = tuple[tuple[Fraction, ...], ...]
 def geometry_macros(problem: Problem) -> dict[str, int]:
     """The macros that any forward kernel starts from."""
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
-    (top, _), (left, _) = problem.padding
+    (top, bottom), (left, right) = problem.padding
     return {
+        "BATCH": problem.batch,
         "GROUPS": problem.groups,
         "CHANNELS": problem.channels // problem.groups,
         "GROUP_KERNELS": problem.out_channels // problem.groups,
@@ -47,6 +48,7 @@ def geometry_macros(problem: Problem) -> dict[str, int]:
         "DILATION_X": dilation_x,
         "TOP": top,
         "LEFT": left,
+        "PADDED": int(any((top, bottom, left, right))),
     }
 
 
@@ -76,7 +78,7 @@ class Launch:
     """One kernel of a work, and how many blocks of how many threads run it.
 
     Attributes:
-        source: File that it is in.
+        sources: Files that it is in, the last one with what goes before.
         name: Of the kernel in it.
         macros: What the source leaves open, by name.
         matrices: Constant matrices that it leaves open, by name.
@@ -85,7 +87,7 @@ class Launch:
         stage: What the kernel does of the work, in a word.
     """
 
-    source: Path
+    sources: tuple[Path, ...]
     name: str
     macros: tuple[tuple[str, int], ...]
     blocks: int
@@ -96,8 +98,8 @@ class Launch:
     @property
     def code(self) -> str:
         """The source as text, behind its matrices."""
-        text = self.source.read_text(encoding="utf-8")
-        return "".join(_as_code(name, matrix) for name, matrix in self.matrices) + text
+        matrices = (_as_code(name, matrix) for name, matrix in self.matrices)
+        return "".join([*matrices, *(source.read_text(encoding="utf-8") for source in self.sources)])
 
     def options(self, dtype: str) -> tuple[str, ...]:
         """What the compiler is told beside the source."""

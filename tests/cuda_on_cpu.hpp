@@ -4,7 +4,9 @@
 // program reads x, weights, out and scratch from the files that its arguments name, and writes out back.
 
 #include <barrier>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -30,6 +32,32 @@ inline std::vector<std::unique_ptr<std::barrier<>>> warp_barriers;
 
 inline void __syncthreads() { block_barrier.arrive_and_wait(); }
 inline void __syncwarp() { warp_barriers[threadIdx.x / 32]->arrive_and_wait(); }
+
+// Tensor cores, see product_tf32.cuh: lanes lay what they hold on a table, and each computes its sums from all of it.
+struct Tile {
+    float weights[4], inputs[2];
+};
+inline std::vector<Tile> table(THREADS_OF_A_BLOCK);
+
+inline float rounded_to_tf32(float number) {
+    const auto bits = std::bit_cast<std::uint32_t>(number);
+    return std::bit_cast<float>((bits + 0x1000u) & 0xffffe000u);
+}
+
+inline void multiply_tiles(float (&upper)[2], float (&lower)[2], const float (&weights)[4], const float (&inputs)[2]) {
+    Tile* const warp = &table[threadIdx.x / 32 * 32];
+    const int lane = threadIdx.x % 32;
+    warp[lane] = {{weights[0], weights[1], weights[2], weights[3]}, {inputs[0], inputs[1]}};
+    __syncwarp();
+    for (int term = 0; term < 8; ++term)
+        for (int column = 0; column < 2; ++column) {
+            const Tile& row = warp[lane / 4 * 4 + term % 4];
+            const float input = warp[(lane % 4 * 2 + column) * 4 + term % 4].inputs[term / 4];
+            upper[column] += row.weights[term / 4 * 2] * input;
+            lower[column] += row.weights[term / 4 * 2 + 1] * input;
+        }
+    __syncwarp();
+}
 
 extern "C" void KERNEL(const real*, const real*, real*, real*);
 

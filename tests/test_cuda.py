@@ -15,9 +15,12 @@ from convbench.device import DeviceWork, Launch
 from convbench.measure.reference import TOLERANCE, convolve
 from convbench.problem import Problem
 
-ON_A_GPU = [name for name in ALGORITHMS if "cupy" in ALGORITHMS[name].prepare]
+FORMS = [(name, form) for name in ALGORITHMS for form in ALGORITHMS[name].prepare if form.startswith("cupy")]
+ON_A_GPU = [name for name, form in FORMS if form == "cupy"]
+ALLOWED = {"cupy": TOLERANCE, "cupy-tf32": {"float32": 2e-3}}
 CARDS = ("70", "75", "80", "86", "89", "90")  # compute capabilities, without the point
 REFERENCE = "mb1ic1ih720iw1280oc128kh11kw11"
+LAYER = "mb32ic512ih7iw7oc512kh3kw3ph1pw1"
 
 SANITIZER = ("-fsanitize=thread", "-g")
 
@@ -58,43 +61,78 @@ def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *mor
     return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)
 
 
-def works(algorithm: str, problem: Problem, weights: np.ndarray) -> DeviceWork:
+def works(algorithm: str, problem: Problem, weights: np.ndarray, form: str = "cupy") -> DeviceWork:
     """The work of an algorithm on a GPU; skips where it has none for the problem."""
-    reason = ALGORITHMS[algorithm].obstacle(problem, "cupy")
+    reason = ALGORITHMS[algorithm].obstacle(problem, form)
     if reason is not None:
         pytest.skip(f"{algorithm}: {reason}")
-    return ALGORITHMS[algorithm].prepare["cupy"](problem, weights)
+    return ALGORITHMS[algorithm].prepare[form](problem, weights)
 
 
 @needs_the_host()
-@pytest.mark.parametrize("algorithm", ON_A_GPU)
-def test_the_arithmetic_is_right(algorithm, problem, tmp_path):
+@pytest.mark.parametrize(("algorithm", "form"), FORMS)
+def test_the_arithmetic_is_right(algorithm, form, problem, tmp_path):
     x, weights = data(problem)
-    out = run(works(algorithm, problem, weights), problem, x, tmp_path)
+    out = run(works(algorithm, problem, weights, form), problem, x, tmp_path)
     expected = convolve(problem, x, weights)
-    assert np.abs(out - expected).max() <= TOLERANCE[problem.dtype] * np.abs(expected).max()
+    assert np.abs(out - expected).max() <= ALLOWED[form][problem.dtype] * np.abs(expected).max()
+
+
+@needs_the_host()
+def test_tensor_cores_round_and_nothing_else_does(tmp_path):
+    """The very sums of rounded factors, so that an error in a place could not hide behind the rounding."""
+    problem = Problem.parse("mb2ic33ih9iw10oc50kh3kw3ph1pw1")
+    x, weights = (np.round(array * 64).astype(np.float32) for array in data(problem))  # TF32 holds these exactly
+    out = run(works("unrolled", problem, weights, "cupy-tf32"), problem, x, tmp_path)
+    assert np.array_equal(out, convolve(problem, x, weights))
+
+
+@needs_the_host()
+@pytest.mark.parametrize(
+    ("algorithm", "descriptor", "launches"),
+    [
+        ("unrolled", "mb2ic256ih7iw7oc130kh3kw3ph1pw1", ["unrolled", "add_parts"]),
+        ("unrolled", "--dt=f64 mb2ic200ih6iw6oc40kh3kw3ph1pw1", ["unrolled", "add_parts"]),
+        ("unrolled", "mb1ic2ih30iw31oc5kh7kw7ph3pw3", ["unrolled", "add_parts"]),  # more taps than a word has bits
+        ("winograd", "g2mb3ic34ih13iw14oc20kh3kw5ph2pw1", ["transform_input", "products", "transform_output"]),
+        ("winograd", "--dt=f64 mb1ic20ih12iw13oc33kh5kw3", ["transform_input", "products", "transform_output"]),
+        ("winograd", "mb1ic1ih130iw131oc3kh101kw101", ["transform_input", "products", "transform_output"]),
+        ("winograd", "mb1ic1ih50iw60oc20kh11kw11", ["winograd"]),
+    ],
+)
+def test_every_way_through_an_algorithm_is_right(algorithm, descriptor, launches, tmp_path):
+    problem = Problem.parse(descriptor)
+    x, weights = data(problem)
+    work = works(algorithm, problem, weights)
+    assert [launch.name for launch in work.launches] == launches
+    expected = convolve(problem, x, weights)
+    error = np.abs(run(work, problem, x, tmp_path) - expected).max() / np.abs(expected).max()
+    assert error <= min(TOLERANCE[problem.dtype], work.error_bound)
 
 
 @needs_the_host(*SANITIZER)
-@pytest.mark.parametrize("algorithm", ON_A_GPU)
-def test_no_thread_writes_what_another_reads(algorithm, tmp_path):
-    """The thread sanitizer watches a problem with channels, padding and kernels that fill no block."""
-    problem = Problem.parse("g2mb1ic4ih13iw40oc18kh5kw3ph1pw1")
+@pytest.mark.parametrize(("algorithm", "form"), FORMS)
+@pytest.mark.parametrize("descriptor", ["g2mb1ic4ih13iw40oc18kh5kw3ph1pw1", "mb1ic1ih13iw40oc18kh5kw3ph1pw1"])
+def test_no_thread_writes_what_another_reads(algorithm, form, descriptor, tmp_path):
+    """The thread sanitizer watches problems with and without channels, padding and kernels that fill no block."""
+    problem = Problem.parse(descriptor)
     x, weights = data(problem)
-    out = run(works(algorithm, problem, weights), problem, x, tmp_path, *SANITIZER)
+    out = run(works(algorithm, problem, weights, form), problem, x, tmp_path, *SANITIZER)
     assert not np.isnan(out).any()
 
 
 @pytest.mark.parametrize("card", CARDS)
-@pytest.mark.parametrize("descriptor", [REFERENCE, "--dt=f64 g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1"])
-@pytest.mark.parametrize("algorithm", ON_A_GPU)
-def test_the_sources_compile_for_every_card(algorithm, descriptor, card):
+@pytest.mark.parametrize("descriptor", [REFERENCE, LAYER, "--dt=f64 g2mb2ic4ih19iw23oc6kh3kw5ph2pw1"])
+@pytest.mark.parametrize(("algorithm", "form"), FORMS)
+def test_the_sources_compile_for_every_card(algorithm, form, descriptor, card):
+    if form == "cupy-tf32" and int(card) < 80:
+        pytest.skip("has no tensor cores for TF32")
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
     problem = Problem.parse(descriptor)
-    work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype))
-    for launch in work.launches:
-        _, program = nvrtc.nvrtcCreateProgram(launch.code.encode(), b"source.cu", 0, [], [])
-        options = [*(option.encode() for option in launch.options(problem.dtype)), b"-arch=sm_" + card.encode()]
+    work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), form)
+    for code, words in {(launch.code, launch.options(problem.dtype)) for launch in work.launches}:
+        _, program = nvrtc.nvrtcCreateProgram(code.encode(), b"source.cu", 0, [], [])
+        options = [*(word.encode() for word in words), b"-arch=sm_" + card.encode()]
         (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
         _, size = nvrtc.nvrtcGetProgramLogSize(program)
         log = b" " * size
@@ -108,7 +146,6 @@ def test_the_sources_compile_for_every_card(algorithm, descriptor, card):
     [
         ("direct", "mb1ic1ih9iw600oc4kh1kw500", "registers"),
         ("direct", "mb1ic1ih400iw400oc4kh301kw51", "shared memory"),
-        ("winograd", "mb1ic1ih300iw300oc4kh201kw201", "shared memory"),
     ],
 )
 def test_kernels_that_do_not_fit_are_refused(algorithm, descriptor, why):

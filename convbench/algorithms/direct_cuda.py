@@ -108,7 +108,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
         "ALL_CHUNKS": cut.all_chunks,
     }
     launch = Launch(
-        source=SOURCE,
+        sources=(SOURCE,),
         name="direct",
         macros=tuple(macros.items()),
         blocks=_patches(problem, cut.rows, cut.columns)

@@ -39,6 +39,15 @@ class Axis:
         """Products of a tile."""
         return self.outputs + self.taps - 1
 
+    def macros(self, name: str) -> dict[str, int]:
+        """What CUDA sources call its sizes."""
+        return {
+            f"{name}_OUTPUTS": self.outputs,
+            f"{name}_TAPS": self.taps,
+            f"{name}_BLOCKS": self.blocks,
+            f"{name}_POINTS": self.points,
+        }
+
     @property
     def growth(self) -> float:
         """Of rounding errors, see `ToomCook`."""

@@ -173,4 +173,8 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     )
 
 
-UNROLLED = Algorithm(supports=forward_only, prepare={"numba": prepare, "cupy": unrolled_cuda.prepare})
+UNROLLED = Algorithm(
+    supports=forward_only,
+    prepare={"numba": prepare, "cupy": unrolled_cuda.prepare, "cupy-tf32": unrolled_cuda.prepare_tf32},
+    limits={"cupy": unrolled_cuda.supports, "cupy-tf32": unrolled_cuda.supports_tf32},
+)

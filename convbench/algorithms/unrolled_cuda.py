@@ -8,46 +8,72 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.algorithms.product_cuda import EXACT, TF32, Blocks, best_blocks
 from convbench.device import DeviceWork, Launch, geometry_macros
 from convbench.problem import Problem
 from convbench.tile import error_of_sums
 
 SOURCE: Final = Path(__file__).parent / "cuda" / "unrolled.cu"
-LANES_X: Final = 16  # threads side by side, as in the source
-OWN_KERNELS: Final = 8  # of a thread
-MOST_KERNELS: Final = 128  # of a block
-PIXELS: Final = {"float32": 128, "float64": 64}  # of a block: sums that fit its threads' registers
-DEPTH: Final = 8  # taps of a step
+TF32_ERROR: Final = 2.0**-9  # of an output, relative to the largest: factors are rounded by up to 2^-11 each
+ADDING_THREADS: Final = 256  # as in the source
+MOST_NUMBERS: Final = 2**31 - 1  # of an array: what its 32-bit offsets reach
+
+
+def supports(problem: Problem) -> str | None:
+    """Offsets have 32 bits."""
+    largest = max(np.prod(problem.input_shape, dtype=np.int64), np.prod(problem.output_shape, dtype=np.int64))
+    return None if largest <= MOST_NUMBERS else "an array of more than 2 G numbers is beyond its 32-bit offsets"
+
+
+def supports_tf32(problem: Problem) -> str | None:
+    """Tensor cores round what is float32."""
+    return supports(problem) if problem.dtype == "float32" else "computes float32 alone in TF32"
 
 
 def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
-    """The matrix of weights in blocks, and one launch."""
-    group_kernels = problem.out_channels // problem.groups
-    kernels = min(MOST_KERNELS, max(2 * OWN_KERNELS, 1 << (group_kernels - 1).bit_length()))
-    pixels = PIXELS[problem.dtype]
-    kernel_blocks = -(-group_kernels // kernels)
-    pixel_blocks = -(-problem.output_height * problem.output_width // pixels)
-    macros = {
-        **geometry_macros(problem),
-        "KERNELS": kernels,
-        "PIXELS": pixels,
-        "DEPTH": DEPTH,
-    }
-    launch = Launch(
-        source=SOURCE,
+    """The matrix of weights in blocks, and one launch; a second one where sums are computed in parts."""
+    return _work(problem, weights, tf32=False)
+
+
+def prepare_tf32(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
+    """The same for tensor cores, which round both factors of every product to TF32."""
+    return _work(problem, weights, tf32=True)
+
+
+def _work(problem: Problem, weights: NDArray[Any], *, tf32: bool) -> DeviceWork:
+    group_kernels, outputs = problem.out_channels // problem.groups, int(np.prod(problem.output_shape))
+    pixels = outputs // problem.out_channels
+    blocks = best_blocks(group_kernels, pixels, problem.taps, problem.groups, problem.dtype, may_split=True, tf32=tf32)
+    macros = tuple({**geometry_macros(problem), **blocks.macros, "SPLITS": blocks.splits}.items())
+    sources = (*(TF32 if tf32 else EXACT), SOURCE)
+    product = Launch(
+        sources=sources,
         name="unrolled",
-        macros=tuple(macros.items()),
-        blocks=kernel_blocks * pixel_blocks * problem.groups * problem.batch,
-        threads=LANES_X * kernels // OWN_KERNELS,
+        macros=macros,
+        blocks=blocks.number(group_kernels, pixels) * problem.groups * blocks.splits,
+        threads=blocks.threads,
         stage="unrolled",
     )
-    return DeviceWork((launch,), pack(problem, weights, kernels), error_bound=error_of_sums(problem))
+    adding = Launch(
+        sources=sources,
+        name="add_parts",
+        macros=macros,
+        blocks=-(-outputs // ADDING_THREADS),
+        threads=ADDING_THREADS,
+        stage="add",
+    )
+    return DeviceWork(
+        (product, adding) if blocks.splits > 1 else (product,),
+        pack(problem, weights, blocks),
+        scratch_size=outputs * blocks.splits if blocks.splits > 1 else 0,
+        error_bound=TF32_ERROR if tf32 else error_of_sums(problem),
+    )
 
 
-def pack(problem: Problem, weights: NDArray[Any], kernels: int) -> NDArray[Any]:
+def pack(problem: Problem, weights: NDArray[Any], cut: Blocks) -> NDArray[Any]:
     """The weights, 1-D: (groups, blocks of kernels, taps, kernels of a block), zeros for what is not there."""
     group_kernels = problem.out_channels // problem.groups
-    blocks, depth = -(-group_kernels // kernels), -(-problem.taps // DEPTH) * DEPTH
-    padded = np.zeros((problem.groups, blocks * kernels, depth), problem.dtype)
+    blocks, taps = -(-group_kernels // cut.kernels), -(-problem.taps // cut.depth) * cut.depth
+    padded = np.zeros((problem.groups, blocks * cut.kernels, taps), problem.dtype)
     padded[:, :group_kernels, : problem.taps] = weights.reshape(problem.groups, group_kernels, problem.taps)
-    return np.ascontiguousarray(padded.reshape(problem.groups, blocks, kernels, depth).transpose(0, 1, 3, 2)).ravel()
+    return np.ascontiguousarray(padded.reshape(problem.groups, blocks, cut.kernels, taps).transpose(0, 1, 3, 2)).ravel()

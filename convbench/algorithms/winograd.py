@@ -368,5 +368,4 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
 WINOGRAD = Algorithm(
     supports=supports,
     prepare={"numba": prepare, "cupy": winograd_cuda.prepare},
-    limits={"cupy": winograd_cuda.supports},
 )

@@ -1,136 +1,23 @@
-"""Minimal filtering on a GPU: how a problem is cut up for `cuda/winograd.cu`."""
+"""Minimal filtering on a GPU: in one kernel where there is one channel, otherwise in three.
+
+With one channel there is little to multiply, and what would be passed on through memory is many times the output.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from convbench.algorithms import winograd_fused_cuda, winograd_steps_cuda
 
-from convbench.algorithms.nested import Axis, best_axes, error_bound, transformed_weights
-from convbench.algorithms.toom_cook import toom_cook
-from convbench.device import (
-    SHARED_BYTES,
-    DeviceWork,
-    Launch,
-    chunks_of_a_block,
-    geometry_macros,
-    kernels_of_a_thread,
-)
-from convbench.problem import ITEM_SIZE, Problem
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-SOURCE: Final = Path(__file__).parent / "cuda" / "winograd.cu"
-TILES: Final = (8, 4)  # of a thread, the best first
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How one problem is cut up.
-
-    Attributes:
-        y: The vertical direction.
-        x: The horizontal direction.
-        tiles: Of a block.
-        kernels: That a block computes at a time.
-        chunks: How often it does so, one chunk after the other.
-        all_chunks: How many a group has.
-    """
-
-    y: Axis
-    x: Axis
-    tiles: int
-    kernels: int
-    chunks: int
-    all_chunks: int
-
-
-def supports(problem: Problem) -> str | None:
-    """Kernels of many blocks leave no room in shared memory."""
-    fits = best_axes(problem, _cost, _fits) is not None
-    return None if fits else "the transformed input of so large a kernel does not fit shared memory"
-
-
-def cut_up(problem: Problem) -> Cut:
-    """The cut of a problem that `supports` has let pass."""
-    found = best_axes(problem, _cost, _fits)
-    assert found is not None  # noqa: S101  # `supports` has found one
-    y, x = found
-    tiles, kernels = _largest(problem, y, x)
-    all_chunks = -(-problem.out_channels // problem.groups // kernels)
-    chunks = chunks_of_a_block(all_chunks, _positions(problem, y, x, tiles))
-    return Cut(y, x, tiles, kernels, chunks, all_chunks)
-
-
-def _largest(problem: Problem, y: Axis, x: Axis) -> tuple[int, int]:
-    """Tiles of a block and kernels of a chunk: the most that shared memory holds; none where it is too small."""
-    kernels = kernels_of_a_thread(problem)
-    points, blocks = y.points * x.points, y.blocks * x.blocks
-    for tiles in TILES:
-        pixels, sums = kernels * y.outputs * tiles * x.outputs, kernels * tiles * (points + 1)
-        larger = max(points * blocks * kernels, sums, pixels)
-        if (blocks * tiles * (points + 1) + larger) * ITEM_SIZE[problem.dtype] <= SHARED_BYTES:
-            return tiles, kernels
-    return 0, kernels
-
-
-def _fits(problem: Problem, y: Axis, x: Axis) -> bool:
-    return _largest(problem, y, x)[0] > 0
-
-
-def _positions(problem: Problem, y: Axis, x: Axis, tiles: int) -> int:
-    """Blocks for one chunk of kernels of everything."""
-    rows, columns = (
-        math.ceil(problem.output_height / y.outputs),
-        math.ceil(problem.output_width / (x.outputs * tiles)),
-    )
-    return problem.batch * problem.groups * rows * columns
-
-
-def _cost(problem: Problem, y: Axis, x: Axis) -> float:
-    """About how many multiply-adds a kernel's products and transform back take."""
-    tiles = -(-problem.output_height // y.outputs) * -(-problem.output_width // x.outputs)
-    products = y.points * x.points * (problem.channels // problem.groups) * y.blocks * x.blocks
-    back = y.outputs * y.points * x.points + y.outputs * x.outputs * x.points
-    return tiles * float(products + back)
+    from convbench.device import DeviceWork
+    from convbench.problem import Problem
 
 
 def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
-    """Transformed weights by chunks of kernels, and one launch."""
-    cut = cut_up(problem)
-    y, x = cut.y, cut.x
-    macros = {
-        **geometry_macros(problem),
-        "Y_OUTPUTS": y.outputs,
-        "Y_TAPS": y.taps,
-        "Y_BLOCKS": y.blocks,
-        "Y_POINTS": y.points,
-        "X_OUTPUTS": x.outputs,
-        "X_TAPS": x.taps,
-        "X_BLOCKS": x.blocks,
-        "X_POINTS": x.points,
-        "TILES": cut.tiles,
-        "KERNELS": cut.kernels,
-        "CHUNKS": cut.chunks,
-        "ALL_CHUNKS": cut.all_chunks,
-    }
-    to_y, to_x = toom_cook(y.outputs, y.taps), toom_cook(x.outputs, x.taps)
-    launch = Launch(
-        source=SOURCE,
-        name="winograd",
-        macros=tuple(macros.items()),
-        blocks=_positions(problem, y, x, cut.tiles) * -(-cut.all_chunks // cut.chunks),
-        threads=y.points * x.points,
-        stage="winograd",
-        matrices=(
-            ("INPUT_Y", to_y.input),
-            ("INPUT_X", to_x.input),
-            ("OUTPUT_Y", to_y.output),
-            ("OUTPUT_X", to_x.output),
-        ),
-    )
-    points = transformed_weights(problem, weights, y, x, cut.kernels, cut.all_chunks)
-    by_channel = np.ascontiguousarray(points.transpose(0, 1, 4, 5, 6, 7, 2, 3)).ravel()
-    return DeviceWork((launch,), by_channel, error_bound=error_bound(problem, y, x))
+    """The work of whichever way it is."""
+    if winograd_fused_cuda.supports(problem) is None:
+        return winograd_fused_cuda.prepare(problem, weights)
+    return winograd_steps_cuda.prepare(problem, weights)

@@ -1,49 +1,104 @@
 // Unrolled convolution as an implicit matrix product, compiled for one problem: every size is a macro (see unrolled_cuda.py).
+// It follows weights.cuh.
 //
 // out (kernels x pixels) = weights (kernels x taps) * unrolled (taps x pixels). The unrolled matrix, one column for each
-// pixel with the inputs that it needs, is never in memory as a whole: a block makes the DEPTH rows of its PIXELS columns that
-// come next in shared memory, beside as many columns of KERNELS rows of weights, multiplies, and goes on. What it needs for
-// the next step is on its way from memory to registers meanwhile.
+// pixel with the inputs that it needs, is never in memory as a whole: a block makes the DEPTH rows of its COLUMNS columns that
+// come next in shared memory, beside as many rows of weights, multiplies, and goes on. What it needs for the next step is on
+// its way from memory to registers meanwhile, and there are two of each in shared memory, so that one barrier a step will do.
 //
-// A thread sums 8 kernels times PIXELS / LANES_X pixels, which lie LANES_X apart: neighbours in a warp read neighbours from
-// shared memory and write neighbours to the output. Pixels are counted through, so no width of an image wastes anything.
+// Pixels are counted through all images, so that neither the width of an image nor the number of its pixels wastes anything.
+// Where there are few pixels and many taps, SPLITS blocks sum a part of the taps each, and add_parts adds the parts up.
 
-constexpr int LANES_X = 16;
-constexpr int OWN_KERNELS = 8, OWN_PIXELS = PIXELS / LANES_X;
-constexpr int LANES_Y = KERNELS / OWN_KERNELS;
-constexpr int THREADS = LANES_X * LANES_Y;
-constexpr int TAPS = CHANNELS * KERNEL_HEIGHT * KERNEL_WIDTH;
-constexpr int BLOCKS_ON_A_PROCESSOR = sizeof(real) == 4 ? 2 : 1;  // with the registers that sums take
+constexpr int TAPS_OF_A_CHANNEL = KERNEL_HEIGHT * KERNEL_WIDTH;
+constexpr int TAPS = CHANNELS * TAPS_OF_A_CHANNEL;
 constexpr int STEPS = (TAPS + DEPTH - 1) / DEPTH;
-constexpr int ALL_PIXELS = OUTPUT_HEIGHT * OUTPUT_WIDTH;
-constexpr int PIXEL_BLOCKS = (ALL_PIXELS + PIXELS - 1) / PIXELS;
+constexpr int STEPS_OF_A_SPLIT = (STEPS + SPLITS - 1) / SPLITS;
+constexpr int IMAGE_PIXELS = OUTPUT_HEIGHT * OUTPUT_WIDTH;
+constexpr int PIXELS = BATCH * IMAGE_PIXELS;
+constexpr int PIXEL_BLOCKS = (PIXELS + COLUMNS - 1) / COLUMNS;
 constexpr int KERNEL_BLOCKS = (GROUP_KERNELS + KERNELS - 1) / KERNELS;
-constexpr int WEIGHT_LOADS = (DEPTH * KERNELS + THREADS - 1) / THREADS;
-constexpr int INPUT_LOADS = (DEPTH * PIXELS + THREADS - 1) / THREADS;
+constexpr size_t OUTPUTS = (size_t)PIXELS * GROUPS * GROUP_KERNELS;
+constexpr bool WHOLE_RUNS = IMAGE_PIXELS % RUN == 0;  // no run of pixels has a part in the next image
 
-struct Loads {
-    real weights[WEIGHT_LOADS];
-    real inputs[INPUT_LOADS];
+constexpr int INPUT_LOADS = DEPTH * COLUMNS / THREADS;
+constexpr int LEAST_PIXELS = (COLUMNS + THREADS - 1) / THREADS;  // a warp has no more than one part of a tap's columns
+constexpr int MOST_PIXELS = LEAST_PIXELS > 4 ? LEAST_PIXELS : 4;  // what is known of each takes registers
+constexpr int ALL_PIXELS = COLUMNS / WARP < INPUT_LOADS ? COLUMNS / WARP : INPUT_LOADS;
+constexpr int LANE_PIXELS = ALL_PIXELS < MOST_PIXELS ? ALL_PIXELS : MOST_PIXELS;  // of one tap, WARP apart
+constexpr int LANE_TAPS = INPUT_LOADS / LANE_PIXELS;
+constexpr int SPANS = COLUMNS / (WARP * LANE_PIXELS);  // warps that share a tap
+
+// Where a thread's pixels have their inputs, and which of them lie in the image: a bit for each tap of a channel, or, where
+// there are more than a word has bits, the place that is to be compared.
+constexpr bool MASKED = PADDED && TAPS_OF_A_CHANNEL <= 32;
+
+struct Pixels {
+    int offset[LANE_PIXELS];
+    unsigned mask[LANE_PIXELS];
+    int row[LANE_PIXELS], column[LANE_PIXELS];
 };
 
-// Read a step's weights and inputs into registers.
-static __device__ __forceinline__ void load(
-    Loads& loads, const real* plane, const real* weights, int step, int first_pixel, int thread)
+static __device__ __forceinline__ bool in_image(int row, int column)
+{
+    return (unsigned)row < HEIGHT && (unsigned)column < WIDTH;
+}
+
+// The inputs of a step on their way from memory to shared memory.
+struct Inputs {
+    real at[LANE_TAPS][LANE_PIXELS];
+};
+
+static __device__ __forceinline__ Pixels pixels_of(int first_pixel, int group, int thread)
+{
+    Pixels pixels;
+#pragma unroll
+    for (int j = 0; j < LANE_PIXELS; ++j) {
+        const int wanted = first_pixel + (thread / WARP % SPANS * LANE_PIXELS + j) * WARP + thread % WARP;
+        const int pixel = wanted < PIXELS ? wanted : PIXELS - 1;  // read, and never written
+        const int image = pixel / IMAGE_PIXELS, inner = pixel % IMAGE_PIXELS;
+        const int row = inner / OUTPUT_WIDTH * STRIDE_Y - TOP, column = inner % OUTPUT_WIDTH * STRIDE_X - LEFT;
+        pixels.offset[j] = (image * GROUPS + group) * CHANNELS * HEIGHT * WIDTH + row * WIDTH + column;
+        pixels.row[j] = row;
+        pixels.column[j] = column;
+        pixels.mask[j] = 0;
+        if (MASKED)
+#pragma unroll
+            for (int tap = 0; tap < TAPS_OF_A_CHANNEL; ++tap)
+                if (in_image(row + tap / KERNEL_WIDTH * DILATION_Y, column + tap % KERNEL_WIDTH * DILATION_X))
+                    pixels.mask[j] |= 1u << tap % 32;
+    }
+    return pixels;
+}
+
+static __device__ __forceinline__ void load(Inputs& inputs, const Pixels& pixels, const real* x, int step, int thread)
 {
 #pragma unroll
-    for (int i = 0; i < WEIGHT_LOADS; ++i) {
-        const int place = thread + i * THREADS;
-        loads.weights[i] = place < DEPTH * KERNELS ? weights[step * DEPTH * KERNELS + place] : real(0);
-    }
+    for (int i = 0; i < LANE_TAPS; ++i) {
+        const int tap = step * DEPTH + thread / WARP / SPANS + i * (WARPS / SPANS);
+        const int channel = tap / TAPS_OF_A_CHANNEL, inner = tap % TAPS_OF_A_CHANNEL;
+        const int row = inner / KERNEL_WIDTH * DILATION_Y, column = inner % KERNEL_WIDTH * DILATION_X;
+        const int offset = (channel * HEIGHT + row) * WIDTH + column;
 #pragma unroll
-    for (int i = 0; i < INPUT_LOADS; ++i) {
-        const int place = thread + i * THREADS, tap = step * DEPTH + place / PIXELS, pixel = first_pixel + place % PIXELS;
-        const int channel = tap / (KERNEL_HEIGHT * KERNEL_WIDTH), inner = tap % (KERNEL_HEIGHT * KERNEL_WIDTH);
-        const int row = pixel / OUTPUT_WIDTH * STRIDE_Y - TOP + inner / KERNEL_WIDTH * DILATION_Y;
-        const int column = pixel % OUTPUT_WIDTH * STRIDE_X - LEFT + inner % KERNEL_WIDTH * DILATION_X;
-        const bool inside = place < DEPTH * PIXELS && tap < TAPS && pixel < ALL_PIXELS && 0 <= row && row < HEIGHT &&
-                            0 <= column && column < WIDTH;
-        loads.inputs[i] = inside ? plane[((size_t)channel * HEIGHT + row) * WIDTH + column] : real(0);
+        for (int j = 0; j < LANE_PIXELS; ++j) {
+            bool inside = TAPS % DEPTH == 0 || tap < TAPS;
+            if (MASKED)
+                inside = inside && (pixels.mask[j] & 1u << inner % 32);
+            else if (PADDED)
+                inside = inside && in_image(pixels.row[j] + row, pixels.column[j] + column);
+            inputs.at[i][j] = inside ? x[pixels.offset[j] + offset] : real(0);
+        }
+    }
+}
+
+static __device__ __forceinline__ void keep(const Inputs& inputs, Vector* rows, int thread)
+{
+    real* const numbers = rows->v;
+#pragma unroll
+    for (int i = 0; i < LANE_TAPS; ++i) {
+        const int term = thread / WARP / SPANS + i * (WARPS / SPANS);
+        const int first = thread / WARP % SPANS * LANE_PIXELS * WARP + thread % WARP;
+#pragma unroll
+        for (int j = 0; j < LANE_PIXELS; ++j) numbers[term * INPUT_PITCH + first + j * WARP] = kept(inputs.at[i][j]);
     }
 }
 
@@ -51,55 +106,78 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) unr
     const real* __restrict__ x,        // (BATCH, GROUPS * CHANNELS, HEIGHT, WIDTH)
     const real* __restrict__ weights,  // (GROUPS, KERNEL_BLOCKS, STEPS * DEPTH, KERNELS), zeros for what is not there
     real* __restrict__ out,            // (BATCH, GROUPS * GROUP_KERNELS, OUTPUT_HEIGHT, OUTPUT_WIDTH)
-    real* __restrict__ scratch)        // not used
+    real* __restrict__ scratch)        // (SPLITS, as out), where there are several
 {
-    __shared__ real weight_rows[DEPTH * KERNELS];
-    __shared__ real input_rows[DEPTH * PIXELS];
+    __shared__ Vector weight_rows[2][DEPTH * WEIGHT_PITCH / VECTOR];
+    __shared__ Vector input_rows[2][DEPTH * INPUT_PITCH / VECTOR];
 
     const int thread = threadIdx.x;
-    const int lane_x = thread % LANES_X, first_kernel = thread / LANES_X * OWN_KERNELS;
     const int kernel_block = blockIdx.x % KERNEL_BLOCKS, rest = blockIdx.x / KERNEL_BLOCKS;
-    const int first_pixel = rest % PIXEL_BLOCKS * PIXELS;
-    const int group = rest / PIXEL_BLOCKS % GROUPS, image = rest / PIXEL_BLOCKS / GROUPS;
-    const real* plane = x + (size_t)(image * GROUPS + group) * CHANNELS * HEIGHT * WIDTH;
-    const real* own = weights + (size_t)(group * KERNEL_BLOCKS + kernel_block) * STEPS * DEPTH * KERNELS;
+    const int first_pixel = rest % PIXEL_BLOCKS * COLUMNS;
+    const int group = rest / PIXEL_BLOCKS % GROUPS, split = rest / PIXEL_BLOCKS / GROUPS;
+    const int begin = split * STEPS_OF_A_SPLIT;
+    const int end = begin + STEPS_OF_A_SPLIT < STEPS ? begin + STEPS_OF_A_SPLIT : STEPS;
+    const Vector* own = (const Vector*)weights + (size_t)(group * KERNEL_BLOCKS + kernel_block) * STEPS * WEIGHT_VECTORS;
 
-    real sums[OWN_KERNELS][OWN_PIXELS] = {};
-    Loads loads;
-    load(loads, plane, own, 0, first_pixel, thread);
-    for (int step = 0; step < STEPS; ++step) {
-        __syncthreads();  // everybody is done with the step before
-#pragma unroll
-        for (int i = 0; i < WEIGHT_LOADS; ++i)
-            if (thread + i * THREADS < DEPTH * KERNELS) weight_rows[thread + i * THREADS] = loads.weights[i];
-#pragma unroll
-        for (int i = 0; i < INPUT_LOADS; ++i)
-            if (thread + i * THREADS < DEPTH * PIXELS) input_rows[thread + i * THREADS] = loads.inputs[i];
+    const Pixels pixels = pixels_of(first_pixel, group, thread);
+    Sums sums;
+    Weights next_weights;
+    Inputs next_inputs;
+    load(next_weights, own + begin * WEIGHT_VECTORS, thread);
+    load(next_inputs, pixels, x, begin, thread);
+    keep(next_weights, weight_rows[0], thread);
+    keep(next_inputs, input_rows[0], thread);
+    __syncthreads();
+    for (int step = begin; step < end; ++step) {
+        const int now = (step - begin) % 2;
+        if (step + 1 < end) {
+            load(next_weights, own + (step + 1) * WEIGHT_VECTORS, thread);
+            load(next_inputs, pixels, x, step + 1, thread);
+        }
+        multiply(sums, weight_rows[now], input_rows[now], thread);
+        if (step + 1 < end) {
+            keep(next_weights, weight_rows[1 - now], thread);
+            keep(next_inputs, input_rows[1 - now], thread);
+        }
         __syncthreads();
-        if (step + 1 < STEPS) load(loads, plane, own, step + 1, first_pixel, thread);
+    }
+
+    real* const target = SPLITS > 1 ? scratch + split * OUTPUTS : out;
 #pragma unroll
-        for (int tap = 0; tap < DEPTH; ++tap) {
-            real inputs[OWN_PIXELS];
+    for (int j = 0; j < RUNS; ++j) {
+        const int pixel = first_pixel + first_column(thread) + column_offset(j);
 #pragma unroll
-            for (int j = 0; j < OWN_PIXELS; ++j) inputs[j] = input_rows[tap * PIXELS + lane_x + j * LANES_X];
+        for (int i = 0; i < ROWS; ++i) {
+            const int kernel = kernel_block * KERNELS + first_row(thread) + row_offset(i);
+            if (kernel >= GROUP_KERNELS) continue;
+            Run run;
 #pragma unroll
-            for (int k = 0; k < OWN_KERNELS; ++k) {
-                const real weight = weight_rows[tap * KERNELS + first_kernel + k];
+            for (int e = 0; e < RUN; ++e) run.v[e] = sums.at[i][j][e];
+            const size_t plane = ((size_t)(pixel / IMAGE_PIXELS * GROUPS + group) * GROUP_KERNELS + kernel) * IMAGE_PIXELS;
+            if (WHOLE_RUNS) {
+                if (pixel < PIXELS) *(Run*)(target + plane + pixel % IMAGE_PIXELS) = run;
+                continue;
+            }
 #pragma unroll
-                for (int j = 0; j < OWN_PIXELS; ++j) sums[k][j] += weight * inputs[j];
+            for (int e = 0; e < RUN; ++e) {
+                const int one = pixel + e, image = one / IMAGE_PIXELS;
+                const size_t own_plane = ((size_t)(image * GROUPS + group) * GROUP_KERNELS + kernel) * IMAGE_PIXELS;
+                if (one < PIXELS) target[own_plane + one % IMAGE_PIXELS] = run.v[e];
             }
         }
     }
+}
 
+constexpr int ADDING_THREADS = 256;
+
+extern "C" __global__ void __launch_bounds__(ADDING_THREADS) add_parts(
+    const real* __restrict__ x, const real* __restrict__ weights,  // not used
+    real* __restrict__ out, real* __restrict__ scratch)            // as above
+{
+    const size_t place = (size_t)blockIdx.x * ADDING_THREADS + threadIdx.x;
+    if (place >= OUTPUTS) return;
+    real sum = 0;
 #pragma unroll
-    for (int k = 0; k < OWN_KERNELS; ++k) {
-        const int kernel = kernel_block * KERNELS + first_kernel + k;
-        if (kernel >= GROUP_KERNELS) break;
-        real* target = out + (size_t)((image * GROUPS + group) * GROUP_KERNELS + kernel) * ALL_PIXELS;
-#pragma unroll
-        for (int j = 0; j < OWN_PIXELS; ++j) {
-            const int pixel = first_pixel + lane_x + j * LANES_X;
-            if (pixel < ALL_PIXELS) target[pixel] = sums[k][j];
-        }
-    }
+    for (int split = 0; split < SPLITS; ++split) sum += scratch[split * OUTPUTS + place];
+    out[place] = sum;
 }

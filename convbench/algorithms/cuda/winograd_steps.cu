@@ -1,0 +1,185 @@
+// Nested minimal filtering in three kernels, compiled for one problem: every size is a macro (see winograd_steps_cuda.py), and
+// INPUT, (points x points), and OUTPUT, (outputs x points), are the matrices of each direction. It follows weights.cuh.
+//
+// Tiles of the input are transformed, a window for each block of taps; then each point has a matrix product of its own,
+// (kernels x terms) times (terms x tiles), where the terms are the blocks of all channels; then the products are transformed
+// back. What is passed on lies in `scratch`, with the tiles of all images side by side, so that neighbouring threads have
+// neighbouring tiles. It goes to memory and back, which pays where many kernels and channels share it.
+
+constexpr int POINTS = Y_POINTS * X_POINTS;
+constexpr int PARTS_OF_A_KERNEL = Y_BLOCKS * X_BLOCKS;
+constexpr int TERMS = CHANNELS * PARTS_OF_A_KERNEL;
+constexpr int STEPS = (TERMS + DEPTH - 1) / DEPTH;
+constexpr int TILE_ROWS = (OUTPUT_HEIGHT + Y_OUTPUTS - 1) / Y_OUTPUTS;
+constexpr int TILE_COLUMNS = (OUTPUT_WIDTH + X_OUTPUTS - 1) / X_OUTPUTS;
+constexpr int IMAGE_TILES = TILE_ROWS * TILE_COLUMNS;
+constexpr int TILES = BATCH * IMAGE_TILES;
+constexpr int TILE_BLOCKS = (TILES + COLUMNS - 1) / COLUMNS;
+constexpr int PITCH = TILE_BLOCKS * COLUMNS;  // tiles with those that fill the last block
+constexpr int KERNEL_BLOCKS = (GROUP_KERNELS + KERNELS - 1) / KERNELS;
+constexpr size_t TRANSFORMED = (size_t)GROUPS * POINTS * TERMS * PITCH;  // numbers, before those of the products
+constexpr int TRANSFORM_PARTS = (TILES + TRANSFORM_THREADS - 1) / TRANSFORM_THREADS;
+
+extern "C" __global__ void __launch_bounds__(TRANSFORM_THREADS) transform_input(
+    const real* __restrict__ x,        // (BATCH, GROUPS * CHANNELS, HEIGHT, WIDTH)
+    const real* __restrict__ weights,  // not used
+    real* __restrict__ out,            // not used
+    real* __restrict__ scratch)        // (GROUPS, POINTS, TERMS, PITCH)
+{
+    const int tile = blockIdx.x % TRANSFORM_PARTS * TRANSFORM_THREADS + threadIdx.x, rest = blockIdx.x / TRANSFORM_PARTS;
+    if (tile >= TILES) return;
+    const int block = rest % PARTS_OF_A_KERNEL, channel = rest / PARTS_OF_A_KERNEL % CHANNELS;
+    const int group = rest / PARTS_OF_A_KERNEL / CHANNELS;
+    const int top = tile % IMAGE_TILES / TILE_COLUMNS * Y_OUTPUTS + block / X_BLOCKS * Y_TAPS - TOP;
+    const int left = tile % TILE_COLUMNS * X_OUTPUTS + block % X_BLOCKS * X_TAPS - LEFT;
+    const real* plane = x + ((size_t)(tile / IMAGE_TILES * GROUPS + group) * CHANNELS + channel) * HEIGHT * WIDTH;
+    real half[Y_POINTS][X_POINTS] = {};  // vertically transformed
+#pragma unroll
+    for (int r = 0; r < Y_POINTS; ++r)
+#pragma unroll
+        for (int c = 0; c < X_POINTS; ++c) {
+            const bool inside = (unsigned)(top + r) < HEIGHT && (unsigned)(left + c) < WIDTH;
+            const real pixel = inside ? plane[(top + r) * WIDTH + left + c] : real(0);
+#pragma unroll
+            for (int p = 0; p < Y_POINTS; ++p)
+                if (INPUT_Y[p][r] != 0) half[p][c] += INPUT_Y[p][r] * pixel;
+        }
+    real* target = scratch + ((size_t)group * POINTS * TERMS + channel * PARTS_OF_A_KERNEL + block) * PITCH + tile;
+#pragma unroll
+    for (int p = 0; p < Y_POINTS; ++p)
+#pragma unroll
+        for (int q = 0; q < X_POINTS; ++q) {
+            real sum = 0;
+#pragma unroll
+            for (int c = 0; c < X_POINTS; ++c)
+                if (INPUT_X[q][c] != 0) sum += INPUT_X[q][c] * half[p][c];
+            target[(size_t)(p * X_POINTS + q) * TERMS * PITCH] = sum;
+        }
+}
+
+// The transformed inputs of a step on their way from memory to shared memory.
+constexpr int INPUT_VECTORS = DEPTH * COLUMNS / VECTOR;
+constexpr int INPUT_LOADS = INPUT_VECTORS / THREADS;
+
+struct Inputs {
+    Vector at[INPUT_LOADS];
+};
+
+static __device__ __forceinline__ void load(Inputs& inputs, const real* source, int step, int thread)
+{
+#pragma unroll
+    for (int i = 0; i < INPUT_LOADS; ++i) {
+        const int place = thread + i * THREADS, term = step * DEPTH + place / (COLUMNS / VECTOR);
+        inputs.at[i] = Vector{};
+        if (TERMS % DEPTH == 0 || term < TERMS)
+            inputs.at[i] = *(const Vector*)(source + (size_t)term * PITCH + place % (COLUMNS / VECTOR) * VECTOR);
+    }
+}
+
+static __device__ __forceinline__ void keep(const Inputs& inputs, Vector* rows, int thread)
+{
+#pragma unroll
+    for (int i = 0; i < INPUT_LOADS; ++i) {
+        const int place = thread + i * THREADS;
+        rows[place / (COLUMNS / VECTOR) * (INPUT_PITCH / VECTOR) + place % (COLUMNS / VECTOR)] = kept(inputs.at[i]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) products(
+    const real* __restrict__ x,        // not used
+    const real* __restrict__ weights,  // (GROUPS, POINTS, KERNEL_BLOCKS, STEPS * DEPTH, KERNELS), zeros for what is not there
+    real* __restrict__ out,            // not used
+    real* __restrict__ scratch)        // as above, and behind it (GROUPS, POINTS, GROUP_KERNELS, PITCH)
+{
+    __shared__ Vector weight_rows[2][DEPTH * WEIGHT_PITCH / VECTOR];
+    __shared__ Vector input_rows[2][DEPTH * INPUT_PITCH / VECTOR];
+
+    const int thread = threadIdx.x;
+    const int kernel_block = blockIdx.x % KERNEL_BLOCKS, rest = blockIdx.x / KERNEL_BLOCKS;
+    const int first_tile = rest % TILE_BLOCKS * COLUMNS, product = rest / TILE_BLOCKS;  // a group's at a point
+    const Vector* own = (const Vector*)weights + (size_t)(product * KERNEL_BLOCKS + kernel_block) * STEPS * WEIGHT_VECTORS;
+    const real* source = scratch + (size_t)product * TERMS * PITCH + first_tile;
+
+    Sums sums;
+    Weights next_weights;
+    Inputs next_inputs;
+    load(next_weights, own, thread);
+    load(next_inputs, source, 0, thread);
+    keep(next_weights, weight_rows[0], thread);
+    keep(next_inputs, input_rows[0], thread);
+    __syncthreads();
+    for (int step = 0; step < STEPS; ++step) {
+        const int now = step % 2;
+        if (step + 1 < STEPS) {
+            load(next_weights, own + (step + 1) * WEIGHT_VECTORS, thread);
+            load(next_inputs, source, step + 1, thread);
+        }
+        multiply(sums, weight_rows[now], input_rows[now], thread);
+        if (step + 1 < STEPS) {
+            keep(next_weights, weight_rows[1 - now], thread);
+            keep(next_inputs, input_rows[1 - now], thread);
+        }
+        __syncthreads();
+    }
+
+    real* const target = scratch + TRANSFORMED + (size_t)product * GROUP_KERNELS * PITCH + first_tile;
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i) {
+        const int kernel = kernel_block * KERNELS + first_row(thread) + row_offset(i);
+        if (kernel >= GROUP_KERNELS) continue;
+#pragma unroll
+        for (int j = 0; j < RUNS; ++j) {
+            Run run;
+#pragma unroll
+            for (int e = 0; e < RUN; ++e) run.v[e] = sums.at[i][j][e];
+            *(Run*)(target + (size_t)kernel * PITCH + first_column(thread) + column_offset(j)) = run;
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(TRANSFORM_THREADS) transform_output(
+    const real* __restrict__ x, const real* __restrict__ weights,  // not used
+    real* __restrict__ out,                                        // (BATCH, GROUPS * GROUP_KERNELS, OUTPUT_HEIGHT, OUTPUT_WIDTH)
+    real* __restrict__ scratch)                                    // as above
+{
+    __shared__ real pixels[TRANSFORM_THREADS * X_OUTPUTS];  // a row of each tile, to be written a pixel a thread
+
+    const int thread = threadIdx.x, first_tile = blockIdx.x % TRANSFORM_PARTS * TRANSFORM_THREADS, tile = first_tile + thread;
+    const int channel = blockIdx.x / TRANSFORM_PARTS;  // of the output
+    const int group = channel / GROUP_KERNELS, kernel = channel % GROUP_KERNELS;
+    real half[Y_OUTPUTS][X_POINTS] = {};  // vertically transformed
+    if (tile < TILES) {
+        const real* source = scratch + TRANSFORMED + ((size_t)group * POINTS * GROUP_KERNELS + kernel) * PITCH + tile;
+#pragma unroll
+        for (int p = 0; p < Y_POINTS; ++p)
+#pragma unroll
+            for (int q = 0; q < X_POINTS; ++q) {
+                const real sum = source[(size_t)(p * X_POINTS + q) * GROUP_KERNELS * PITCH];
+#pragma unroll
+                for (int r = 0; r < Y_OUTPUTS; ++r)
+                    if (OUTPUT_Y[r][p] != 0) half[r][q] += OUTPUT_Y[r][p] * sum;
+            }
+    }
+#pragma unroll
+    for (int r = 0; r < Y_OUTPUTS; ++r) {
+        __syncthreads();  // the row before is written
+#pragma unroll
+        for (int c = 0; c < X_OUTPUTS; ++c) {
+            real sum = 0;
+#pragma unroll
+            for (int q = 0; q < X_POINTS; ++q)
+                if (OUTPUT_X[c][q] != 0) sum += OUTPUT_X[c][q] * half[r][q];
+            pixels[thread * X_OUTPUTS + c] = sum;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < X_OUTPUTS; ++i) {
+            const int place = thread + i * TRANSFORM_THREADS, other = first_tile + place / X_OUTPUTS;
+            const int row = other % IMAGE_TILES / TILE_COLUMNS * Y_OUTPUTS + r;
+            const int column = other % TILE_COLUMNS * X_OUTPUTS + place % X_OUTPUTS;
+            const size_t plane = (size_t)(other / IMAGE_TILES * GROUPS * GROUP_KERNELS + channel) * OUTPUT_HEIGHT;
+            if (other < TILES && row < OUTPUT_HEIGHT && column < OUTPUT_WIDTH)
+                out[(plane + row) * OUTPUT_WIDTH + column] = pixels[place];
+        }
+    }
+}
