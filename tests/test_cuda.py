@@ -39,6 +39,19 @@ def build(launch: Launch, dtype: str, directory: Path, *more: str) -> Path:
     return program
 
 
+def compile_for(card: str, launch: Launch, dtype: str) -> None:
+    """Compile a launch as CuPy would on such a card; skips where there is no compiler."""
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+    _, program = nvrtc.nvrtcCreateProgram(launch.code.encode(), b"source.cu", 0, [], [])
+    options = [*(option.encode() for option in launch.options(dtype)), b"-arch=sm_" + card.encode()]
+    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = b" " * size
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
+    nvrtc.nvrtcDestroyProgram(program)
+
+
 def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *more: str) -> np.ndarray:
     """The output of a work's launches on the host."""
     arrays = {
@@ -89,18 +102,10 @@ def test_no_thread_writes_what_another_reads(algorithm, tmp_path):
 @pytest.mark.parametrize("descriptor", [REFERENCE, "--dt=f64 g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1"])
 @pytest.mark.parametrize("algorithm", ON_A_GPU)
 def test_the_sources_compile_for_every_card(algorithm, descriptor, card):
-    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
     problem = Problem.parse(descriptor)
     work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype))
     for launch in work.launches:
-        _, program = nvrtc.nvrtcCreateProgram(launch.code.encode(), b"source.cu", 0, [], [])
-        options = [*(option.encode() for option in launch.options(problem.dtype)), b"-arch=sm_" + card.encode()]
-        (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
-        _, size = nvrtc.nvrtcGetProgramLogSize(program)
-        log = b" " * size
-        nvrtc.nvrtcGetProgramLog(program, log)
-        assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
-        nvrtc.nvrtcDestroyProgram(program)
+        compile_for(card, launch, problem.dtype)
 
 
 @pytest.mark.parametrize(
