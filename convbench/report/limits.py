@@ -140,7 +140,8 @@ def _draw(limits: Limits, of_device: Limits, dtype: str, pairs: list[tuple[Probl
             if of_device.rates and (fastest := _fastest(several, algorithm, 1, on_device=True)) is not None
         ]
         if points:
-            axes.plot(*zip(*points, strict=True), fillstyle="left", **marks)
+            named = algorithm in axes.get_legend_handles_labels()[1]
+            axes.plot(*zip(*points, strict=True), fillstyle="left", **marks, label=None if named else algorithm)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
