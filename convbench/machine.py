@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from convbench import card
 from convbench.cgroup import cpu_quota
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -81,7 +82,7 @@ def describe() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "huge_pages": _huge_pages(),
         "blas": _blas(),
-        "gpu": _gpu(),
+        "gpu": card.describe(),
         "can_pin": hasattr(os, "sched_setaffinity"),
         "can_count": Path("/proc/self/stat").exists(),
     }
@@ -142,18 +143,6 @@ def _blas() -> list[dict[str, Any]]:
     return [
         {key: pool.get(key) for key in keys} for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"
     ]
-
-
-def _gpu() -> str | None:
-    try:
-        import cupy
-    except ImportError:
-        return None
-    runtime = cupy.cuda.runtime
-    try:
-        return str(runtime.getDeviceProperties(0)["name"].decode()) if runtime.getDeviceCount() else None
-    except runtime.CUDARuntimeError:
-        return None
 
 
 def _huge_pages() -> dict[str, str]:

@@ -42,6 +42,19 @@ def build(launch: Launch, dtype: str, directory: Path, *more: str) -> Path:
     return program
 
 
+def compile_for(card: str, launch: Launch, dtype: str) -> None:
+    """Compile a launch as CuPy would on such a card; skips where there is no compiler."""
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+    _, program = nvrtc.nvrtcCreateProgram(launch.code.encode(), b"source.cu", 0, [], [])
+    options = [*(option.encode() for option in launch.options(dtype)), b"-arch=sm_" + card.encode()]
+    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = b" " * size
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
+    nvrtc.nvrtcDestroyProgram(program)
+
+
 def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *more: str) -> np.ndarray:
     """The output of a work's launches on the host."""
     arrays = {
@@ -127,18 +140,10 @@ def test_no_thread_writes_what_another_reads(algorithm, form, descriptor, tmp_pa
 def test_the_sources_compile_for_every_card(algorithm, form, descriptor, card):
     if form == "cupy-tf32" and int(card) < 80:
         pytest.skip("has no tensor cores for TF32")
-    nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
     problem = Problem.parse(descriptor)
     work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), form)
-    for code, words in {(launch.code, launch.options(problem.dtype)) for launch in work.launches}:
-        _, program = nvrtc.nvrtcCreateProgram(code.encode(), b"source.cu", 0, [], [])
-        options = [*(word.encode() for word in words), b"-arch=sm_" + card.encode()]
-        (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
-        _, size = nvrtc.nvrtcGetProgramLogSize(program)
-        log = b" " * size
-        nvrtc.nvrtcGetProgramLog(program, log)
-        assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
-        nvrtc.nvrtcDestroyProgram(program)
+    for launch in {(launch.code, launch.macros): launch for launch in work.launches}.values():
+        compile_for(card, launch, problem.dtype)
 
 
 @pytest.mark.parametrize(

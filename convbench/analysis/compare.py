@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from convbench.analysis.card import facts
 from convbench.analysis.series import CellTimes, group
 from convbench.analysis.statistics import CONFIDENCE, Estimate
 from convbench.results.record import Cell, Record
@@ -29,7 +30,6 @@ MACHINE_FACTS: Final = (
     "usable_cores",
     "logical_cpus",
     "memory_bytes",
-    "gpu",
     "system",
     "python",
     "blas",
@@ -92,7 +92,20 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
             for key in keys or sorted({*one, *other})
             if one.get(key) != other.get(key)
         ]
-    return lines
+    cards = [facts(header.get("machine", {})) for header in (first, second)]
+    return lines + _cards_differ(*cards)
+
+
+def _cards_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The same for GPUs; two that both have a name are compared in what both sweeps knew of them."""
+    keys = sorted({*first} & {*second}) or ["name"]
+    if first.get("name") != second.get("name"):
+        keys = ["name"]
+    return [
+        f"gpu {key}: {_brief(first.get(key))} -> {_brief(second.get(key))}"
+        for key in keys
+        if first.get(key) != second.get(key)
+    ]
 
 
 def _brief(value: object) -> str:

@@ -33,6 +33,12 @@ class Limits:
         cores = machine.get("peaks", {}).get("cores", {})
         return cls({int(count): cores[count] for count in sorted(cores, key=int)})
 
+    @classmethod
+    def of_device(cls, machine: Mapping[str, Any]) -> Self:
+        """Those of its card, under one core, as a device's cells are; empty if they were not measured."""
+        rates = machine.get("peaks", {}).get("device", {}).get("rates")
+        return cls({1: rates} if rates else {})
+
     def best(self, kind: str, cores: int) -> float | None:
         """The limit: the best repetition; None where it was not measured."""
         rates = self.rates.get(cores, {}).get(kind)

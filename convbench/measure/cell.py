@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
-from convbench import machine
+from convbench import card, machine
 from convbench.clock import read_ticks
 from convbench.executors import EXECUTORS, Device, device
 from convbench.executors.memory import private_empty, shared_empty
@@ -49,12 +49,14 @@ class Reading:
         seconds: The time.
         ticks: The same on the processor's clock.
         stage_ticks: What of it a worker spent in each stage.
+        levels: What a device told after the sample, see `card.Nvml.levels`.
     """
 
     counters: dict[str, float]
     seconds: float
     ticks: int
     stage_ticks: NDArray[np.float64]
+    levels: dict[str, Any] = field(default_factory=dict)
 
 
 class Bench:
@@ -146,13 +148,16 @@ class Laboratory:
         call = partial(plan, x, out)
         on_device = device(plan.candidate.executor)
         clock = on_device.seconds if on_device else seconds
+        told_by = card.nvml() if on_device else None
+        if told_by is not None:
+            told_by.levels()  # once before it counts: what it loads is there then
         warmups, settled = warm_up(call, self._spec.timing, clock)
         samples, loops, observed = take_samples(
             call,
             self._spec.timing,
             warmups[-1],
             prepare=(on_device.evict() if on_device else Eviction(cpus)) if self._spec.cache == "cold" else None,
-            observe=(partial(_before, plan, cpus), partial(_after, plan, cpus)),
+            observe=(partial(_before, plan, cpus, told_by), partial(_after, plan, cpus, told_by)),
             clock=clock,
         )
         counted = [counters.since(before.counters, after.counters) for before, after in observed]
@@ -161,7 +166,11 @@ class Laboratory:
         cores = plan.candidate.cores
         busy = min(cores, self._usable)
         watched = 0 if on_device else busy  # while a device computes, the host has nothing to do but wait
-        each = [_disturbances(count, 1, watched) for count in counted]
+        told = [after.levels for _, after in observed]
+        each = [
+            _disturbances(count, 1, watched) | _lowered_clocks(count, [levels])
+            for count, levels in zip(counted, told, strict=True)
+        ]
         flags = {
             "oversubscribed": cores > self._usable,
             "unpinned": not pinned,
@@ -170,7 +179,10 @@ class Laboratory:
             "first_sample": len(samples) > 1 and samples[0] > FIRST_SAMPLE * max(samples[1:]),
             "thread_variables": bool(machine.thread_variables()),
             "drift": calibration > DRIFT * self._calibration,
-            **_disturbances(counters.total(counted), len(samples), watched),
+            **(
+                _disturbances(counters.total(counted), len(samples), watched)
+                | _lowered_clocks(counters.total(counted), told)
+            ),
         }
         return {
             "samples": tuple(samples),
@@ -178,6 +190,7 @@ class Laboratory:
             "warmups": tuple(warmups),
             "counters": counters.total(counted),
             "sample_counters": tuple(counted),
+            "device": tuple(told) if any(told) else (),
             "stages": {name: tuple(seconds[place] for seconds in inside) for place, name in enumerate(plan.stages)},
             "transfers": _transfers(on_device, call, x, out) if on_device else {},
             "calibration": calibration,
@@ -210,18 +223,19 @@ class Laboratory:
         return self._bench
 
 
-def _before(plan: Plan | PeerPlan, cpus: list[int]) -> Reading:
+def _before(plan: Plan | PeerPlan, cpus: list[int], told_by: card.Nvml | None) -> Reading:
     """What is slow to read first, so that the time between the readings is the sample's."""
-    counted = counters.read(plan.pids, cpus)
+    counted = counters.read(plan.pids, cpus) | (told_by.counts() if told_by else {})
     used = counters.times(plan.pids)
     return Reading({**counted, **used}, time.perf_counter(), read_ticks(), plan.stage_ticks())
 
 
-def _after(plan: Plan | PeerPlan, cpus: list[int]) -> Reading:
-    """The same in the opposite order."""
+def _after(plan: Plan | PeerPlan, cpus: list[int], told_by: card.Nvml | None) -> Reading:
+    """The same in the opposite order, and what a device tells while it is still as the sample left it."""
     seconds, ticks, stages = time.perf_counter(), read_ticks(), plan.stage_ticks()
     used = counters.times(plan.pids)
-    return Reading({**counters.read(plan.pids, cpus), **used}, seconds, ticks, stages)
+    counted, levels = (told_by.counts(), told_by.levels()) if told_by else ({}, {})
+    return Reading({**counters.read(plan.pids, cpus), **counted, **used}, seconds, ticks, stages, levels)
 
 
 def _stage_seconds(tick: float | None, before: Reading, after: Reading, loops: int) -> list[float]:
@@ -244,6 +258,17 @@ def _disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dic
         "throttled": counted.get("throttled_seconds", 0) > STOLEN_SHARE * seconds,
         "starved": counted.get("cpu_seconds", seconds * cores) < (1 - STARVED_SHARE) * seconds * cores - TICK,
     }
+
+
+def _lowered_clocks(counted: Mapping[str, float], told: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Which flags a device raises that lowered its clocks while it computed; none that says nothing of it."""
+    reasons = {reason for levels in told for reason in levels.get("reasons", ())}
+    enough = STOLEN_SHARE * counted["elapsed_seconds"]
+    raised = {
+        "throttled": bool(reasons & card.SLOWED) or counted.get("heat_seconds", 0) > enough,
+        "power_capped": bool(reasons & card.CAPPED) or counted.get("power_capped_seconds", 0) > enough,
+    }
+    return {flag: True for flag, is_raised in raised.items() if is_raised}
 
 
 def _transfers(executor: Device, compute: Callable[[], object], x: Any, out: Any) -> dict[str, tuple[float, ...]]:

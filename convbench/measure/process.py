@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from convbench import card
+
 
 class WorkerProcess:
     """A worker that is measuring a job.
@@ -56,9 +58,20 @@ class WorkerProcess:
 
     @classmethod
     def peaks(cls, core_counts: Iterable[int], repetitions: int, limit: float = 120.0) -> dict[str, Any]:
-        """The machine's limits from a process of their own, see `measure_peaks`; what went wrong, as "reason"."""
+        """The machine's limits from a process of their own, see `measure_peaks`; what went wrong, as "reason".
+
+        Those of a card, see `measure_card_peaks`, come from another one, as "device".
+        """
         wanted = sorted(set(core_counts))
-        worker = cls({"peaks": {"core_counts": wanted, "repetitions": repetitions}}, wanted[-1])
+        found = cls._answer({"peaks": {"core_counts": wanted, "repetitions": repetitions}}, wanted[-1], limit)
+        if card.describe() is not None:
+            found["device"] = cls._answer({"card_peaks": {"repetitions": repetitions}}, 1, limit)
+        return found
+
+    @classmethod
+    def _answer(cls, job: Mapping[str, Any], threads: int, limit: float) -> dict[str, Any]:
+        """The one line that a job has for an answer; what went wrong, as "reason"."""
+        worker = cls(job, threads)
         try:
             line = worker.next_line(limit)
             found: dict[str, Any] = json.loads(line) if line else {"reason": worker.cause_of_death()}

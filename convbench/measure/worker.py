@@ -1,4 +1,4 @@
-"""What a fresh process of a sweep runs: it measures a run's cells in the order it is told, or the machine's limits.
+"""What a fresh process of a sweep runs: a run's cells in the order it is told, or the machine's or the card's limits.
 
 Started as `python -m convbench.measure.worker`. The first line of its input is the job as JSON; every line of its
 output is a record, or the limits. It ends as soon as its input is closed, so that it never outlives the sweep.
@@ -25,6 +25,12 @@ def main() -> None:
         from convbench.measure.peaks import measure_peaks
 
         print(json.dumps(measure_peaks(**job["peaks"])), file=records, flush=True)
+        return
+
+    if "card_peaks" in job:
+        from convbench.measure.card_peaks import measure_card_peaks
+
+        print(json.dumps(measure_card_peaks(**job["card_peaks"])), file=records, flush=True)
         return
 
     from convbench.measure.cell import Laboratory

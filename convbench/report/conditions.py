@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
+from convbench.report.card import described, told_table
 from convbench.report.content import Column, Material, Section, Table, Value
 from convbench.results.record import Record
 from convbench.results.store import Sweep
@@ -20,7 +21,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "late_setup": "something was compiled, or a thread was started, while samples were taken",
     "steal": "the hypervisor gave over 1 % of the time to others",
     "preempted": "other programs wanted the same cores",
-    "throttled": "the control group's quota held the processes back",
+    "throttled": "the control group's quota held the processes back, or heat or a power brake a device's clocks",
+    "power_capped": "a device lowered its clocks to keep to its power limit",
     "starved": "the cores computed for less than 80 % of the time",
     "first_sample": "the first sample took over 10 % longer than every other: something was still being set up",
     "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
@@ -35,7 +37,8 @@ def section(material: Material) -> Section:
     tables.append(_request_table(material.spec, sweep.header.get("started", "")))
     outcomes = _outcome_table(sweep.records)
     flags = _flag_table(sweep.records)
-    tables += [table for table in (quiet_table(sweep), outcomes, flags) if table.rows]
+    device = told_table(sweep.records)
+    tables += [table for table in (quiet_table(sweep), device, outcomes, flags) if table.rows]
     return Section("How it was measured", _text(material), tables)
 
 
@@ -53,6 +56,10 @@ def _text(material: Material) -> list[str]:
         lines.append("This system cannot pin threads to CPUs: the scheduler was free to move them.")
     if not machine.get("can_count", True):
         lines.append("This system has no /proc: page faults, steal time and pressure could not be read.")
+    if any(record.status == "ok" and record.transfers and not record.device for record in records):
+        lines.append(
+            "A device's clocks, temperature and power were not read; nvidia-ml-py and a driver would tell them."
+        )
     return lines + [f"Left out: {fault}." for fault in material.sweep.faults]
 
 
@@ -73,7 +80,7 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
         ("variables", ", ".join(f"{name}={value}" for name, value in machine.get("variables", {}).items())),
         ("memory", f"{machine['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in machine else None),
         ("huge pages", ", ".join(f"{kind}: {mode}" for kind, mode in machine.get("huge_pages", {}).items())),
-        ("GPU", machine.get("gpu")),
+        *described(machine),
         ("system", machine.get("system")),
         ("threads", machine.get("peaks", {}).get("threading_layer")),
         ("BLAS", blas),

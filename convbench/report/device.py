@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from convbench.analysis.limits import Limits
 from convbench.analysis.series import CellTimes, Series
 from convbench.analysis.statistics import Estimate, geometric_mean
 from convbench.problem import Problem
@@ -13,7 +14,8 @@ TEXT = (
     "A sample on a device is timed by its own clock: input and weights lie in its memory when it begins, and it ends "
     "when its last kernel has ended. Transfers are timed apart, by the host's clock, from and to its ordinary memory; "
     "end to end is from having the input there to having the output there. Speedups are over one core by the same "
-    "algorithm, on the executor that is fastest there, and paired inside runs.",
+    "algorithm, on the executor that is fastest there, and paired inside runs. Percent of the card's peak counts the "
+    "direct form's operations over the multiply-adds in the problem's dtype that the card was measured to do.",
 )
 
 TRANSFERS = ("host to device", "device to host", "end to end")
@@ -31,6 +33,7 @@ def section(material: Material) -> Section:
 
 def device_table(material: Material, problem: Problem, several: list[Series]) -> Table:
     """Rows are algorithms on the device."""
+    limits = Limits.of_device(material.sweep.header.get("machine", {}))
     rows: list[list[Value]] = []
     for series in several:
         for cell in series.cells.values():
@@ -42,6 +45,7 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
                         series.algorithm,
                         series.executor,
                         cell.mean,
+                        limits.share_of_peak(problem.dtype, cell.rate, cell.cores),
                         *moved,
                         _speedup(base, cell.runs),
                         _speedup(base, cell.end_to_end()),
@@ -50,6 +54,7 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
     spec = seconds_spec(cell.minimum for series in several for cell in series.cells.values() if cell.on_device)
     columns = [
         *(Column("algorithm"), Column("executor"), Column("on the device", spec)),
+        Column("of the card's peak", ".0%"),
         *(Column("host to device", ".6f"), Column("device to host", ".6f"), Column("end to end", ".6f")),
         *(Column("speedup without transfers", ".2f"), Column("speedup with transfers", ".2f")),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ TITLES: Final = {
     "write": "write",
     "stream": "write past the caches",
     "copy": "copy",
+    "shared": "read, shared by a block",
 }
 TEXT = (
     "Measured before the first run, on the executors that the convolutions run on: chains of multiply-adds in "
@@ -31,29 +33,40 @@ TEXT = (
 )
 
 
+DEVICE_TEXT = (
+    "The card's were measured on the gpu executor by the card's clock: multiply-adds of the ordinary units (not of "
+    "those for matrices), traffic with its memory, and reading what the threads of a block share."
+)
+
+
 def section(material: Material) -> Section:
     """The limits, and a roofline for each dtype that was measured."""
     machine = material.sweep.header.get("machine", {})
-    limits = Limits.of(machine)
+    limits, of_device = Limits.of(machine), Limits.of_device(machine)
+    device_tables = [device_table(of_device)] if of_device.rates else []
+    device_text = [DEVICE_TEXT] if of_device.rates else []
+    if reason := device_reason(machine):
+        device_text.append(f"Not all of the card's limits could be measured: {reason}.")
     if not limits.rates:
         reason = machine.get("peaks", {}).get("reason", "")
-        return Section("The machine's limits", ["Not measured" + (f": {reason}." if reason else " in this sweep.")])
+        text = "Not measured" + (f": {reason}." if reason else " in this sweep.")
+        return Section("The machine's limits", [text, *device_text], device_tables)
     by_dtype: dict[str, list[tuple[Problem, list[Series]]]] = {}
     for problem, several in material.by_problem().items():
         by_dtype.setdefault(problem.dtype, []).append((problem, several))
     caption = (
         "direct-form operations a second over operations for each byte of input, weights and output. The roofs are "
-        "what was measured on so many cores; hollow marks are one core, full ones the most cores that were free."
-    )
+        "what was measured on so many cores; hollow marks are one core, full ones the most cores that were free"
+    ) + (", half-full ones a device." if of_device.rates else ".")
     figures = [
         Figure(
             slug("roofline", dtype),
             f"{material.titled(f'Roofline, {dtype}')}: {caption}",
-            partial(_draw, limits, dtype, pairs),
+            partial(_draw, limits, of_device, dtype, pairs),
         )
         for dtype, pairs in by_dtype.items()
     ]
-    return Section("The machine's limits", [TEXT], [limits_table(limits)], figures)
+    return Section("The machine's limits", [TEXT, *device_text], [limits_table(limits), *device_tables], figures)
 
 
 def limits_table(limits: Limits) -> Table:
@@ -72,7 +85,24 @@ def limits_table(limits: Limits) -> Table:
     return Table("limits", "What the machine can do at most: the best, and the median as a share of it", columns, rows)
 
 
-def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]]) -> MatplotlibFigure:
+def device_table(limits: Limits) -> Table:
+    """A row for each kind of work that a card was measured with."""
+    rows: list[list[Value]] = []
+    for kind in limits.rates[1]:
+        best = limits.best(kind, 1)
+        unit = "GFLOP/s" if kind in OPERATIONS else "GB/s"
+        rows.append([TITLES[kind], unit, None if best is None else best / 1e9, limits.steadiness(kind, 1)])
+    columns = [Column(""), Column("unit"), Column("best", ".1f"), Column("median", ".0%")]
+    title = "What the card can do at most: the best, and the median as a share of it"
+    return Table("device-limits", title, columns, rows)
+
+
+def device_reason(machine: Mapping[str, Any]) -> str:
+    """Why some of a card's limits were not measured; empty where there is nothing to say."""
+    return str(machine.get("peaks", {}).get("device", {}).get("reason", ""))
+
+
+def _draw(limits: Limits, of_device: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]]) -> MatplotlibFigure:
     figure = MatplotlibFigure((7.4, 4.2), layout="constrained")
     axes = figure.subplots()
     places = [intensity(problem) for problem, _ in pairs]
@@ -88,6 +118,9 @@ def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]])
             linewidth=1,
             label=f"roof, {cores} core{'s' if cores > 1 else ''}",
         )
+    if of_device.rates:
+        roof = [of_device.roof(x, dtype, 1) or np.nan for x in reach]
+        axes.plot(reach, np.array(roof) / 1e9, ":", color="black", linewidth=1, label="roof, device")
     algorithms = list(dict.fromkeys(series.algorithm for _, several in pairs for series in several))
     for number, algorithm in enumerate(algorithms):
         marks: dict[str, Any] = {**style(number), "linestyle": "none"}
@@ -101,6 +134,14 @@ def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]])
                 axes.plot(
                     *zip(*points, strict=True), fillstyle=fill, **marks, label=algorithm if fill == "full" else None
                 )
+        points = [
+            (intensity(problem), fastest / 1e9)
+            for problem, several in pairs
+            if of_device.rates and (fastest := _fastest(several, algorithm, 1, on_device=True)) is not None
+        ]
+        if points:
+            named = algorithm in axes.get_legend_handles_labels()[1]
+            axes.plot(*zip(*points, strict=True), fillstyle="left", **marks, label=None if named else algorithm)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -111,14 +152,14 @@ def _draw(limits: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]])
     return figure
 
 
-def _fastest(several: list[Series], algorithm: str, cores: int) -> float | None:
-    """The highest rate of an algorithm on so many cores, whatever the executor."""
+def _fastest(several: list[Series], algorithm: str, cores: int, *, on_device: bool = False) -> float | None:
+    """The highest rate of an algorithm on so many cores, or on a device, whatever the executor."""
     rates = [
         series.cells[cores].rate
         for series in several
         if series.algorithm == algorithm
         and cores in series.cells
         and series.cells[cores].fit
-        and not series.cells[cores].on_device
+        and series.cells[cores].on_device == on_device
     ]
     return max(rates, default=None)

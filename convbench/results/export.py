@@ -28,6 +28,7 @@ COLUMNS: Final = (
         "seconds",
     ),
     *("max_relative_error", "flags", "base"),
+    *("sm_mhz", "memory_mhz", "celsius", "watts", "clock_reasons"),
 )
 
 
@@ -37,7 +38,14 @@ def rows(sweep: Sweep) -> Iterator[tuple[Any, ...]]:
         start = (record.run, record.order, *record.cell, record.status, record.reason)
         end = (record.check.get("max_relative_error"), " ".join(record.flags), record.base)
         for number, seconds in enumerate(record.samples) if record.samples else [(None, None)]:
-            yield (*start, number, record.loops, seconds, *end)
+            yield (*start, number, record.loops, seconds, *end, *_levels(record, number))
+
+
+def _levels(record: Record, number: int | None) -> tuple[Any, ...]:
+    """What a device told after a sample; nothing where it told nothing."""
+    told = record.device[number] if number is not None and number < len(record.device) else {}
+    numbers = (told.get(name) for name in ("sm_mhz", "memory_mhz", "celsius", "watts"))
+    return (*numbers, "; ".join(told.get("reasons", ())) or None)
 
 
 def to_csv(sweep: Sweep) -> str:

@@ -34,6 +34,8 @@ class Record:
         check: How far the output was from the float64 reference, and how far it may be.
         counters: What was used while the samples were taken: CPU seconds, page faults, switches, steal, pressure.
         sample_counters: The same for each sample.
+        device: For a device, what it told of itself right after each sample: clocks, temperature, power, and why clocks
+            were lowered, see `card.Nvml.levels`; what it does not tell is not there.
         stages: For each stage that the algorithm tells apart, seconds of one call that a worker spent in it, mean over
             workers, for each sample.
         transfers: For a device with memory of its own, seconds by the host's clock of "host to device" (the input),
@@ -63,6 +65,7 @@ class Record:
     check: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
     sample_counters: tuple[Mapping[str, float], ...] = ()
+    device: tuple[Mapping[str, Any], ...] = ()
     stages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     transfers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     calibration: float = 0.0
@@ -92,7 +95,7 @@ class Record:
             raise ValueError(f"is no record of schema {SCHEMA}")
         known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         try:
-            for name in ("samples", "warmups", "flags", "sample_counters"):
+            for name in ("samples", "warmups", "flags", "sample_counters", "device"):
                 known[name] = tuple(known.get(name, ()))
             for name in ("stages", "transfers"):
                 known[name] = {part: tuple(seconds) for part, seconds in known.get(name, {}).items()}

@@ -1,0 +1,70 @@
+"""What a sweep knows of a card: its description, and what it told while it was measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from convbench.results.record import Record
+
+
+def facts(machine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A machine's card, see `card.describe`; of sweeps that knew no more its name alone, and nothing without one."""
+    found = machine.get("gpu") or {}
+    return {"name": found} if isinstance(found, str) else found
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a device told while cells were sampled, over all of their samples; None where it did not.
+
+    Attributes:
+        samples: How many it told something after.
+        sm_mhz, memory_mhz: The lowest and the highest clock.
+        celsius: The highest temperature.
+        watts: Energy over time where it counts energy, otherwise the mean of what it told.
+        reasons: After how many samples clocks were lowered for each reason; idling is none.
+        capped: Share of the time for which power lowered clocks.
+        heated: The same for heat.
+    """
+
+    samples: int
+    sm_mhz: tuple[float, float] | None
+    memory_mhz: tuple[float, float] | None
+    celsius: float | None
+    watts: float | None
+    reasons: Mapping[str, int]
+    capped: float | None
+    heated: float | None
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Self:
+        """What the records say together."""
+        several = list(records)
+        levels = [told for record in several for told in record.device if told]
+
+        def of_all(name: str) -> list[float]:
+            return [told[name] for told in levels if name in told]
+
+        def over_time(counter: str) -> float | None:
+            known = [record.counters for record in several if counter in record.counters]
+            seconds = sum(counters["elapsed_seconds"] for counters in known)
+            return sum(counters[counter] for counters in known) / seconds if seconds else None
+
+        def span(name: str) -> tuple[float, float] | None:
+            return (min(found), max(found)) if (found := of_all(name)) else None
+
+        watts = of_all("watts")
+        energy = over_time("energy_joules")
+        return cls(
+            samples=len(levels),
+            sm_mhz=span("sm_mhz"),
+            memory_mhz=span("memory_mhz"),
+            celsius=max(of_all("celsius"), default=None),
+            watts=energy if energy is not None else sum(watts) / len(watts) if watts else None,
+            reasons=Counter(reason for told in levels for reason in told.get("reasons", ()) if reason != "idle"),
+            capped=over_time("power_capped_seconds"),
+            heated=over_time("heat_seconds"),
+        )
