@@ -69,10 +69,16 @@ try:
     convbench.conv2d(cupy.asarray(x), w, out=np.empty((4, 16, 20)))
 except convbench.ConvbenchError as error:
     print(error)
+try:
+    convbench.conv2d(cupy.asarray(x), w, out=cupy.empty((1281,), "float64")[1:].reshape(4, 16, 20))
+except convbench.ConvbenchError as error:
+    print(error)
 """
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("out is ndarray; a float64 array of shape")
+    host, unaligned = done.stdout.splitlines()
+    assert host.startswith("out is ndarray; a float64 array of shape")
+    assert unaligned == "out begins between multiples of 16 bytes; give an array of its own"
 
 
 def test_an_array_on_a_gpu_without_cupy_is_one_clear_error():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +25,16 @@ from convbench.tile import error_of_sums
 SOURCE: Final = Path(__file__).parent / "cuda" / "direct.cu"
 RUN: Final = 8  # pixels of a thread, side by side in two runs of four
 WARP: Final = 32
-THREADS: Final = 128  # of a block, where shared memory is enough
+THREADS: Final = 128  # of a block at most, as its registers allow
+LAYERS: Final = (1, 2, 4)
+DEPTHS: Final = (1, 2, 4, 8, 16)
 WIDEST: Final = 64  # inputs of a run that a thread keeps in registers, twice
-SMALL_BLOCK: Final = 64  # pixels' worth of work that a block costs beside its own
+
+# About how many instructions of a thread it takes to ...
+LOAD: Final = 12  # ... bring a number of the input to shared memory
+TAP_LOAD: Final = 2  # ... bring a weight there, of which four go together
+STAGE: Final = 60  # ... wait until everybody has
+WRITING: Final = 300  # ... write a chunk's outputs
 
 
 @dataclass(frozen=True)
@@ -36,49 +45,77 @@ class Cut:
         rows: Rows of outputs of a block.
         columns: Columns of outputs of a block.
         kernels: That a thread computes at a time.
+        layers: Of threads over the same outputs, each of which computes kernels of its own.
+        depth: Channels that lie in shared memory at a time.
         tap_rows: Rows of the kernels whose weights lie in shared memory at a time.
-        chunks: How often `kernels` kernels a block computes, one after the other.
-        all_chunks: How often a group has them.
     """
 
     rows: int
     columns: int
     kernels: int
+    layers: int
+    depth: int
     tap_rows: int
-    chunks: int
-    all_chunks: int
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return self.rows * self.columns // RUN * self.layers
+
+    @property
+    def chunk(self) -> int:
+        """Kernels that a block computes at a time."""
+        return self.kernels * self.layers
+
+    def chunks(self, problem: Problem) -> int:
+        """How many of those a group has."""
+        return -(-problem.out_channels // problem.groups // self.chunk)
+
+    def patches(self, problem: Problem) -> int:
+        """Blocks for the outputs of one chunk, of all images and groups."""
+        rows, columns = -(-problem.output_height // self.rows), -(-problem.output_width // self.columns)
+        return rows * columns * problem.batch * problem.groups
+
+    def patch(self, problem: Problem) -> int:
+        """Numbers of a channel of the input that a block reads."""
+        (stride_y, stride_x), half = problem.stride, RUN // 2
+        pitch = -(-((self.columns - half) * stride_x + _window(problem)) // half) * half
+        return ((self.rows - 1) * stride_y + problem.kernel_extent[0]) * pitch
+
+    def shared_bytes(self, problem: Problem) -> int:
+        """Shared memory of a block: patches, weights, and what warps pass their sums through."""
+        taps = self.tap_rows * problem.kernel_width * self.chunk
+        numbers = self.depth * (self.patch(problem) + taps) + self.threads * RUN
+        return numbers * ITEM_SIZE[problem.dtype]
 
 
 def supports(problem: Problem) -> str | None:
     """Kernels that leave no room in shared memory, or in a thread's registers, are too large."""
     if _window(problem) > WIDEST:
         return f"a kernel that spans more than {WIDEST - RUN // 2 + 1} columns does not fit a thread's registers"
-    return None if _shapes(problem) else "a patch of the image for so large a kernel does not fit shared memory"
+    fits = next(_cuts(problem), None) is not None
+    return None if fits else "a patch of the image for so large a kernel does not fit shared memory"
 
 
 def cut_up(problem: Problem) -> Cut:
-    """The shape that costs the least; of equal ones the widest."""
-    rows, columns, tap_rows = min(_shapes(problem), key=lambda shape: (_cost(problem, *shape[:2]), -shape[1]))
-    kernels = kernels_of_a_thread(problem)
-    all_chunks = -(-problem.out_channels // problem.groups // kernels)
-    patches = _patches(problem, rows, columns) * problem.batch * problem.groups
-    return Cut(rows, columns, kernels, tap_rows, chunks_of_a_block(all_chunks, patches), all_chunks)
+    """The cut that costs the least; of equal ones the widest."""
+    return min(_cuts(problem), key=lambda cut: (_instructions(problem, cut), -cut.columns))
 
 
-def _shapes(problem: Problem) -> list[tuple[int, int, int]]:
-    """(rows, columns, rows of taps) of blocks whose shared memory is enough."""
-    kernels, item = kernels_of_a_thread(problem), ITEM_SIZE[problem.dtype]
-    extent_y, (stride_y, stride_x) = problem.kernel_extent[0], problem.stride
-    window = _window(problem)
-    found = []
-    for threads in (THREADS, THREADS // 2, WARP):
-        for lanes in (32, 16, 8, 4, 2, 1):
-            rows, columns = threads // lanes, lanes * RUN
-            pitch = -(-((columns - RUN // 2) * stride_x + window) // 4) * 4
-            left = SHARED_BYTES // item - ((rows - 1) * stride_y + extent_y) * pitch - threads * RUN
-            if (tap_rows := min(problem.kernel_height, left // (problem.kernel_width * kernels + 4))) > 0:
-                found.append((rows, columns, tap_rows))
-    return found
+def _cuts(problem: Problem) -> Iterator[Cut]:
+    """Cuts whose shared memory is enough."""
+    kernels, group_kernels = kernels_of_a_thread(problem), problem.out_channels // problem.groups
+    channels, height = problem.channels // problem.groups, problem.kernel_height
+    most = 2 * group_kernels if kernels >= RUN // 2 else 2 * kernels  # a vector of weights is one layer's
+    layers = [layers for layers in LAYERS if kernels * layers < most]
+    depths = [depth for depth in DEPTHS if depth < 2 * channels]
+    for layer, depth, lanes, threads in itertools.product(layers, depths, (32, 16, 8, 4, 2, 1), (32, 64, 128)):
+        if threads * layer <= THREADS:
+            for tap_rows in [height] if depth > 1 else range(height, 0, -1):
+                cut = Cut(threads // lanes, lanes * RUN, kernels, layer, depth, tap_rows)
+                if cut.shared_bytes(problem) <= SHARED_BYTES:
+                    yield cut
+                    break
 
 
 def _window(problem: Problem) -> int:
@@ -86,35 +123,38 @@ def _window(problem: Problem) -> int:
     return -(-((RUN // 2 - 1) * problem.stride[1] + problem.kernel_extent[1]) // 4) * 4
 
 
-def _patches(problem: Problem, rows: int, columns: int) -> int:
-    return -(-problem.output_height // rows) * -(-problem.output_width // columns)
-
-
-def _cost(problem: Problem, rows: int, columns: int) -> float:
-    """Pixels that all blocks compute together, those that are not there included, and what the blocks cost beside."""
-    return _patches(problem, rows, columns) * rows * columns * (1 + SMALL_BLOCK / (rows * columns))
+def _instructions(problem: Problem, cut: Cut) -> float:
+    """About how many all threads execute, for outputs that are not there as well."""
+    channels, taps = problem.channels // problem.groups, problem.kernel_height * problem.kernel_width
+    stages = -(-channels // cut.depth) * -(-problem.kernel_height // cut.tap_rows)
+    again = 1 if channels > cut.depth else 1 / cut.chunks(problem)  # patches that stay are loaded once
+    loads = channels * (cut.patch(problem) * LOAD * again + taps * cut.chunk * TAP_LOAD) / cut.threads
+    of_a_thread = channels * taps * cut.kernels * RUN + loads + stages * STAGE + WRITING
+    return cut.patches(problem) * cut.chunks(problem) * cut.threads * of_a_thread
 
 
 def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
     """Weights by chunks of kernels, and one launch."""
     cut = cut_up(problem)
+    all_chunks, patches = cut.chunks(problem), cut.patches(problem)
+    chunks = chunks_of_a_block(all_chunks, patches)
     macros = {
         **geometry_macros(problem),
         "ROWS": cut.rows,
         "COLUMNS": cut.columns,
         "KERNELS": cut.kernels,
+        "LAYERS": cut.layers,
+        "DEPTH": cut.depth,
         "TAP_ROWS": cut.tap_rows,
-        "CHUNKS": cut.chunks,
-        "ALL_CHUNKS": cut.all_chunks,
+        "CHUNKS": chunks,
+        "ALL_CHUNKS": all_chunks,
     }
     launch = Launch(
         sources=(SOURCE,),
         name="direct",
         macros=tuple(macros.items()),
-        blocks=_patches(problem, cut.rows, cut.columns)
-        * -(-cut.all_chunks // cut.chunks)
-        * (problem.batch * problem.groups),
-        threads=cut.rows * cut.columns // RUN,
+        blocks=patches * -(-all_chunks // chunks),
+        threads=cut.threads,
         stage="direct",
     )
     return DeviceWork((launch,), pack(problem, weights, cut), error_bound=error_of_sums(problem))
@@ -122,9 +162,9 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
     """The weights, 1-D: (groups, chunks, channels, taps, kernels of a chunk), zeros for kernels that are not there."""
-    groups, channels = problem.groups, problem.channels // problem.groups
+    groups, channels, chunks = problem.groups, problem.channels // problem.groups, cut.chunks(problem)
     kernels, taps = problem.out_channels // groups, problem.kernel_height * problem.kernel_width
-    padded = np.zeros((groups, cut.all_chunks * cut.kernels, channels, taps), problem.dtype)
+    padded = np.zeros((groups, chunks * cut.chunk, channels, taps), problem.dtype)
     padded[:, :kernels] = weights.reshape(groups, kernels, channels, taps)
-    chunked = padded.reshape(groups, cut.all_chunks, cut.kernels, channels, taps)
+    chunked = padded.reshape(groups, chunks, cut.chunk, channels, taps)
     return np.ascontiguousarray(chunked.transpose(0, 1, 3, 4, 2)).ravel()

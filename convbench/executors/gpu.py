@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from convbench.clock import STAGES
+from convbench.errors import RequestError
 
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
+VECTOR_BYTES: Final = 16  # that kernels write at once
 MOST_PENDING: Final = 1024  # calls whose events are kept until somebody asks how long their stages took
 
 if TYPE_CHECKING:
@@ -113,6 +115,8 @@ class GpuRunner:
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill `out`; both lie on the device. The call returns when the kernels are queued."""
+        if out.data.ptr % VECTOR_BYTES:  # type: ignore[attr-defined]  # CuPy's
+            raise RequestError(f"out begins between multiples of {VECTOR_BYTES} bytes; give an array of its own")
         if len(self._pending) == MOST_PENDING:
             self._settle()
         events = self._idle.pop() if self._idle else [self._cuda.Event() for _ in range(len(self._launches) + 1)]

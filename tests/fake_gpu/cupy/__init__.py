@@ -44,6 +44,10 @@ class ndarray(np.ndarray):  # noqa: N801  # CuPy's name
         return out
 
     @property
+    def data(self) -> SimpleNamespace:
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+    @property
     def device(self) -> nullcontext:
         return nullcontext()
 
