@@ -109,6 +109,7 @@ def test_tensor_cores_round_and_nothing_else_does(tmp_path):
         ("unrolled", "mb1ic2ih30iw31oc5kh7kw7ph3pw3", ["unrolled", "add_parts"]),  # more taps than a word has bits
         ("winograd", "g2mb3ic34ih13iw14oc20kh3kw5ph2pw1", ["transform_input", "products", "transform_output"]),
         ("winograd", "--dt=f64 mb1ic20ih12iw13oc33kh5kw3", ["transform_input", "products", "transform_output"]),
+        ("winograd", "mb1ic17ih9iw5oc130kh5ph2", ["transform_input", "products", "transform_output"]),  # a short step
         ("winograd", "mb1ic1ih130iw131oc3kh101kw101", ["transform_input", "products", "transform_output"]),
         ("winograd", "mb1ic1ih50iw60oc20kh11kw11", ["winograd"]),
     ],

@@ -23,7 +23,7 @@ ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relati
 # The square of the largest error over the root mean square that `growth` estimates, from many random problems: of a
 # single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are
 # neighbouring outputs, and the less does the largest of them stand out).
-SPREAD: Final = (9.0, 0.3, 0.5)
+SPREAD: Final = (10.0, 0.35, 0.5)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(TRANSFORM_THREADS) transform_input(
 
 // The transformed inputs of a step on their way from memory to shared memory.
 constexpr int INPUT_VECTORS = DEPTH * COLUMNS / VECTOR;
-constexpr int INPUT_LOADS = INPUT_VECTORS / THREADS;
+constexpr int INPUT_LOADS = (INPUT_VECTORS + THREADS - 1) / THREADS;
 
 struct Inputs {
     Vector at[INPUT_LOADS];
@@ -71,7 +71,7 @@ static __device__ __forceinline__ void load(Inputs& inputs, const real* source, 
     for (int i = 0; i < INPUT_LOADS; ++i) {
         const int place = thread + i * THREADS, term = step * DEPTH + place / (COLUMNS / VECTOR);
         inputs.at[i] = Vector{};
-        if (TERMS % DEPTH == 0 || term < TERMS)
+        if (place < INPUT_VECTORS && (TERMS % DEPTH == 0 || term < TERMS))
             inputs.at[i] = *(const Vector*)(source + (size_t)term * PITCH + place % (COLUMNS / VECTOR) * VECTOR);
     }
 }
@@ -80,8 +80,8 @@ static __device__ __forceinline__ void keep(const Inputs& inputs, Vector* rows, 
 {
 #pragma unroll
     for (int i = 0; i < INPUT_LOADS; ++i) {
-        const int place = thread + i * THREADS;
-        rows[place / (COLUMNS / VECTOR) * (INPUT_PITCH / VECTOR) + place % (COLUMNS / VECTOR)] = kept(inputs.at[i]);
+        const int place = thread + i * THREADS, term = place / (COLUMNS / VECTOR), vector = place % (COLUMNS / VECTOR);
+        if (place < INPUT_VECTORS) rows[term * (INPUT_PITCH / VECTOR) + vector] = kept(inputs.at[i]);
     }
 }
 
