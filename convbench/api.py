@@ -45,6 +45,8 @@ def conv2d(
     out: NDArray[Any] | None = None,
     cores: int | None = None,
     memory_limit: int | None = None,
+    *,
+    allow_tf32: bool = False,
 ) -> NDArray[Any]:
     """Convolve images with a bank of kernels (cross-correlation: the kernels are not flipped).
 
@@ -60,6 +62,7 @@ def conv2d(
         out: Where to put the result; allocated if not given, which costs more than the convolution where it is large.
         cores: How many to use; default: those that this process may use.
         memory_limit: Bytes that may be used beside input, weights and output.
+        allow_tf32: Whether a GPU may round the inputs of float32's products to TF32, with 10 bits behind the point.
 
     Returns:
         (kernels, rows, columns), or (batch, kernels, rows, columns) if `x` is 4-D: float64 if `x` or `w` is, otherwise
@@ -91,7 +94,10 @@ def conv2d(
     )
     count = 1 if executor == "gpu" else machine.usable_cores() if cores is None else cores
     device = getattr(image, "device", None) if executor == "gpu" else None
-    with device or nullcontext(), _chosen_plan(problem, weights, executor, count, memory_limit) as plan:
+    with (
+        device or nullcontext(),
+        _chosen_plan(problem, weights, executor, count, memory_limit, allow_tf32=allow_tf32) as plan,
+    ):
         result = plan(image, out)
     if bias is not None:
         shift = np.asarray(_on_host(bias), dtype)
@@ -116,6 +122,7 @@ def sweep(
     time_limit: float | None = None,
     scaling: str = "strong",
     cache: str = "hot",
+    allow_tf32: bool = False,
     seed: int = 0,
     output: str | Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -133,6 +140,7 @@ def sweep(
         time_limit: ... or so many seconds are over; no measurement is begun after that.
         scaling: "strong", or "weak" to have the image grow with the cores.
         cache: "hot", or "cold" to empty the caches before every sample.
+        allow_tf32: Whether a GPU may round the inputs of float32's products to TF32.
         seed: Of the order and of random data.
         output: The directory to write; default: a temporary one, read back and removed.
         on_progress: Called before the first measurement and after each.
@@ -153,6 +161,7 @@ def sweep(
         precision=precision,
         scaling=scaling,
         cache=cache,
+        allow_tf32=allow_tf32,
         seed=seed,
     )
     measure = partial(run_sweep, spec, time_limit=time_limit, width=widest_interval, on_progress=on_progress)
@@ -243,13 +252,21 @@ def _as_array(name: str, value: ArrayLike, dimensions: tuple[int, ...], arrays: 
     return array
 
 
-def _chosen_plan(problem: Problem, weights: NDArray[Any], executor: str, cores: int, memory_limit: int | None) -> Plan:
+def _chosen_plan(
+    problem: Problem,
+    weights: NDArray[Any],
+    executor: str,
+    cores: int,
+    memory_limit: int | None,
+    *,
+    allow_tf32: bool = False,
+) -> Plan:
     """The first algorithm that can compute the problem within the memory limit."""
     if cores < 1:
         raise RequestError(f"cores={cores} is not allowed; give a whole number from 1 up")
     needed = []
     for algorithm in PREFERENCE:
-        candidate = Candidate(algorithm, executor, cores)
+        candidate = Candidate(algorithm, executor, cores, allow_tf32)
         if ALGORITHMS[algorithm].obstacle(problem, EXECUTORS[executor].flavour) is None:
             plan = Plan(problem, weights, candidate)
             if memory_limit is None or plan.scratch_bytes <= memory_limit:

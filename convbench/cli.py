@@ -88,6 +88,9 @@ def cli() -> None:
 @click.option("--precision", type=Share(), metavar="PERCENT", help="Add runs until every interval is as tight as this.")
 @click.option("--scaling", metavar="strong|weak", help="weak has the image grow with the cores.  [default: strong]")
 @click.option("--cache", metavar="hot|cold", help="cold empties the caches before every sample.  [default: hot]")
+@click.option(
+    "--allow-tf32", is_flag=True, default=None, help="Let GPUs round float32's products to TF32.  [default: exact]"
+)
 @click.option("--seed", type=int, help="Of the random order and of random data.  [default: 0]")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no measurement after this.")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
@@ -142,9 +145,10 @@ def report(directory: Path | None, output: Path | None) -> None:
 @click.option("--peers", type=Names(PEERS), help=f"From {', '.join(PEERS)}.  [default: all]")
 @click.option("--cores", type=Counts(), help="Core counts.  [default: 1 and all of this machine's]")
 @click.option("--runs", type=int, default=5, show_default=True, help="Fresh processes.")
+@click.option("--allow-tf32", is_flag=True, help="Let GPUs round float32's products to TF32.  [default: exact]")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
 def versus(output: Path | None, cores: tuple[int, ...] | None, peers: tuple[str, ...] | None, **request: Any) -> None:
-    """Measure our algorithms beside other libraries in one run.
+    """Measure our algorithms beside other libraries in one run, and on a GPU too where there is one.
 
     A library that is not installed is one line that says how to install it.
     """
@@ -153,7 +157,8 @@ def versus(output: Path | None, cores: tuple[int, ...] | None, peers: tuple[str,
     from convbench.measure.sweep import run_sweep
 
     counts = cores or tuple(sorted({1, machine.usable_cores()}))
-    spec = make_spec(**request, executors=("threads",), peers=peers or tuple(PEERS), cores=counts)
+    executors = ("threads",) if EXECUTORS["gpu"].available() else ("threads", "gpu")
+    spec = make_spec(**request, executors=executors, peers=peers or tuple(PEERS), cores=counts)
     directory = output or _new_directory()
     with terminal.sweep_progress(directory) as progress:
         finished = run_sweep(spec, directory, on_progress=progress)

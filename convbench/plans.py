@@ -8,35 +8,58 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convbench.algorithms import ALGORITHMS, Algorithm
 from convbench.errors import RequestError, UnavailableError
-from convbench.executors import EXECUTORS, Executor
-from convbench.peers import PEERS
+from convbench.executors import EXECUTORS, Executor, device
+from convbench.peers import LIBRARY, PEERS, device_peer
 from convbench.problem import Problem
-
-LIBRARY: Final = "library"
-"""The executor of candidates whose algorithm is a peer: the library's own threads."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to compute a problem."""
+    """One way to compute a problem.
+
+    Attributes:
+        algorithm: One of ours, or a peer.
+        executor: Where; `LIBRARY` for a peer that computes on threads of its own.
+        cores: How many.
+        allow_tf32: Whether a device may round the inputs of float32's products to TF32.
+    """
 
     algorithm: str
     executor: str
     cores: int
+    allow_tf32: bool = False
 
     def obstacle(self, problem: Problem) -> str | None:
         """Why it cannot compute `problem` here; None where it can."""
-        if self.executor == LIBRARY:
-            return PEERS[self.algorithm].available() or PEERS[self.algorithm].supports(problem)
-        executor = EXECUTORS[self.executor]
-        return executor.available() or ALGORITHMS[self.algorithm].obstacle(problem, executor.flavour)
+        reason = None if self.executor == LIBRARY else EXECUTORS[self.executor].available()
+        if self.algorithm in PEERS:
+            peer = PEERS[self.algorithm]
+            return reason or peer.available() or peer.supports(problem)
+        return reason or ALGORITHMS[self.algorithm].obstacle(problem, EXECUTORS[self.executor].flavour)
+
+    def flavour(self, problem: Problem) -> str:
+        """Which form of one of our algorithms computes `problem`: one that rounds to TF32 if it may, else the exact."""
+        rounded = self._rounded(problem)
+        if rounded is not None and ALGORITHMS[self.algorithm].obstacle(problem, rounded) is None:
+            return rounded
+        return EXECUTORS[self.executor].flavour
+
+    def uses_tf32(self, problem: Problem) -> bool:
+        """Whether inputs of products are rounded to TF32: by a form of ours, or, as it likes, by a peer that is let."""
+        rounded = self._rounded(problem)
+        return rounded is not None and (self.algorithm in PEERS or self.flavour(problem) == rounded)
+
+    def _rounded(self, problem: Problem) -> str | None:
+        """The flavour that rounds, where that is allowed, means anything and can be done."""
+        where = device(self.executor)
+        return where.tf32_flavour() if where and self.allow_tf32 and problem.dtype == "float32" else None
 
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
@@ -70,25 +93,28 @@ class Plan(Closing):
         scratch_bytes: Memory that it holds beside input, weights and output.
         error_bound: The largest error to be expected of an output, relative to the largest; None if it is not known.
         pids: Worker processes that compute for it; empty where the calling process does.
+        tf32: Whether it rounds the inputs of products to TF32.
         stages: Names of the stages that it tells apart; empty if none.
         tick: Seconds of a tick of `stage_ticks`; None if it is the processor's clock that ticks.
     """
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
+        algorithm: Algorithm = ALGORITHMS[candidate.algorithm]
         if obstacle := candidate.obstacle(problem):
             raise UnavailableError(f"{candidate} cannot compute {problem}: {obstacle}")
-        algorithm: Algorithm = ALGORITHMS[candidate.algorithm]
         self._executor: Executor = EXECUTORS[candidate.executor]
         self.problem = problem
         self.candidate = candidate
         begin = time.perf_counter()
-        work = algorithm.prepare[self._executor.flavour](problem, _as_weights(weights, problem))
+        flavour = candidate.flavour(problem)
+        work = algorithm.prepare[flavour](problem, _as_weights(weights, problem))
         packed = time.perf_counter()
         self._runner = self._executor.open(work, candidate.cores)
         self.setup = {"pack": packed - begin, **self._runner.setup}
         self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
         self.error_bound = work.error_bound
         self.pids = tuple(self._runner.pids)
+        self.tf32 = flavour != self._executor.flavour
         self.stages = work.stages
         self.tick = self._runner.tick
 
@@ -172,7 +198,12 @@ class PeerPlan(Closing):
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
         begin = time.perf_counter()
-        self._bound = PEERS[candidate.algorithm].open(problem, _as_weights(weights, problem), candidate.cores)
+        packed, on_device = _as_weights(weights, problem), device_peer(candidate.algorithm)
+        self.tf32 = candidate.uses_tf32(problem)
+        if on_device:
+            self._bound = on_device.open(problem, packed, candidate.cores, tf32=self.tf32)
+        else:
+            self._bound = PEERS[candidate.algorithm].open(problem, packed, candidate.cores)
         self.setup = {"start": time.perf_counter() - begin}
         self.problem = problem
         self.candidate = candidate
@@ -205,7 +236,7 @@ class PeerPlan(Closing):
 
 def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:
     """What a sweep measures: a candidate of ours as a `Plan`, a peer as a `PeerPlan`."""
-    return (PeerPlan if candidate.executor == LIBRARY else Plan)(problem, weights, candidate)
+    return (PeerPlan if candidate.algorithm in PEERS else Plan)(problem, weights, candidate)
 
 
 def memory(executor: str) -> str:
@@ -220,6 +251,7 @@ def plan(
     algorithm: str = "direct",
     executor: str = "threads",
     cores: int = 1,
+    allow_tf32: bool = False,
 ) -> Plan:
     """Bind a candidate to a problem and its weights.
 
@@ -229,6 +261,7 @@ def plan(
         algorithm: One of `convbench.algorithms.ALGORITHMS`.
         executor: One of `convbench.executors.EXECUTORS`.
         cores: How many cores to use; executors that cannot be given a number take 1.
+        allow_tf32: Whether a GPU may round the inputs of float32's products to TF32, with 10 bits behind the point.
 
     Returns:
         The plan, to be called as `plan(x, out=out)` and closed when done.
@@ -240,7 +273,7 @@ def plan(
     if cores < 1 or (cores > 1 and not EXECUTORS[executor].scales):
         allowed = "a whole number from 1 up" if EXECUTORS[executor].scales else f"1, which is all {executor} uses"
         raise RequestError(f"cores={cores} is not allowed; give {allowed}")
-    return Plan(problem, weights, Candidate(algorithm, executor, cores))
+    return Plan(problem, weights, Candidate(algorithm, executor, cores, allow_tf32))
 
 
 def _as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:

@@ -104,17 +104,24 @@ def show_sweep(sweep: Sweep) -> int:
 
 
 def show_versus(sweep: Sweep) -> int:
-    """The tables of a comparison with other libraries, and a line for each library that was skipped.
+    """The tables of a comparison with other libraries, and a line for each that was skipped.
 
     Returns:
         The exit status: 1 if a cell failed.
     """
+    from convbench.executors import device
+    from convbench.peers import PEERS
     from convbench.report.content import Material
     from convbench.report.versus import versus_tables
 
     for table in versus_tables(Material(sweep, sweep.header["spec"])):
         show_table(table)
-    for line in dict.fromkeys(f"skipped: {r.algorithm}: {r.reason}" for r in sweep.records if r.status == "skipped"):
+    skipped: dict[str, None] = {}
+    for record in sweep.records:
+        if record.status == "skipped":
+            where = f" on {record.executor}" if device(record.executor) and record.algorithm not in PEERS else ""
+            skipped[f"skipped: {record.algorithm}{where}: {record.reason}"] = None
+    for line in skipped:
         say(line)
     return _end(sweep)
 

@@ -38,6 +38,28 @@ def test_one_wrong_element_anywhere_fails(checked):
         assert not reference.check(out)["passed"], place
 
 
+def cut(array: np.ndarray, bits: int) -> np.ndarray:
+    """An array of float32 with so many bits of its significand cut off."""
+    return (array.view(np.uint32) & np.uint32(2**32 - 2**bits)).view(np.float32)
+
+
+def test_inputs_in_tf32_pass_where_that_is_allowed_and_nothing_worse_does(checked):
+    reference, right = checked
+    x, weights = data(PROBLEM)
+    in_tf32 = convolve(PROBLEM, cut(x, 13), cut(weights, 13)).astype(np.float32)
+    check = reference.check(in_tf32, tf32=True)
+    assert check["passed"]
+    assert check["max_relative_error"] < check["tolerance"] == 2e-3
+    assert not reference.check(in_tf32)["passed"]
+    in_bfloat16 = convolve(PROBLEM, cut(x, 16), cut(weights, 16)).astype(np.float32)
+    assert not reference.check(in_bfloat16, tf32=True)["passed"]
+    swapped = right[:, [1, 0, *range(2, 12)]]
+    assert not reference.check(swapped, tf32=True)["passed"]
+    without_a_tap = weights.copy()
+    without_a_tap[..., 1, 1] = 0
+    assert not reference.check(convolve(PROBLEM, x, without_a_tap).astype(np.float32), tf32=True)["passed"]
+
+
 def test_swapped_kernels_fail(checked):
     reference, right = checked
     out = right.copy()

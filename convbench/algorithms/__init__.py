@@ -22,7 +22,8 @@ class Algorithm:
 
     Attributes:
         supports: Says why the form cannot do a problem; None where it can.
-        prepare: For each flavour that the form has ("numba", "cupy"), the function that packs the weights, of
+        prepare: For each flavour that the form has ("numba", "cupy", and "cupy-tf32", which may round the inputs of
+            float32's products to TF32), the function that packs the weights, of
             `problem.weights_shape` and `problem.dtype`, and returns the work to be done.
         limits: For flavours that cannot do all of that, a function that says why they cannot do a problem.
     """

@@ -23,7 +23,7 @@ Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
 INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
 DRIFT_SHARE: Final = 0.1  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
 CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
-REQUEST_FACTS: Final = ("cache", "scaling", "kernels", "source", "seed")
+REQUEST_FACTS: Final = ("cache", "scaling", "allow_tf32", "kernels", "source", "seed")
 MACHINE_FACTS: Final = (
     "cpu",
     "vector",
@@ -90,7 +90,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
         lines += [
             f"{key}: {_brief(one.get(key))} -> {_brief(other.get(key))}"
             for key in keys or sorted({*one, *other})
-            if one.get(key) != other.get(key)
+            if (one.get(key) or None) != (other.get(key) or None)  # older sweeps lack what was off then
         ]
     cards = [facts(header.get("machine", {})) for header in (first, second)]
     return lines + _cards_differ(*cards)

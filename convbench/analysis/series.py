@@ -16,6 +16,7 @@ from convbench.problem import Problem
 from convbench.results.record import Record
 
 OUT_OF_FITS: Final = "oversubscribed"
+TF32: Final = "tf32"
 WAITING: Final = "waiting"
 """What is left of a call's time without all stages: starting, claiming units, waiting for the last worker."""
 

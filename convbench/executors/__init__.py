@@ -85,6 +85,9 @@ class Executor(Protocol):
 class Device(Executor, Protocol):
     """An executor with memory of its own, whose calls return before they are done."""
 
+    def tf32_flavour(self) -> str | None:
+        """The flavour of work that rounds the inputs of products to TF32; None where the card has no such products."""
+
     def evict(self) -> Callable[[], None]:
         """Make what fills the device's caches with something else."""
 

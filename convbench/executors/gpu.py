@@ -14,6 +14,7 @@ import numpy as np
 from convbench.clock import STAGES
 from convbench.errors import RequestError
 
+TF32_CAPABILITY: Final = 80  # compute capability 8.0, Ampere: the first with such products
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
 VECTOR_BYTES: Final = 16  # that kernels write at once
 MOST_PENDING: Final = 1024  # calls whose events are kept until somebody asks how long their stages took
@@ -66,6 +67,11 @@ class Gpu:
     def download(self, array: NDArray[Any], into: NDArray[Any] | None = None) -> NDArray[Any]:
         """Copy into the host's memory."""
         return array.get(out=into)  # type: ignore[attr-defined, no-any-return]  # CuPy's
+
+    def tf32_flavour(self) -> str | None:
+        """What runs on tensor cores that take TF32, which Ampere and later cards have."""
+        can = int(self.module().cuda.Device().compute_capability) >= TF32_CAPABILITY
+        return "cupy-tf32" if can else None
 
     def evict(self) -> Callable[[], None]:
         """Make what fills the device's caches with something else; whatever is queued next finds it done."""

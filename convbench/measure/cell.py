@@ -24,7 +24,7 @@ from convbench.measure.affinity import affinity, pin, threading_layer
 from convbench.measure.caches import Eviction
 from convbench.measure.peaks import calibration_kernel
 from convbench.measure.reference import Reference
-from convbench.measure.spec import Spec, candidate
+from convbench.measure.spec import Spec
 from convbench.measure.timing import seconds, take_samples, warm_up
 from convbench.plans import PeerPlan, Plan, bind, memory
 from convbench.problem import Problem
@@ -109,7 +109,7 @@ class Laboratory:
     def measure(self, order: int, cell: Cell) -> Record:
         """Measure a cell; whatever goes wrong is a record too."""
         try:
-            obstacle = candidate(cell).obstacle(Problem.parse(cell[0]))
+            obstacle = self._spec.candidate(cell).obstacle(Problem.parse(cell[0]))
             outcome: dict[str, Any] = {"status": "skipped", "reason": obstacle} if obstacle else self._measure(cell)
         except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
             of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
@@ -122,13 +122,13 @@ class Laboratory:
         pin(cpus)
         bench = self._bench_for(cell[0])
         with (
-            bind(bench.problem, bench.weights, candidate(cell)) as plan,
+            bind(bench.problem, bench.weights, self._spec.candidate(cell)) as plan,
             threadpoolctl.threadpool_limits(1, "blas"),
         ):
             x, out = bench.arrays(plan)
             begin = time.perf_counter()
             plan(x, out)
-            check = bench.reference.check(plan.result(out))
+            check = bench.reference.check(plan.result(out), tf32=plan.tf32)
             setup = {**plan.setup, "check": time.perf_counter() - begin}
             if not check["passed"]:
                 return {"status": "failed", "reason": _wrong(check), "check": check, "setup": setup}
@@ -177,6 +177,7 @@ class Laboratory:
             "threads_differ": worker["threads"] not in (None, cores) or worker["blas_threads"] not in (None, 1),
             "unsettled": not settled,
             "first_sample": len(samples) > 1 and samples[0] > FIRST_SAMPLE * max(samples[1:]),
+            "tf32": plan.tf32,
             "thread_variables": bool(machine.thread_variables()),
             "drift": calibration > DRIFT * self._calibration,
             **(

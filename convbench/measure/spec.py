@@ -20,8 +20,8 @@ from convbench.algorithms import ALGORITHMS
 from convbench.errors import RequestError
 from convbench.executors import EXECUTORS
 from convbench.images import default_image, load_image
-from convbench.peers import PEERS
-from convbench.plans import LIBRARY, Candidate
+from convbench.peers import LIBRARY, PEERS
+from convbench.plans import Candidate
 from convbench.problem import DType, Problem
 from convbench.results.record import Cell, Record
 
@@ -76,12 +76,13 @@ class Spec:
         problems: Descriptors.
         algorithms: Names, from `ALGORITHMS`.
         executors: Names, from `EXECUTORS`.
-        peers: Names, from `PEERS`; each runs on its own threads.
+        peers: Names, from `PEERS`; each runs on its own threads, or on a device.
         cores: Core counts for the executors that can be given one.
         runs: How many runs, each a fresh process that measures every cell once.
         precision: Add runs until every cell's interval is this tight, as a share of its mean; None adds none.
         scaling: "strong": every number of cores computes the problem; "weak": the image grows with the cores.
         cache: "hot": calls follow one another; "cold": the caches are emptied before every sample.
+        allow_tf32: Whether a GPU may round the inputs of float32's products to TF32.
         seed: Of the random order of cells, and of random data.
         source: The picture that is the input of one of the problems; the others get random numbers.
         kernels: What `filters.kernels` makes that problem's weights of.
@@ -98,6 +99,7 @@ class Spec:
     precision: float | None = None
     scaling: str = "strong"
     cache: str = "hot"
+    allow_tf32: bool = False
     seed: int = 0
     source: Source | None = None
     kernels: str = "gabor"
@@ -133,13 +135,17 @@ class Spec:
     def cells(self) -> list[Cell]:
         """Every (problem, algorithm, executor, cores), in the order of the request."""
         pairs = [(algorithm, executor) for algorithm in self.algorithms for executor in self.executors]
-        pairs += [(peer, LIBRARY) for peer in self.peers]
+        pairs += [(peer, PEERS[peer].executor) for peer in self.peers]
         return [
             (self._sized(problem, cores), *pair, cores)
             for problem in self.problems
             for pair in pairs
             for cores in (self.cores if pair[1] == LIBRARY or EXECUTORS[pair[1]].scales else (1,))
         ]
+
+    def candidate(self, cell: Cell) -> Candidate:
+        """The way to compute that a cell stands for."""
+        return Candidate(*cell[1:], allow_tf32=self.allow_tf32)
 
     def record(self, run: int, order: int, cell: Cell, **outcome: Any) -> Record:
         """What became of a cell in a run."""
@@ -226,6 +232,7 @@ def make_spec(
     precision: float | None = None,
     scaling: str = "strong",
     cache: str = "hot",
+    allow_tf32: bool = False,
     seed: int = 0,
 ) -> Spec:
     """A spec with everything that was not said filled in.
@@ -254,6 +261,7 @@ def make_spec(
         precision=precision,
         scaling=scaling,
         cache=cache,
+        allow_tf32=allow_tf32,
         seed=seed,
         source=source,
         kernels=kernels or "gabor",
@@ -320,8 +328,3 @@ def _check_memory(problem: Problem) -> None:
             f"problem {problem} needs {problem.bytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
             "use a smaller image, fewer kernels or a smaller batch"
         )
-
-
-def candidate(cell: Cell) -> Candidate:
-    """The way to compute that a cell stands for."""
-    return Candidate(*cell[1:])

@@ -1,12 +1,13 @@
 """Other libraries' convolutions, measured beside ours in the same sweep: one file each.
 
-Each runs in the mode in which its own users would call it fastest, on as many of its own threads as it is given.
+Each runs in the mode in which its own users would call it fastest: on as many of its own threads as it is given, or on
+a device, on the arrays of the executor that our own forms run on there.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from convbench.registry import Entry, Table
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.problem import Problem
+
+
+LIBRARY: Final = "library"
+"""The executor of peers that compute on the host: the library's own threads."""
 
 
 class Bound(Protocol):
@@ -26,7 +31,7 @@ class Bound(Protocol):
         """Compute: what is timed."""
 
     def result(self) -> NDArray[Any]:
-        """The last call's output, of `problem.output_shape`: what was given to `take`, or the library's own array."""
+        """The last call's output on the host, of `problem.output_shape`: given to `take`, or the library's own."""
 
     def threads(self) -> int | None:
         """How many threads the library says it uses; None if it does not tell."""
@@ -38,6 +43,10 @@ class Bound(Protocol):
 class Peer(Protocol):
     """Another library's convolution."""
 
+    @property
+    def executor(self) -> str:
+        """`LIBRARY`, or the executor whose arrays and clock it is measured with."""
+
     def available(self) -> str | None:
         """Why it cannot be used here, and what to install; None where it can."""
 
@@ -46,6 +55,17 @@ class Peer(Protocol):
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:
         """Build what the library needs, with weights of `problem.weights_shape`."""
+
+
+class DevicePeer(Peer, Protocol):
+    """One that computes on a device: calls return when they are queued where the executor's events are."""
+
+    @property
+    def bound(self) -> bool:
+        """Whether what is timed is only a part of a convolution, and so a bound of one and none itself."""
+
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, *, tf32: bool = False) -> Bound:
+        """As for any peer; float32 is computed in float32, unless the library may round what it multiplies to TF32."""
 
 
 PEERS: Table[Peer] = Table(
@@ -57,8 +77,24 @@ PEERS: Table[Peer] = Table(
         Entry("openvino", "convbench.peers.openvino:PEER", "OpenVINO, float32, input and output bound"),
         Entry("opencv", "convbench.peers.opencv:PEER", "OpenCV's filter2D, kernel by kernel on a pool of threads"),
         Entry("scipy", "convbench.peers.scipy:PEER", "SciPy's oaconvolve, kernel by kernel on a pool of threads"),
+        Entry("cudnn", "convbench.peers.cudnn:CONTIGUOUS", "cuDNN through PyTorch on a GPU, after its search"),
+        Entry("cudnn-channels-last", "convbench.peers.cudnn:CHANNELS_LAST", "the same, pixels' channels side by side"),
+        Entry("cublas", "convbench.peers.cublas:PEER", "cuBLAS's product with what is unrolled already: a bound"),
     ],
 )
+
+
+def device_peer(name: str) -> DevicePeer | None:
+    """The peer of a name, if it is one that computes on a device."""
+    if name not in PEERS or PEERS[name].executor == LIBRARY:
+        return None
+    return cast("DevicePeer", PEERS[name])
+
+
+def is_bound(name: str) -> bool:
+    """Whether it is a peer that computes only a part of a convolution."""
+    peer = device_peer(name)
+    return peer is not None and peer.bound
 
 
 def missing(*modules: str, extra: str) -> str | None:

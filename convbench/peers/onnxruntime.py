@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convbench.peers import forward_float32, missing
+from convbench.peers import LIBRARY, forward_float32, missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 class OnnxRuntime:
     """ONNX Runtime's own CPU kernels (MLAS)."""
+
+    executor = LIBRARY
 
     def available(self) -> str | None:
         """Needs `onnx` to write the model."""

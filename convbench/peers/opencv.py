@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convbench.peers import missing
+from convbench.peers import LIBRARY, missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 class OpenCv:
     """OpenCV's image filtering, which goes through a Fourier transform from about 11 x 11 taps up."""
+
+    executor = LIBRARY
 
     def available(self) -> str | None:
         """Whether the package is there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convbench.peers import forward_float32, missing
+from convbench.peers import LIBRARY, forward_float32, missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class OpenVino:
     """OpenVINO's CPU plugin."""
+
+    executor = LIBRARY
 
     def available(self) -> str | None:
         """Whether the package is there."""

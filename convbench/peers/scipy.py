@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from convbench.peers import LIBRARY
 from convbench.peers.opencv import plain
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 class SciPy:
     """SciPy's fastest convolution for an image that is much larger than the kernel."""
+
+    executor = LIBRARY
 
     def available(self) -> str | None:
         """Always: convbench needs SciPy itself."""

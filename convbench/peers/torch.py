@@ -12,7 +12,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from convbench.peers import missing
+from convbench.peers import LIBRARY, missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class Torch:
     """PyTorch's CPU kernels (oneDNN) with tensors in one memory format."""
 
     memory_format: str
+    executor = LIBRARY
 
     def available(self) -> str | None:
         """Is an extra of its own, for its size."""
@@ -54,14 +55,7 @@ class _Layer:
         self._torch = torch
         self._format = getattr(torch, memory_format)
         self._weights: Any = torch.from_numpy(weights).contiguous(memory_format=self._format)
-        (top, bottom), (left, right) = problem.padding
-        self._uneven = (left, right, top, bottom) if top != bottom or left != right else None
-        self._arguments = {
-            "stride": problem.stride,
-            "padding": (0, 0) if self._uneven else (top, left),
-            "dilation": problem.dilation,
-            "groups": problem.groups,
-        }
+        self._uneven, self._arguments = steps(problem)
         self._x: Any = None
         self._y: Any = None
 
@@ -89,6 +83,19 @@ class _Layer:
         """Give back tensors, and let the C library do as it usually does."""
         self._x = self._y = self._weights = None
         _tell_malloc(_USUAL)
+
+
+def steps(problem: Problem) -> tuple[tuple[int, ...] | None, dict[str, Any]]:
+    """What `pad` is to be given first, or None where `conv2d` can pad, and what `conv2d` is to be given."""
+    (top, bottom), (left, right) = problem.padding
+    uneven = (left, right, top, bottom) if top != bottom or left != right else None
+    padding = (0, 0) if uneven else (top, left)
+    return uneven, {
+        "stride": problem.stride,
+        "padding": padding,
+        "dilation": problem.dilation,
+        "groups": problem.groups,
+    }
 
 
 def _tell_malloc(settings: dict[int, int]) -> None:

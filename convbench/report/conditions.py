@@ -25,6 +25,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "power_capped": "a device lowered its clocks to keep to its power limit",
     "starved": "the cores computed for less than 80 % of the time",
     "first_sample": "the first sample took over 10 % longer than every other: something was still being set up",
+    "tf32": "asked for by --allow-tf32: inputs of products were rounded to TF32, or a library was let round them",
     "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
     "drift": "a small fixed piece of work before the cell took 10 % longer than the fastest of the run so far",
 }
@@ -137,6 +138,7 @@ def _request_table(spec: Mapping[str, Any], started: str) -> Table:
         ["precision", f"{spec['precision']:.2%}" if spec.get("precision") else "not asked for"],
         ["scaling", spec.get("scaling", "strong")],
         ["caches", spec.get("cache", "hot")],
+        ["products", "inputs may be rounded to TF32 on GPUs" if spec.get("allow_tf32") else "exact in their dtype"],
         ["cores", ", ".join(map(str, spec.get("cores", ())))],
         ["seed", spec.get("seed", 0)],
     ]

@@ -88,6 +88,7 @@ class Material:
         """The title of a table or figure of measured times, with what it takes to read them."""
         manner = [f"{self.spec['cache']} caches"] if "cache" in self.spec else []
         manner += ["weak scaling"] if self.scaled else []
+        manner += ["TF32 allowed on GPUs"] if self.spec.get("allow_tf32") else []
         return f"{title} ({', '.join(manner)})" if manner else title
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from convbench.analysis.limits import Limits
 from convbench.analysis.series import CellTimes, Series
 from convbench.analysis.statistics import Estimate, geometric_mean
+from convbench.peers import is_bound
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
 
@@ -26,7 +27,7 @@ def section(material: Material) -> Section:
     tables = [
         device_table(material, problem, several)
         for problem, several in material.by_problem().items()
-        if any(cell.on_device for series in several for cell in series.cells.values())
+        if any(_shown(series) for series in several)
     ]
     return Section("A device beside the cores", TEXT if tables else (), tables)
 
@@ -37,7 +38,7 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
     rows: list[list[Value]] = []
     for series in several:
         for cell in series.cells.values():
-            if cell.on_device:
+            if _shown(series):
                 base = _one_core(several, series.algorithm)
                 moved = [sum(times.values()) / len(times) for times in map(cell.transfers.get, TRANSFERS) if times]
                 rows.append(
@@ -51,7 +52,7 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
                         _speedup(base, cell.end_to_end()),
                     ]
                 )
-    spec = seconds_spec(cell.minimum for series in several for cell in series.cells.values() if cell.on_device)
+    spec = seconds_spec(cell.minimum for series in several if _shown(series) for cell in series.cells.values())
     columns = [
         *(Column("algorithm"), Column("executor"), Column("on the device", spec)),
         Column("of the card's peak", ".0%"),
@@ -59,6 +60,11 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
         *(Column("speedup without transfers", ".2f"), Column("speedup with transfers", ".2f")),
     ]
     return Table(slug("device", problem.label), material.titled(f"{problem.label}: seconds"), columns, rows)
+
+
+def _shown(series: Series) -> bool:
+    """Whether a device computed it: all of it, so that end to end means something."""
+    return series.on_device and not is_bound(series.algorithm)
 
 
 def _one_core(several: list[Series], algorithm: str) -> CellTimes | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from convbench.plans import LIBRARY
+from convbench.peers import LIBRARY
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec, slug
 from convbench.report.figures import style
 

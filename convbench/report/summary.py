@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convbench.analysis.limits import Limits
 from convbench.analysis.series import CellTimes, Series
+from convbench.peers import is_bound
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
 
@@ -15,7 +16,7 @@ def section(material: Material) -> Section:
         return Section("In short", ["Nothing was measured; the last section says why."])
     return Section(
         "In short",
-        [_sentence(problem, several) for problem, several in groups.items()],
+        [_sentence(problem, several) for problem, several in groups.items() if _whole(several)],
         [summary_table(material, problem, several) for problem, several in groups.items()],
     )
 
@@ -45,9 +46,14 @@ def _row(problem: Problem, series: Series, cell: CellTimes, limits: Limits) -> l
     return [series.algorithm, series.executor, cell.cores, cell.mean, cell.rate / 1e9, share, speedup, flags]
 
 
+def _whole(several: list[Series]) -> list[Series]:
+    """Those that compute the convolution, and not only a part of it."""
+    return [series for series in several if not is_bound(series.algorithm)]
+
+
 def _sentence(problem: Problem, several: list[Series]) -> str:
     fastest, cell = min(
-        ((series, cell) for series in several for cell in series.cells.values()),
+        ((series, cell) for series in _whole(several) for cell in series.cells.values()),
         key=lambda pair: 1 / pair[1].rate,
     )
     of = Problem.parse(cell.problem)

@@ -60,7 +60,7 @@ def asarray(array: Any) -> ndarray:
     return array if isinstance(array, ndarray) else np.array(array).view(ndarray)
 
 
-def ascontiguousarray(array: ndarray, dtype: str) -> ndarray:
+def ascontiguousarray(array: ndarray, dtype: str | None = None) -> ndarray:
     return np.ascontiguousarray(array.view(np.ndarray), dtype).view(ndarray)
 
 
@@ -73,6 +73,37 @@ def from_dlpack(array: Any) -> ndarray:
 
 
 may_share_memory = np.may_share_memory
+
+
+def pad(array: ndarray, widths: Sequence[tuple[int, int]]) -> ndarray:
+    return np.pad(array.view(np.ndarray), widths).view(ndarray)
+
+
+def as_tf32(array: np.ndarray) -> np.ndarray:
+    """Rounded to 10 bits behind the point, to nearest."""
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def matmul(a: ndarray, b: ndarray, out: ndarray) -> None:
+    """As CuPy tells cuBLAS: by the handle's mode, and one product by the call's type too."""
+    assert out.flags.c_contiguous
+    one, other = (operand.view(np.ndarray) for operand in (a, b))
+    rounded = math_mode[0] == cuda.cublas.CUBLAS_TF32_TENSOR_OP_MATH
+    if a.dtype == "float32" and (rounded or (a.ndim == 2 and compute_type["float32"] == linalg.COMPUTE_TYPE_TF32)):
+        one, other = as_tf32(one), as_tf32(other)
+    np.matmul(one, other, out=out.view(np.ndarray))
+
+
+math_mode = [0]
+compute_type = {"float32": 0}
+linalg = SimpleNamespace(COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7, set_compute_type=compute_type.__setitem__)
+_core = SimpleNamespace(_routines_linalg=linalg)
+lib = SimpleNamespace(stride_tricks=np.lib.stride_tricks)
+
+
+def get_default_memory_pool() -> SimpleNamespace:
+    return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
 
 
 class RawKernel:
@@ -123,7 +154,17 @@ class CUDARuntimeError(RuntimeError):
 cuda = SimpleNamespace(
     Event=Event,
     get_elapsed_time=lambda begin, end: 1e3 * (end.seconds - begin.seconds),
-    Device=lambda: SimpleNamespace(synchronize=lambda: None),
+    Device=lambda: SimpleNamespace(
+        synchronize=lambda: None,
+        compute_capability=os.environ.get("FAKE_CAPABILITY", "80"),
+        cublas_handle=1,
+    ),
+    cublas=SimpleNamespace(
+        CUBLAS_DEFAULT_MATH=0,
+        CUBLAS_TF32_TENSOR_OP_MATH=3,
+        setMathMode=lambda _, mode: math_mode.__setitem__(0, mode),
+    ),
+    get_current_stream=lambda: SimpleNamespace(ptr=0),
     runtime=SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=lambda: 1,
@@ -138,7 +179,7 @@ cuda = SimpleNamespace(
         deviceGetPCIBusId=lambda _: "0000:1B:00.0",
         driverGetVersion=lambda: 13000,
         runtimeGetVersion=lambda: 12090,
-        memGetInfo=lambda: (2**23, 2**30),
+        memGetInfo=lambda: (int(os.environ.get("FAKE_MEMORY", "8388608")), 2**30),
     ),
     nvrtc=SimpleNamespace(getVersion=lambda: (12, 9)),
 )

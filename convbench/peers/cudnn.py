@@ -1,0 +1,110 @@
+"""cuDNN through PyTorch on a GPU: `conv2d` in inference mode, after cuDNN's search for its fastest algorithm.
+
+Input and weights are the executor's own arrays, taken by DLPack without a copy; with the channels side by side they
+are copied once. Every call makes a new output, which PyTorch's allocator puts where the last one was. PyTorch computes
+some problems by kernels of its own, such as one channel a group.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convbench.errors import UnavailableError
+from convbench.peers import missing
+from convbench.peers.torch import steps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convbench.peers import Bound
+    from convbench.problem import Problem
+
+
+@dataclass(frozen=True)
+class Cudnn:
+    """PyTorch's convolution on a GPU with tensors in one memory format."""
+
+    memory_format: str
+    executor = "gpu"
+    bound = False
+
+    def available(self) -> str | None:
+        """Needs a PyTorch that was built for CUDA, beside CuPy."""
+        if (reason := missing("cupy", extra="gpu") or missing("torch", extra="torch")) is not None:
+            return reason
+        try:
+            import torch
+        except (ImportError, OSError) as error:  # one for another CUDA, or half of one
+            return f"PyTorch cannot be loaded ({str(error).strip().partition(chr(10))[0]}); install it anew"
+        if torch.version.cuda is None:
+            return "this PyTorch was built without CUDA; install the build for this machine's CUDA"
+        if not torch.cuda.is_available():
+            return f"PyTorch finds no GPU for its CUDA {torch.version.cuda}; install a driver that fits it"
+        return None if torch.backends.cudnn.is_available() else "this PyTorch was built without cuDNN"
+
+    def supports(self, problem: Problem) -> str | None:
+        """Forward."""
+        return None if problem.direction == "forward" else f"has no {problem.direction} form here"
+
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, *, tf32: bool = False) -> Bound:  # noqa: ARG002
+        """Say what cuDNN may do, and send the weights."""
+        return _Layer(problem, weights, self.memory_format, tf32=tf32)
+
+
+class _Layer:
+    def __init__(self, problem: Problem, weights: NDArray[Any], memory_format: str, *, tf32: bool) -> None:
+        import cupy
+        import torch
+
+        self._cupy, self._torch = cupy, torch
+        torch.backends.cudnn.benchmark = True  # the search, in the first call with a shape
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # later versions have other names for these too
+            torch.backends.cudnn.allow_tf32 = tf32  # left alone, it is True
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+        self._format = getattr(torch, memory_format)
+        self._weights = self._tensor(cupy.asarray(weights))
+        self._uneven, self._arguments = steps(problem)
+        self._x: Any = None
+        self._y: Any = None
+
+    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # noqa: ARG002  # it has no use for our output
+        """Turn the input into a tensor of the memory format."""
+        theirs, ours = self._torch.cuda.current_stream().cuda_stream, self._cupy.cuda.get_current_stream().ptr
+        if theirs != ours:
+            raise UnavailableError(
+                f"PyTorch queues in stream {theirs:#x} and CuPy in {ours:#x}, so that events would not time the calls; "
+                "unset CUPY_CUDA_PER_THREAD_DEFAULT_STREAM"
+            )
+        self._x = self._tensor(x)
+
+    def __call__(self) -> None:
+        torch = self._torch
+        self._y = None  # so that its memory serves the next
+        with torch.inference_mode():
+            x = torch.nn.functional.pad(self._x, self._uneven) if self._uneven else self._x
+            self._y = torch.nn.functional.conv2d(x, self._weights, **self._arguments)
+
+    def _tensor(self, array: NDArray[Any]) -> Any:
+        """An array of CuPy's as a tensor: the same memory where it has the format already."""
+        return self._torch.from_dlpack(array).contiguous(memory_format=self._format)
+
+    def result(self) -> NDArray[Any]:
+        """The tensor's content."""
+        array: NDArray[Any] = self._y.cpu().numpy()
+        return array
+
+    def threads(self) -> int:
+        """One, of the host."""
+        return 1
+
+    def close(self) -> None:
+        """Give back tensors, and what cuDNN needed beside them."""
+        self._x = self._y = self._weights = None
+        self._torch.cuda.empty_cache()
+
+
+CONTIGUOUS = Cudnn("contiguous_format")
+CHANNELS_LAST = Cudnn("channels_last")

@@ -1,0 +1,235 @@
+"""Libraries on a GPU and products in TF32, on a GPU where there is one, and with CuPy and PyTorch on the host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROBLEMS
+from on_the_host import obstacle
+
+from convbench.algorithms import ALGORITHMS
+from convbench.analysis.compare import differences
+from convbench.executors import EXECUTORS
+from convbench.measure.spec import Spec, make_spec
+from convbench.peers import LIBRARY, PEERS, device_peer, is_bound
+from convbench.report.content import Material
+from convbench.report.device import section as device_section
+from convbench.report.summary import section as summary_section
+from convbench.report.versus import versus_tables
+from convbench.results.store import load
+
+HERE = Path(__file__).parent
+FAKE = HERE / "fake_gpu"
+PROBLEM = "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1"
+ON_A_GPU = [name for name in PEERS if device_peer(name)]
+
+on_the_host = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+
+
+def python(*words: object, path: Path | None = FAKE, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with other libraries."""
+    env = {**os.environ, **({"PYTHONPATH": str(path)} if path else {}), **variables}
+    return subprocess.run(
+        [sys.executable, *map(str, words)], env=env, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def sweep(directory: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Measure briefly on a GPU that is none."""
+    options = ["--problem", PROBLEM, "--executors", "gpu", "--runs", "1", "--output", directory]
+    return python("-m", "convbench", "sweep", *options, *words, **variables)
+
+
+def test_names_of_algorithms_and_peers_differ():
+    assert not set(ALGORITHMS) & set(PEERS)
+    assert ON_A_GPU == ["cudnn", "cudnn-channels-last", "cublas"]
+    assert [name for name in PEERS if is_bound(name)] == ["cublas"]
+    assert PEERS["scipy"].executor == LIBRARY
+
+
+def test_every_peer_on_a_gpu_agrees_with_the_reference():
+    done = python(HERE / "peers_on_a_gpu.py")
+    assert done.returncode == 0, done.stderr
+    every, rounded = len(PROBLEMS), len(PROBLEMS) - 1  # one is in float64
+    lines = [f"{peer} {every} {errors}" for peer in ON_A_GPU for errors in (0, rounded, 0)]
+    assert done.stdout.splitlines() == lines
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(EXECUTORS["gpu"].available() is not None, reason=str(EXECUTORS["gpu"].available()))
+def test_every_peer_on_a_real_gpu_agrees_with_the_reference():
+    done = python(HERE / "peers_on_a_gpu.py", path=None)
+    assert done.returncode == 0, done.stderr
+
+
+@on_the_host
+def test_a_sweep_with_libraries_on_a_gpu(tmp_path):
+    done = sweep(tmp_path, "--algorithms", "direct,unrolled", "--peers", "cublas,cudnn")
+    assert done.returncode == 0, done.stderr
+    found = load(tmp_path)
+    records = {record.algorithm: record for record in found.records}
+    assert set(records) == {"direct", "unrolled", "cublas", "cudnn"}
+    for record in records.values():
+        assert (record.status, record.executor, record.cores) == ("ok", "gpu", 1), record.reason
+        assert record.check["tolerance"] == 1e-5
+        assert set(record.transfers) == {"host to device", "device to host", "end to end"}
+        assert "tf32" not in record.flags
+        assert not {"starved", "threads_differ"} & set(record.flags)
+    material = Material(found, found.header["spec"])
+    [table] = versus_tables(material)
+    assert [column.title for column in table.columns] == ["algorithm", "seconds", "ratio", "GFLOP/s"]
+    assert {row[0] for row in table.rows} == set(records)
+    assert [row[2] for row in table.rows if row[0] in ALGORITHMS].count(1.0) == 1
+    assert "TF32" not in table.title
+    [sentence] = summary_section(material).text
+    assert "cublas" not in sentence
+    [table] = device_section(material).tables
+    assert {row[0] for row in table.rows} == set(records) - {"cublas"}
+    assert python("-m", "convbench", "report", tmp_path).returncode == 0
+    report = (tmp_path / "report.md").read_text()
+    assert "cublas is a bound and no convolution" in report
+    assert "exact in their dtype" in report
+    again = sweep(tmp_path, "--resume", "--allow-tf32")
+    assert again.returncode == 2
+    assert "allow_tf32=True is not what the sweep" in again.stderr
+
+
+def test_a_sweep_of_before_there_was_tf32_is_read():
+    now = make_spec([PROBLEM]).to_json()
+    before = {name: value for name, value in now.items() if name != "allow_tf32"}
+    assert Spec.from_json(before) == Spec.from_json(now) == make_spec([PROBLEM])
+    assert not differences({"spec": before}, {"spec": now})
+    assert differences({"spec": before}, {"spec": {**now, "allow_tf32": True}}) == ["allow_tf32: none -> True"]
+
+
+@on_the_host
+def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
+    done = sweep(tmp_path, "--algorithms", "direct", "--peers", "cublas,cudnn", "--allow-tf32")
+    assert done.returncode == 0, done.stderr
+    found = load(tmp_path)
+    assert found.header["spec"]["allow_tf32"] is True
+    for record in found.records:
+        assert record.status == "ok", record.reason
+        library = record.algorithm != "direct"
+        assert ("tf32" in record.flags) == library
+        assert record.check["tolerance"] == (2e-3 if library else 1e-5)
+        assert (record.check["max_relative_error"] > 1e-5) == library
+    [table] = versus_tables(Material(found, found.header["spec"]))
+    assert "TF32 allowed on GPUs" in table.title
+    assert {row[0]: row[-1] for row in table.rows} == {"direct": "float32", "cublas": "TF32", "cudnn": "TF32"}
+    assert python("-m", "convbench", "report", tmp_path).returncode == 0
+    report = (tmp_path / "report.md").read_text()
+    assert "(hot caches, TF32 allowed on GPUs)" in report
+    assert "may be rounded to TF32 on GPUs" in report
+    assert sweep(tmp_path, "--algorithms", "direct", "--peers", "cublas,cudnn", "--resume").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("peer", "variables", "reason"),
+    [
+        ("cublas", {"FAKE_MEMORY": "1000"}, "its unrolled matrix needs 0.0 GiB, and 0.0 GiB are free on the device"),
+        ("cudnn", {"FAKE_TORCH_CUDA": ""}, "this PyTorch was built without CUDA"),
+        ("cudnn", {"FAKE_TORCH_STREAM": "2"}, "PyTorch queues in stream 0x2 and CuPy in 0x0"),
+    ],
+)
+def test_what_keeps_a_library_from_computing_is_one_line(peer, variables, reason):
+    code = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+from convbench.plans import Candidate
+from convbench.problem import Problem
+from peers_on_a_gpu import check
+problem = Problem.parse({PROBLEM!r})
+print(Candidate({peer!r}, "gpu", 1).obstacle(problem) or "nothing before the first call")
+check({peer!r}, problem, allow_tf32=False)
+"""
+    done = python("-c", code, **variables)
+    first_call = "nothing before the first call\n"
+    said = done.stderr.splitlines()[-1] if done.stdout == first_call else done.stdout
+    assert reason in said
+    assert (done.stdout == first_call) == ("stream" in reason)
+
+
+@on_the_host
+def test_versus_compares_on_the_gpu_too(tmp_path):
+    words = ["--problem", "mb1ic1ih20iw22oc8kh3kw3", "--peers", "scipy,cublas", "--cores", "1", "--runs", "1"]
+    done = python("-m", "convbench", "versus", *words, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    host, device = (part for part in done.stdout.split("mb1ic1")[1:])
+    assert "on 1 core" in host
+    assert "scipy" in host
+    assert "cublas" not in host
+    assert "on gpu" in device
+    assert "cublas" in device
+    assert "scipy" not in device
+    assert "skipped: fft on gpu: has no cupy form" in done.stderr
+    assert "skipped: fft:" not in done.stderr
+
+
+def test_without_a_gpu_versus_says_so_in_a_line_for_each_library(tmp_path):
+    if EXECUTORS["gpu"].available() is None:
+        pytest.skip("there is a GPU")
+    words = ["--problem", "mb1ic1ih9iw9oc4kh3kw3", "--peers", "scipy,cudnn,cublas", "--cores", "1", "--runs", "1"]
+    done = python("-m", "convbench", "versus", *words, "--output", tmp_path, path=None)
+    assert done.returncode == 0, done.stderr
+    skipped = sorted(line for line in done.stderr.splitlines() if line.startswith("skipped: cu"))
+    assert skipped == [f"skipped: {peer}: {EXECUTORS['gpu'].available()}" for peer in ("cublas", "cudnn")]
+    assert {record.executor for record in load(tmp_path).records} == {"threads", LIBRARY, "gpu"}
+    assert " on gpu" not in done.stdout
+
+
+def test_the_form_that_rounds_is_taken_where_it_may_be():
+    code = """
+import dataclasses, numpy as np, convbench, cupy
+from convbench.algorithms import unrolled
+from convbench.plans import Candidate
+from convbench.problem import Problem
+
+taken = []
+def rounding(problem, weights):
+    taken.append(str(problem))
+    return exact["cupy"](problem, weights)
+
+exact = unrolled.UNROLLED.prepare
+limits = {"cupy-tf32": lambda problem: "too narrow" if problem.width < 10 else None}
+unrolled.UNROLLED = dataclasses.replace(unrolled.UNROLLED, prepare={**exact, "cupy-tf32": rounding}, limits=limits)
+
+def flavour(problem, algorithm="unrolled", executor="gpu", allow_tf32=True):
+    candidate = Candidate(algorithm, executor, 1, allow_tf32)
+    found = candidate.flavour(Problem.parse(problem))
+    assert candidate.uses_tf32(Problem.parse(problem)) == found.endswith("-tf32")
+    return found
+
+plain = "mb1ic2ih20iw20oc4kh3kw3"
+print(
+    flavour(plain),
+    flavour(plain, allow_tf32=False),
+    flavour("--dt=f64 " + plain),
+    flavour(plain, algorithm="direct"),
+    flavour(plain, executor="serial"),
+    flavour("mb1ic2ih9iw9oc4kh3kw3"),
+    *(Candidate("cublas", "gpu", 1, True).uses_tf32(Problem.parse(dtype + plain)) for dtype in ("", "--dt=f64 ")),
+)
+problem, weights = Problem.parse(plain), np.ones((4, 2, 3, 3), np.float32)
+for allow_tf32 in (False, True):
+    with convbench.plan(problem, weights, algorithm="unrolled", executor="gpu", allow_tf32=allow_tf32) as plan:
+        print(plan.tf32, len(taken))
+from convbench import api
+api.PREFERENCE = ("unrolled",)
+x = cupy.asarray(np.ones((2, 20, 20), np.float32))
+if RUNS:
+    convbench.conv2d(x, weights)
+    assert len(taken) == 1
+    convbench.conv2d(x, weights, allow_tf32=True)
+    assert len(taken) == 2
+"""
+    code = code.replace("RUNS", str(obstacle() is None))
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["cupy-tf32 cupy cupy cupy numba cupy True False", "False 0", "True 1"]
+    done = python("-c", code.partition("problem, weights =")[0], FAKE_CAPABILITY="75")
+    assert done.stdout.split() == [*["cupy"] * 4, "numba", "cupy", "False", "False"], done.stderr
