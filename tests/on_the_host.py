@@ -1,24 +1,75 @@
-"""Whether CUDA sources can be compiled for the host and run there."""
+"""CUDA sources compiled for the host, where they run as threads; programs are kept, as compiling takes time."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+HEADER = Path(__file__).parent / "cuda_on_cpu.hpp"
+KEPT = Path(__file__).parents[1] / ".pytest_cache" / "cuda_on_the_host"
+COMPILER = ("g++", "-std=c++20", "-O1", "-pthread", "-w")
+SANITIZER = ("-fsanitize=thread", "-g")
 STUB = "#include <barrier>\n#include <thread>\nint main() { std::barrier<> one(1); one.arrive_and_wait(); }"
 
 
 @cache
 def obstacle(*flags: str) -> str | None:
-    """Why not, with these flags of the compiler; None where they can."""
+    """Why they cannot be run with these flags of the compiler; None where they can."""
     with tempfile.TemporaryDirectory() as directory:
-        program = Path(directory) / "stub"
-        words = ["g++", "-std=c++20", "-pthread", *flags, "-x", "c++", "-", "-o", str(program)]
+        source = Path(directory) / "stub.cpp"
+        source.write_text(STUB)
         try:
-            subprocess.run(words, input=STUB, text=True, capture_output=True, check=True)
-            subprocess.run([program], capture_output=True, check=True)
+            compile_to(source.with_suffix(""), source, *flags)
+            subprocess.run([source.with_suffix("")], capture_output=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             return f"CUDA sources cannot be run on this host ({error})"
     return None
+
+
+def program(code: str, name: str, options: Sequence[str], blocks: int, threads: int, *flags: str) -> Path:
+    """A program that runs so many blocks of one kernel of a source, on arrays from the files that it is told.
+
+    Args:
+        code: The source.
+        name: Of the kernel.
+        options: What CuPy's compiler is told; what is not a macro is left out.
+        blocks: How many.
+        threads: Of a block.
+        flags: Further ones of the compiler.
+    """
+    macros = [option for option in options if option.startswith("-D")]
+    macros += [f"-DKERNEL={name}", f"-DBLOCKS={blocks}", f"-DTHREADS_OF_A_BLOCK={threads}"]
+    return kept(code, *flags, *macros, "-include", str(libraries(*flags)), "-include", str(HEADER))
+
+
+def libraries(*flags: str) -> Path:
+    """The libraries that the header needs, compiled once for all programs."""
+    text = "".join(re.findall(r"#include <.*>\n", HEADER.read_text()))
+    return kept(text, *flags, "-x", "c++-header", suffix=".hpp.gch").with_suffix("")
+
+
+def kept(text: str, *words: str, suffix: str = "") -> Path:
+    """What the compiler makes of a text, unless it is there already."""
+    key = repr((HEADER.read_text(), text, words))
+    made = KEPT / (hashlib.sha256(key.encode()).hexdigest()[:32] + suffix)
+    if not made.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        source = made.with_suffix("" if suffix else ".cpp")
+        source.write_text(text)
+        unfinished = made.with_name(f"{os.getpid()}-{made.name}")
+        compile_to(unfinished, source, *words)
+        unfinished.rename(made)  # at once, whoever else makes the same
+    return made
+
+
+def compile_to(path: Path, source: Path, *words: str) -> None:
+    """Run the compiler."""
+    done = subprocess.run([*COMPILER, *words, source, "-o", path], text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise OSError(done.stderr.strip().partition("\n")[0])

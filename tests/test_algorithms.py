@@ -96,3 +96,18 @@ def test_what_an_algorithm_cannot_do_it_says(algorithm):
             assert direction in reason
             with pytest.raises(UnavailableError, match=direction):
                 plan(problem, np.zeros(problem.weights_shape), algorithm=algorithm, executor="serial")
+
+
+def test_no_two_variants_of_a_tile_have_one_name():
+    """What is loaded from disk goes by its name and a number that starts anew in each process, so names must differ."""
+    names = {}
+    for algorithm in ALGORITHMS:
+        for descriptor in ("mb1ic1ih20iw33oc21kh3kw3", "mb1ic1ih20iw33oc3kh3kw3", "g4mb1ic8ih9iw10oc12kh4kw4"):
+            problem = Problem.parse(descriptor)
+            if "numba" in ALGORITHMS[algorithm].prepare and ALGORITHMS[algorithm].obstacle(problem, "numba") is None:
+                _, weights = data(problem)
+                tile = ALGORITHMS[algorithm].prepare["numba"](problem, weights).tile
+                [compiled] = tile.load(problem.dtype).overloads.values()
+                names.setdefault((tile.module, compiled.fndesc.qualname), set()).add(tile)
+    assert len(names) > len(ALGORITHMS), "some algorithm has two variants"
+    assert all(len(tiles) == 1 for tiles in names.values()), names

@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import on_the_host
 import pytest
-from conftest import ROOT, data
-from on_the_host import obstacle
+from conftest import data
+from on_the_host import SANITIZER, obstacle
 
 from convbench.algorithms import ALGORITHMS
 from convbench.device import DeviceWork, Launch
@@ -20,26 +21,12 @@ ON_A_GPU = [name for name, form in FORMS if form == "cupy"]
 ALLOWED = {"cupy": TOLERANCE, "cupy-tf32": {"float32": 2e-3}}
 CARDS = ("70", "75", "80", "86", "89", "90")  # compute capabilities, without the point
 REFERENCE = "mb1ic1ih720iw1280oc128kh11kw11"
+STEPS = ["transform_input", "products", "transform_output"]
 LAYER = "mb32ic512ih7iw7oc512kh3kw3ph1pw1"
-
-SANITIZER = ("-fsanitize=thread", "-g")
 
 
 def needs_the_host(*flags: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(obstacle(*flags) is not None, reason=str(obstacle(*flags)))
-
-
-def build(launch: Launch, dtype: str, directory: Path, *more: str) -> Path:
-    """A program that runs a launch on the host."""
-    program = directory / f"{launch.name}{''.join(more)}"
-    macros = [option for option in launch.options(dtype) if option.startswith("-D")]
-    words = [
-        *("g++", "-std=c++20", "-O1", "-pthread", "-Wno-unknown-pragmas", "-Wno-attributes", *more, *macros),
-        *(f"-DKERNEL={launch.name}", f"-DBLOCKS={launch.blocks}", f"-DTHREADS_OF_A_BLOCK={launch.threads}"),
-        *("-include", ROOT / "tests" / "cuda_on_cpu.hpp", "-x", "c++", "-", "-o", program),
-    ]
-    subprocess.run(list(map(str, words)), input=launch.code, text=True, check=True)
-    return program
 
 
 def compile_for(card: str, launch: Launch, dtype: str) -> None:
@@ -66,7 +53,8 @@ def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *mor
     for name, array in arrays.items():
         array.tofile(directory / name)
     for launch in work.launches:
-        program = build(launch, problem.dtype, directory, *more)
+        options = launch.options(problem.dtype)
+        program = on_the_host.program(launch.code, launch.name, options, launch.blocks, launch.threads, *more)
         done = subprocess.run(
             [program, *(directory / name for name in arrays)], capture_output=True, text=True, check=False
         )
@@ -107,10 +95,14 @@ def test_tensor_cores_round_and_nothing_else_does(tmp_path):
         ("unrolled", "mb2ic256ih7iw7oc130kh3kw3ph1pw1", ["unrolled", "add_parts"]),
         ("unrolled", "--dt=f64 mb2ic200ih6iw6oc40kh3kw3ph1pw1", ["unrolled", "add_parts"]),
         ("unrolled", "mb1ic2ih30iw31oc5kh7kw7ph3pw3", ["unrolled", "add_parts"]),  # more taps than a word has bits
-        ("winograd", "g2mb3ic34ih13iw14oc20kh3kw5ph2pw1", ["transform_input", "products", "transform_output"]),
-        ("winograd", "--dt=f64 mb1ic20ih12iw13oc33kh5kw3", ["transform_input", "products", "transform_output"]),
-        ("winograd", "mb1ic17ih9iw5oc130kh5ph2", ["transform_input", "products", "transform_output"]),  # a short step
-        ("winograd", "mb1ic1ih130iw131oc3kh101kw101", ["transform_input", "products", "transform_output"]),
+        ("winograd", "g2mb3ic34ih13iw14oc20kh3kw5ph2pw1", STEPS),
+        ("winograd", "--dt=f64 mb1ic20ih12iw13oc33kh5kw3", STEPS),
+        (
+            "winograd",
+            "mb1ic17ih9iw5oc130kh5kw5ph2pw2",
+            ["transform_input", "products", "transform_output"],
+        ),  # a short step
+        ("winograd", "mb1ic1ih130iw131oc3kh101kw101", STEPS),
         ("winograd", "mb1ic1ih50iw60oc20kh11kw11", ["winograd"]),
     ],
 )

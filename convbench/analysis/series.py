@@ -174,7 +174,7 @@ class Series:
     def speedups_by_run(self, base: int, cores: int) -> dict[int, float]:
         """The speedup inside each run that has both cells."""
         growth = self.growth(base, cores)
-        return {run: growth * times for run, times in _ratios_by_run(self.cells[base], self.cells[cores]).items()}
+        return {run: growth * times for run, times in ratios_by_run(self.cells[base], self.cells[cores]).items()}
 
     def growth(self, base: int, cores: int) -> float:
         """How many times the work of one number of cores another one does."""
@@ -184,7 +184,7 @@ class Series:
 
 def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:
     """Geometric mean over runs of one cell's time over another's inside each run; None if no run has both."""
-    inside = _ratios_by_run(one, other)
+    inside = ratios_by_run(one, other)
     return geometric_mean(list(inside.values())) if inside else None
 
 
@@ -229,7 +229,8 @@ def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> lis
     ]
 
 
-def _ratios_by_run(one: CellTimes, other: CellTimes) -> dict[int, float]:
+def ratios_by_run(one: CellTimes, other: CellTimes) -> dict[int, float]:
+    """One cell's time over another's inside each run that has both."""
     return {run: one.runs[run] / other.runs[run] for run in one.runs if run in other.runs}
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convbench.analysis.limits import Limits
-from convbench.analysis.series import TF32, CellTimes, Series, ratio
-from convbench.peers import LIBRARY, PEERS, is_bound
+from convbench.analysis.series import TF32, CellTimes, Series, ratio, ratios_by_run
+from convbench.analysis.statistics import geometric_mean
+from convbench.peers import PEERS, is_bound
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
+
+Place = int | str  # so many cores, or the executor of a device
+Key = tuple[str, str]  # algorithm and executor
 
 TEXT = (
     "Every candidate was measured in every run, in random order. A library runs in the mode that its own users would "
@@ -33,62 +37,93 @@ def section(material: Material) -> Section:
 
 
 def versus_tables(material: Material) -> Iterator[Table]:
-    """For each problem and number of cores on which a library was measured, and for each device."""
+    """For each problem and number of cores on which a library was measured, and for each device.
+
+    Where there are several problems, a table for each place with the best of ours and of theirs comes last.
+    """
+    places: dict[Place, dict[Problem, dict[Key, CellTimes]]] = {}
     for problem, several in material.by_problem().items():
-        host = [series for series in several if not series.on_device]
-        for cores in sorted({c for series in several if series.executor == LIBRARY for c in series.cells}):
-            yield _table(material, problem, [series for series in host if cores in series.cells], cores)
-        for name in dict.fromkeys(series.executor for series in several if series.on_device):
-            there = [series for series in several if series.executor == name]
-            if any(series.algorithm in PEERS for series in there):
-                yield _device_table(material, problem, there, name)
+        for place in _places(several):
+            cells = _cells(several, place)
+            places.setdefault(place, {})[problem] = cells
+            yield _table(material, problem, place, cells)
+    for place, problems in places.items():
+        if len(problems) > 1:
+            yield _overall(material, place, problems)
 
 
-def _device_table(material: Material, problem: Problem, several: list[Series], executor: str) -> Table:
-    """Ours and libraries' on one device, which has no number of cores."""
-    cells = {series.algorithm: cell for series in several for cell in series.cells.values()}
-    ranked = sorted(cells, key=lambda name: cells[name].mean.value)
-    ours = next((cells[name] for name in ranked if name not in PEERS), None)
-    columns = [
-        *(Column("algorithm"), Column("seconds", seconds_spec(cell.minimum for cell in cells.values()))),
-        *(Column("ratio", ".2f"), Column("GFLOP/s", ".1f")),
-    ]
-    rows: list[list[Value]] = [
-        [name, cells[name].mean, _over(cells[name], ours), cells[name].rate / 1e9] for name in ranked
-    ]
-    if material.spec.get("allow_tf32"):
-        columns.append(Column("products"))
-        for name, row in zip(ranked, rows, strict=True):
-            row.append("TF32" if TF32 in cells[name].flags else problem.dtype)
-    title = material.titled(f"{problem.label} on {executor}, the fastest first")
-    return Table(slug("versus", problem.label, executor), title, columns, rows)
+def _places(several: list[Series]) -> list[Place]:
+    """Numbers of cores and devices on which a library computed a problem."""
+    theirs = [series for series in several if series.algorithm in PEERS]
+    cores = {count for series in theirs if not series.on_device for count in series.cells}
+    return [*sorted(cores), *dict.fromkeys(series.executor for series in theirs if series.on_device)]
 
 
-def _table(material: Material, problem: Problem, several: list[Series], cores: int) -> Table:
-    limits = Limits.of(material.sweep.header.get("machine", {}))
-    cells = {(series.algorithm, series.executor): series.cells[cores] for series in several}
-    ranked = sorted(cells, key=lambda key: cells[key].mean.value)
-    ours = next((cells[key] for key in ranked if key[1] != LIBRARY), None)
+def _cells(several: list[Series], place: Place) -> dict[Key, CellTimes]:
+    """What was measured there, the fastest first."""
+    cells = {
+        (series.algorithm, series.executor): cell
+        for series in several
+        for cores, cell in series.cells.items()
+        if place == (series.executor if series.on_device else cores)
+    }
+    return {key: cells[key] for key in sorted(cells, key=lambda key: cells[key].mean.value)}
+
+
+def _on(place: Place) -> str:
+    return place if isinstance(place, str) else f"{place} core{'s' if place > 1 else ''}"
+
+
+def _table(material: Material, problem: Problem, place: Place, cells: dict[Key, CellTimes]) -> Table:
+    machine = material.sweep.header.get("machine", {})
+    limits = Limits.of_device(machine) if isinstance(place, str) else Limits.of(machine)
+    ours = next((cell for (name, _), cell in cells.items() if name not in PEERS), None)
     columns = [
         *(Column("algorithm"), Column("executor"), Column("seconds", seconds_spec(c.minimum for c in cells.values()))),
         *(Column("ratio", ".2f"), Column("GFLOP/s", ".1f"), Column("of peak", ".0%")),
     ]
-    rows = [_row(problem.dtype, key, cells[key], ours, limits) for key in ranked]
-    on = f"{cores} core{'s' if cores > 1 else ''}"
-    title = material.titled(f"{problem.label} on {on}, the fastest first")
-    return Table(slug("versus", problem.label, on), title, columns, rows)
+    rows = [_row(problem.dtype, key, cell, ours, limits) for key, cell in cells.items()]
+    if isinstance(place, str) and material.spec.get("allow_tf32"):
+        columns.append(Column("products"))
+        for row, cell in zip(rows, cells.values(), strict=True):
+            row.append("TF32" if TF32 in cell.flags else problem.dtype)
+    title = material.titled(f"{problem.label} on {_on(place)}, the fastest first")
+    return Table(slug("versus", problem.label, _on(place)), title, columns, rows)
 
 
-def _row(dtype: str, key: tuple[str, str], cell: CellTimes, ours: CellTimes | None, limits: Limits) -> list[Value]:
+def _row(dtype: str, key: Key, cell: CellTimes, ours: CellTimes | None, limits: Limits) -> list[Value]:
     return [
         *key,
         cell.mean,
-        _over(cell, ours),
+        None if ours is None else 1.0 if ours is cell else ratio(cell, ours),
         cell.rate / 1e9,
         limits.share_of_peak(dtype, cell.rate, cell.cores) if cell.fit else None,
     ]
 
 
-def _over(cell: CellTimes, ours: CellTimes | None) -> Value:
-    """How many times as long as the fastest of ours."""
-    return None if ours is None else 1.0 if ours is cell else ratio(cell, ours)
+def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key, CellTimes]]) -> Table:
+    """The fastest of ours and of the libraries for each problem, and the geometric mean of how they compare."""
+    rows: list[list[Value]] = []
+    inside: list[dict[int, float]] = []
+    best = []
+    for problem, cells in problems.items():
+        ours, theirs = _first(cells, ours=True), _first(cells, ours=False)
+        if ours and theirs:
+            best += [ours[1], theirs[1]]
+            inside.append(ratios_by_run(theirs[1], ours[1]))
+            rows.append([problem.label, ours[0], ours[1].mean, theirs[0], theirs[1].mean, ratio(theirs[1], ours[1])])
+    complete = [run for run in (inside[0] if inside else ()) if all(run in ratios for ratios in inside)]
+    together = [geometric_mean([ratios[run] for ratios in inside]).value for run in complete]
+    rows.append(["geometric mean", None, None, None, None, geometric_mean(together) if together else None])
+    spec = seconds_spec(cell.minimum for cell in best)
+    columns = [
+        *(Column("problem"), Column("ours"), Column("our seconds", spec), Column("theirs")),
+        *(Column("their seconds", spec), Column("theirs over ours", ".2f")),
+    ]
+    return Table(slug("versus", "all", _on(place)), material.titled(f"All problems on {_on(place)}"), columns, rows)
+
+
+def _first(cells: dict[Key, CellTimes], *, ours: bool) -> tuple[str, CellTimes] | None:
+    """The fastest of ours, or of the libraries that compute all of the convolution."""
+    found = ((name, cell) for (name, _), cell in cells.items() if not is_bound(name) and (name not in PEERS) == ours)
+    return next(found, None)

@@ -5,11 +5,11 @@ What runs on it is convbench's own code for GPUs; only the speed is not a GPU's.
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import os
 import re
-import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 __version__ = "13.0-fake"
-HEADER = Path(__file__).parents[2] / "cuda_on_cpu.hpp"
-PROGRAMS = Path(__file__).parents[3] / ".pytest_cache" / "fake_gpu"  # kept, as compiling takes most of the time
+sys.path.append(str(Path(__file__).parents[2]))
+on_the_host = importlib.import_module("on_the_host")
 
 
 class ndarray(np.ndarray):  # noqa: N801  # CuPy's name
@@ -110,25 +110,15 @@ class RawKernel:
     """A kernel that is compiled for the host when it is first launched, when the number of blocks is known."""
 
     def __init__(self, code: str, name: str, options: Sequence[str]) -> None:
-        self._code, self._name, self._options = code, name, options
+        # what is repeated only to be timed is not
+        self._options = [re.sub(r"^(-D(?:SHARED_)?ROUNDS)=.*", r"\1=16", option) for option in options]
+        self._code, self._name = code, name
 
     def compile(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="convbench-fake-cupy-")
 
     def __call__(self, grid: tuple[int], block: tuple[int], arrays: Sequence[ndarray]) -> None:
-        key = repr((HEADER.read_text(), self._code, self._name, tuple(self._options), grid, block))
-        program = PROGRAMS / hashlib.sha256(key.encode()).hexdigest()
-        if not program.exists():
-            PROGRAMS.mkdir(parents=True, exist_ok=True)
-            macros = [*(o for o in self._options if o.startswith("-D")), f"-DKERNEL={self._name}"]
-            macros += [f"-DBLOCKS={grid[0]}", f"-DTHREADS_OF_A_BLOCK={block[0]}"]
-            # what is repeated only to be timed is not
-            macros = [re.sub(r"^(-D(?:SHARED_)?ROUNDS)=.*", r"\1=16", macro) for macro in macros]
-            words = ["g++", "-std=c++20", "-O1", "-pthread", "-w", *macros, "-include", HEADER, "-x", "c++", "-"]
-            finished = Path(self._directory.name) / "program"
-            subprocess.run([*map(str, words), "-o", finished], input=self._code, text=True, check=True)
-            shutil.move(finished, program.with_suffix(f".{os.getpid()}"))
-            program.with_suffix(f".{os.getpid()}").rename(program)  # at once, whoever else makes the same
+        program = on_the_host.program(self._code, self._name, self._options, *grid, *block)
         files = [Path(self._directory.name) / str(number) for number in range(len(arrays))]
         for file, array in zip(files, arrays, strict=True):
             array.view(np.ndarray).tofile(file)
