@@ -5,8 +5,11 @@ CORES  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+GPU_RUNS ?= 3
+PARTS  ?=
 GPU_REPORT := reports/gpu/$(shell date +%Y-%m-%dT%H-%M-%S)
 WITH_TORCH := .[dev,torch]
+WITH_GPU := .[dev,gpu,torch]
 SWEEP  := $(BIN)/convbench sweep --runs $(RUNS) $(if $(CORES),--cores $(CORES))
 
 .DEFAULT_GOAL := help
@@ -48,11 +51,10 @@ versus: $(READY)  ## measure our algorithms beside other libraries (TORCH=1 inst
 bench: $(READY)  ## time the kernels against one another
 	$(BIN)/python -m benchmarks
 
-gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: its tests, a sweep and a report under reports/gpu/
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,gpu]'
+gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: its tests, and comparisons with cuDNN into reports/gpu/
+	$(if $(READY),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(WITH_GPU)')
 	$(BIN)/python -m pytest -m gpu
-	$(BIN)/convbench sweep --executors threads,gpu --runs $(RUNS) --output $(GPU_REPORT) || [ $$? -eq 1 ]
-	$(BIN)/convbench report $(GPU_REPORT)
+	$(BIN)/python -m benchmarks.gpu --runs $(GPU_RUNS) $(PARTS:%=--part %) --output $(GPU_REPORT)
 
 clean:  ## remove the environment and caches, keep reports
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -142,8 +142,8 @@ def unpack(parameters):  # type: ignore[no-untyped-def]
 def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     found = getattr(importlib.import_module(tile.module), tile.name)
     dispatcher = found if tile.arguments is None else found(*tile.arguments)
-    # Machine code on disk goes by this name and by how many functions its process had compiled. Were it the same for all
-    # variants, a process that loads two which others have compiled could call one for the other.
+    # Machine code on disk goes by this name and by how many functions its process had compiled. If all variants had one
+    # name, a process that loads two which others have compiled could call one for the other.
     if tile.arguments is not None:
         dispatcher.py_func.__qualname__ += f"-{'-'.join(map(str, tile.arguments))}"
         dispatcher.enable_caching()

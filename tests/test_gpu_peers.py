@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -81,9 +82,10 @@ def test_a_sweep_with_libraries_on_a_gpu(tmp_path):
         assert not {"starved", "threads_differ"} & set(record.flags)
     material = Material(found, found.header["spec"])
     [table] = versus_tables(material)
-    assert [column.title for column in table.columns] == ["algorithm", "seconds", "ratio", "GFLOP/s"]
+    titles = ["algorithm", "executor", "seconds", "ratio", "GFLOP/s", "of peak"]
+    assert [column.title for column in table.columns] == titles
     assert {row[0] for row in table.rows} == set(records)
-    assert [row[2] for row in table.rows if row[0] in ALGORITHMS].count(1.0) == 1
+    assert [row[3] for row in table.rows if row[0] in ALGORITHMS].count(1.0) == 1
     assert "TF32" not in table.title
     [sentence] = summary_section(material).text
     assert "cublas" not in sentence
@@ -108,24 +110,26 @@ def test_a_sweep_of_before_there_was_tf32_is_read():
 
 @on_the_host
 def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
-    done = sweep(tmp_path, "--algorithms", "direct", "--peers", "cublas,cudnn", "--allow-tf32")
+    wanted = ["--algorithms", "direct,unrolled", "--peers", "cublas,cudnn"]
+    done = sweep(tmp_path, *wanted, "--allow-tf32")
     assert done.returncode == 0, done.stderr
     found = load(tmp_path)
     assert found.header["spec"]["allow_tf32"] is True
     for record in found.records:
         assert record.status == "ok", record.reason
-        library = record.algorithm != "direct"
-        assert ("tf32" in record.flags) == library
-        assert record.check["tolerance"] == (2e-3 if library else 1e-5)
-        assert (record.check["max_relative_error"] > 1e-5) == library
+        rounds = record.algorithm != "direct"
+        assert ("tf32" in record.flags) == rounds
+        assert record.check["tolerance"] == (2e-3 if rounds else 1e-5)
+        assert (record.check["max_relative_error"] > 1e-5) == rounds
     [table] = versus_tables(Material(found, found.header["spec"]))
     assert "TF32 allowed on GPUs" in table.title
-    assert {row[0]: row[-1] for row in table.rows} == {"direct": "float32", "cublas": "TF32", "cudnn": "TF32"}
+    products = {row[0]: row[-1] for row in table.rows}
+    assert products == {"direct": "float32", "unrolled": "TF32", "cublas": "TF32", "cudnn": "TF32"}
     assert python("-m", "convbench", "report", tmp_path).returncode == 0
     report = (tmp_path / "report.md").read_text()
     assert "(hot caches, TF32 allowed on GPUs)" in report
     assert "may be rounded to TF32 on GPUs" in report
-    assert sweep(tmp_path, "--algorithms", "direct", "--peers", "cublas,cudnn", "--resume").returncode == 0
+    assert sweep(tmp_path, *wanted, "--resume").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -233,3 +237,18 @@ if RUNS:
     assert done.stdout.splitlines() == ["cupy-tf32 cupy cupy cupy numba cupy True False", "False 0", "True 1"]
     done = python("-c", code.partition("problem, weights =")[0], FAKE_CAPABILITY="75")
     assert done.stdout.split() == [*["cupy"] * 4, "numba", "cupy", "False", "False"], done.stderr
+
+
+@on_the_host
+def test_one_program_measures_everything_about_a_gpu(tmp_path):
+    """What `make gpu-check` runs after the tests, on small problems."""
+    words = ["--part", "experiment", "--problem", "mb1ic1ih20iw20oc8kh5kw5", "--runs", "1", "--output", tmp_path]
+    root = {"PYTHONPATH": os.pathsep.join(map(str, (FAKE, HERE.parent)))}
+    done = python("-m", "benchmarks.gpu", *words, **root)
+    assert done.returncode == 0, done.stderr
+    for line in ("direct: ", "of the card's peak", "direct over winograd: ", "cublas over unrolled: "):
+        assert line in done.stdout
+    assert json.loads((tmp_path / "machine.json").read_text())["gpu"]["name"] == "a GPU on the host"
+    records = load(tmp_path / "experiment").records
+    assert {record.status for record in records if record.executor == "gpu"} == {"ok", "skipped"}  # fft has no form
+    assert (tmp_path / "experiment" / "report.md").exists()

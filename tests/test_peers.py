@@ -15,7 +15,8 @@ from convbench.peers import LIBRARY, PEERS, device_peer, missing
 from convbench.plans import Candidate, bind
 from convbench.report.content import Material
 from convbench.report.versus import versus_tables
-from convbench.results.store import load
+from convbench.results.record import Record
+from convbench.results.store import Sweep, load
 
 
 @pytest.mark.parametrize("peer", [name for name in PEERS if not device_peer(name)])
@@ -72,3 +73,38 @@ def test_peers_are_measured_in_the_same_runs_and_ranked(tmp_path):
     best = max(peaks["cores"]["1"]["multiply_add_float32"])
     share = {row[0]: row[5] for row in one_core.rows}[ours]
     assert share == pytest.approx(2 * 12 * 36 * 46 * 25 / times[0] / best)
+
+
+def test_several_problems_are_summed_up_by_a_geometric_mean(tmp_path):
+    """The best of ours and of theirs for each problem; what computes only a part does not count."""
+    seconds = {  # (problem, algorithm): of two runs
+        ("mb1ic1ih40iw50oc12kh5kw5", "direct"): (2.0, 2.2),
+        ("mb1ic1ih40iw50oc12kh5kw5", "winograd"): (1.0, 1.1),
+        ("mb1ic1ih40iw50oc12kh5kw5", "cudnn"): (4.0, 4.4),
+        ("mb1ic1ih40iw50oc12kh5kw5", "cublas"): (0.1, 0.1),
+        ("mb1ic1ih60iw50oc12kh5kw5", "direct"): (3.0, 3.0),
+        ("mb1ic1ih60iw50oc12kh5kw5", "cudnn"): (9.0, 8.0),
+        ("mb1ic1ih60iw50oc12kh5kw5", "cudnn-channels-last"): (3.0, 3.3),
+    }
+    records = tuple(
+        Record(
+            run=run,
+            order=order,
+            problem=problem,
+            algorithm=algorithm,
+            executor="gpu",
+            cores=1,
+            status="ok",
+            samples=(times[run],),
+            transfers={"end to end": (1.0,)},
+        )
+        for order, ((problem, algorithm), times) in enumerate(seconds.items())
+        for run in (0, 1)
+    )
+    spec = make_spec(list(dict.fromkeys(problem for problem, _ in seconds))).to_json()
+    *_, overall = versus_tables(Material(Sweep(tmp_path, {"spec": spec}, records), spec))
+    assert overall.title.startswith("All problems on gpu")
+    first, second, mean = overall.rows
+    assert (first[1], first[3], second[1], second[3]) == ("winograd", "cudnn", "direct", "cudnn-channels-last")
+    assert first[5].value == pytest.approx(4)
+    assert mean[5].value == pytest.approx(np.sqrt(np.sqrt(4 * 1) * np.sqrt(4 * 1.1)))
