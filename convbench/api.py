@@ -18,7 +18,7 @@ from convbench.algorithms import ALGORITHMS
 from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
 from convbench.errors import RequestError, UnavailableError
-from convbench.executors import EXECUTORS
+from convbench.executors import EXECUTORS, device
 from convbench.measure.spec import make_spec
 from convbench.measure.sweep import Progress, run_sweep
 from convbench.plans import Candidate, Plan
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 DLPACK_CUDA: Final = 2  # DLPack's number of such devices
 PREFERENCE: Final = ("winograd", "direct", "unrolled", "naive")
-"""What `conv2d` tries, in this order."""
+"""What `conv2d` tries, in this order, ..."""
+PREFERENCE_ON_A_DEVICE: Final = ("winograd", "unrolled", "direct")
+"""... and on a GPU."""
 
 
 def conv2d(
@@ -93,9 +95,9 @@ def conv2d(
         dtype=dtype,
     )
     count = 1 if executor == "gpu" else machine.usable_cores() if cores is None else cores
-    device = getattr(image, "device", None) if executor == "gpu" else None
+    place = getattr(image, "device", None) if device(executor) else None
     with (
-        device or nullcontext(),
+        place or nullcontext(),
         _chosen_plan(problem, weights, executor, count, memory_limit, allow_tf32=allow_tf32) as plan,
     ):
         result = plan(image, out)
@@ -105,7 +107,7 @@ def conv2d(
             raise RequestError(
                 f"bias has shape {shift.shape}; ({problem.out_channels},) is needed, one for each kernel"
             )
-        with device or nullcontext():
+        with place or nullcontext():
             result += arrays.asarray(shift[:, None, None])
     return result
 
@@ -261,13 +263,14 @@ def _chosen_plan(
     *,
     allow_tf32: bool = False,
 ) -> Plan:
-    """The first algorithm that can compute the problem within the memory limit."""
+    """The first algorithm that keeps to the memory limit; where TF32 is allowed, one that uses it before the others."""
     if cores < 1:
         raise RequestError(f"cores={cores} is not allowed; give a whole number from 1 up")
     needed = []
-    for algorithm in PREFERENCE:
-        candidate = Candidate(algorithm, executor, cores, allow_tf32)
-        if ALGORITHMS[algorithm].obstacle(problem, EXECUTORS[executor].flavour) is None:
+    names = PREFERENCE_ON_A_DEVICE if device(executor) else PREFERENCE
+    candidates = [Candidate(name, executor, cores, allow_tf32) for name in names]
+    for candidate in sorted(candidates, key=lambda candidate: not candidate.uses_tf32(problem)):
+        if ALGORITHMS[candidate.algorithm].obstacle(problem, EXECUTORS[executor].flavour) is None:
             plan = Plan(problem, weights, candidate)
             if memory_limit is None or plan.scratch_bytes <= memory_limit:
                 return plan

@@ -43,9 +43,11 @@ def program(code: str, name: str, options: Sequence[str], blocks: int, threads: 
         threads: Of a block.
         flags: Further ones of the compiler.
     """
-    macros = [option for option in options if option.startswith("-D")]
-    macros += [f"-DKERNEL={name}", f"-DBLOCKS={blocks}", f"-DTHREADS_OF_A_BLOCK={threads}"]
-    return kept(code, *flags, *macros, "-include", str(libraries(*flags)), "-include", str(HEADER))
+    macros = [option.removeprefix("-D") for option in options if option.startswith("-D")]
+    macros += [f"KERNEL={name}", f"BLOCKS={blocks}", f"THREADS_OF_A_BLOCK={threads}"]
+    defined = "".join(f"#define {macro.replace('=', ' ', 1)}\n" for macro in macros)
+    # the libraries come first, since they use some of the names
+    return kept(f'#include "{libraries(*flags)}"\n{defined}#include "{HEADER}"\n{code}', *flags)
 
 
 def libraries(*flags: str) -> Path:

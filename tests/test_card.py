@@ -9,9 +9,10 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import on_the_host as host
 import pytest
 from conftest import command
-from test_cuda import CARDS, build, compile_for, needs_the_host
+from test_cuda import CARDS, compile_for, needs_the_host
 from test_gpu import FAKE, PROBLEM, on_the_host, python
 from test_store import HEADER, RECORD
 
@@ -184,7 +185,7 @@ def test_the_sources_compile_for_every_card(dtype, card):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_is_timed_is_done(kernel, dtype, tmp_path):
     work = small(kernel)
-    program = build(work, dtype, tmp_path)
+    program = host.program(work.code, work.name, work.options(dtype), work.blocks, work.threads)
     threads, lanes = work.blocks * THREADS, 16 // np.dtype(dtype).itemsize
     numbers = TILES * THREADS * BURST * lanes
     arrays = {

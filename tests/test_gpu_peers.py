@@ -223,7 +223,7 @@ for allow_tf32 in (False, True):
     with convbench.plan(problem, weights, algorithm="unrolled", executor="gpu", allow_tf32=allow_tf32) as plan:
         print(plan.tf32, len(taken))
 from convbench import api
-api.PREFERENCE = ("unrolled",)
+api.PREFERENCE_ON_A_DEVICE = ("unrolled",)
 x = cupy.asarray(np.ones((2, 20, 20), np.float32))
 if RUNS:
     convbench.conv2d(x, weights)

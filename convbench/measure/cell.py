@@ -35,6 +35,7 @@ STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was
 DRIFT: Final = 1.1  # times as long as the fastest of a run, and the machine has become slower
 FIRST_SAMPLE: Final = 1.1  # times as long as any other, and it paid for something that is done once
 STARVED_SHARE: Final = 0.2  # of the cores' time that was not spent computing
+LONGEST_REASON: Final = 500  # characters of a line; compilers say more
 TRANSFERS: Final = 5  # in each direction
 TICK: Final = 0.02  # seconds by which the system's count of a pool's CPU time may be off
 SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted the same cores
@@ -114,7 +115,7 @@ class Laboratory:
         except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
             of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
             kind = "out of memory" if of_memory else type(error).__name__
-            outcome = {"status": "failed", "reason": f"{kind}: {error}"}
+            outcome = {"status": "failed", "reason": f"{kind}: {' '.join(str(error).split())[:LONGEST_REASON]}"}
         return self._spec.record(self._run, order, cell, **outcome)
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
