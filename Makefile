@@ -29,7 +29,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'not alone'
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not alone'
 	$(BIN)/python -m pytest -m alone
 
 check: $(READY)  ## ruff, mypy and the layers contract

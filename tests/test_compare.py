@@ -11,8 +11,6 @@ import pytest
 from convbench.analysis.compare import DRIFT_SHARE, compare, differences, slowdown
 from convbench.results.record import Record
 
-pytestmark = pytest.mark.alone
-
 DESCRIPTOR = "mb1ic1ih9oh7kh3iw9ow7kw3oc2"
 
 

@@ -73,6 +73,8 @@ def works(algorithm: str, problem: Problem, weights: np.ndarray, form: str = "cu
 @needs_the_host()
 @pytest.mark.parametrize(("algorithm", "form"), FORMS)
 def test_the_arithmetic_is_right(algorithm, form, problem, tmp_path):
+    if form == "cupy-tf32" and (problem.groups == 1) == (problem.channels == 1):
+        pytest.skip("loads its inputs as the exact form does, which is tested with every problem")
     x, weights = data(problem)
     out = run(works(algorithm, problem, weights, form), problem, x, tmp_path)
     expected = convolve(problem, x, weights)
@@ -118,10 +120,12 @@ def test_every_way_through_an_algorithm_is_right(algorithm, descriptor, launches
 
 @needs_the_host(*SANITIZER)
 @pytest.mark.parametrize(("algorithm", "form"), FORMS)
-@pytest.mark.parametrize("descriptor", ["g2mb1ic4ih13iw40oc18kh5kw3ph1pw1", "mb1ic1ih13iw40oc18kh5kw3ph1pw1"])
-def test_no_thread_writes_what_another_reads(algorithm, form, descriptor, tmp_path):
-    """The thread sanitizer watches problems with and without channels, padding and kernels that fill no block."""
-    problem = Problem.parse(descriptor)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_no_thread_writes_what_another_reads(algorithm, form, channels, tmp_path):
+    """The thread sanitizer watches a problem with padding and kernels that fill no block."""
+    if channels == 1 and algorithm != "winograd":
+        pytest.skip("one channel goes the same way as two")
+    problem = Problem.parse(f"mb1ic{channels}ih13iw40oc18kh5kw3ph1pw1")
     x, weights = data(problem)
     out = run(works(algorithm, problem, weights, form), problem, x, tmp_path, *SANITIZER)
     assert not np.isnan(out).any()

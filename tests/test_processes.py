@@ -18,8 +18,6 @@ from convbench.errors import UnavailableError
 from convbench.executors import memory
 from convbench.plans import plan
 
-pytestmark = pytest.mark.alone
-
 
 def test_shared_memory_is_found_from_any_array_in_it():
     array = memory.shared_empty((3, 5, 7), "float32")
