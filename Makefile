@@ -29,8 +29,8 @@ $(READY): pyproject.toml
 	@touch $@
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not alone'
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m together --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m 'not together'
 
 check: $(READY)  ## ruff, mypy and the layers contract
 	$(BIN)/ruff check

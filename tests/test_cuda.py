@@ -16,6 +16,8 @@ from convbench.device import DeviceWork, Launch
 from convbench.measure.reference import TOLERANCE, convolve
 from convbench.problem import Problem
 
+pytestmark = pytest.mark.together
+
 FORMS = [(name, form) for name in ALGORITHMS for form in ALGORITHMS[name].prepare if form.startswith("cupy")]
 ON_A_GPU = [name for name, form in FORMS if form == "cupy"]
 ALLOWED = {"cupy": TOLERANCE, "cupy-tf32": {"float32": 2e-3}}
@@ -79,6 +81,41 @@ def test_the_arithmetic_is_right(algorithm, form, problem, tmp_path):
     out = run(works(algorithm, problem, weights, form), problem, x, tmp_path)
     expected = convolve(problem, x, weights)
     assert np.abs(out - expected).max() <= ALLOWED[form][problem.dtype] * np.abs(expected).max()
+
+
+def random_problem(seed: int) -> Problem:
+    """Any kernel, stride, dilation, padding, groups and dtype, small."""
+    random = np.random.default_rng(seed)
+    height, width = (int(n) for n in random.integers(1, 12, 2))
+    stride, dilation = (int(n) for n in random.integers(1, 3, 2) * random.choice([1, 1, 2]))
+    groups = int(random.choice([1, 1, 2, 3]))
+    return Problem(
+        height=(height - 1) * dilation + 1 + int(random.integers(0, 20)),
+        width=(width - 1) * dilation + 1 + int(random.integers(0, 40)),
+        out_channels=groups * int(random.choice([1, 3, 8, 17, 70])),
+        kernel_height=height,
+        kernel_width=width,
+        batch=int(random.integers(1, 4)),
+        channels=groups * int(random.choice([1, 2, 17, 40])),
+        groups=groups,
+        stride=stride,
+        dilation=dilation,
+        padding=(int(random.integers(0, height)), int(random.integers(0, width))),
+        dtype=str(random.choice(["float32", "float32", "float64"])),
+    )
+
+
+@needs_the_host()
+@pytest.mark.parametrize("seed", range(5))
+def test_the_arithmetic_is_right_on_random_problems(seed, tmp_path):
+    problem = random_problem(seed)
+    x, weights = data(problem)
+    expected = convolve(problem, x, weights)
+    for algorithm, form in FORMS:
+        if ALGORITHMS[algorithm].obstacle(problem, form) is None:
+            out = run(ALGORITHMS[algorithm].prepare[form](problem, weights), problem, x, tmp_path)
+            error = np.abs(out - expected).max() / np.abs(expected).max()
+            assert error <= ALLOWED[form][problem.dtype], (algorithm, form, problem)
 
 
 @needs_the_host()
