@@ -29,8 +29,8 @@ $(READY): pyproject.toml
 	@touch $@
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -m together --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m 'not together'
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m alone
 
 check: $(READY)  ## ruff, mypy and the layers contract
 	$(BIN)/ruff check

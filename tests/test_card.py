@@ -31,8 +31,6 @@ from convbench.results.export import COLUMNS, rows
 from convbench.results.record import Record
 from convbench.results.store import Sweep, load
 
-pytestmark = pytest.mark.together
-
 TOLD = {"sm_mhz": 1980, "memory_mhz": 3201, "celsius": 51, "watts": 412.5, "reasons": ["idle", "power cap"]}
 KERNELS = ("multiply_add", "read_memory", "write_memory", "copy_memory", "read_shared")
 TILES = 5

@@ -16,8 +16,6 @@ from convbench.device import DeviceWork, Launch
 from convbench.measure.reference import TOLERANCE, convolve
 from convbench.problem import Problem
 
-pytestmark = pytest.mark.together
-
 FORMS = [(name, form) for name in ALGORITHMS for form in ALGORITHMS[name].prepare if form.startswith("cupy")]
 ON_A_GPU = [name for name, form in FORMS if form == "cupy"]
 ALLOWED = {"cupy": TOLERANCE, "cupy-tf32": {"float32": 2e-3}}

@@ -18,8 +18,6 @@ from convbench.measure.spec import Spec
 from convbench.results.record import Record
 from convbench.results.store import Store, load
 
-pytestmark = pytest.mark.together
-
 resource = pytest.importorskip("resource", reason="this system has no limits on files")
 
 KILLS = 50

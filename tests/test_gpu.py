@@ -18,8 +18,6 @@ from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.results.store import load
 
-pytestmark = pytest.mark.together
-
 FAKE = Path(__file__).parent / "fake_gpu"
 PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"
 

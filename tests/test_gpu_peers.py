@@ -23,8 +23,6 @@ from convbench.report.summary import section as summary_section
 from convbench.report.versus import versus_tables
 from convbench.results.store import load
 
-pytestmark = pytest.mark.together
-
 HERE = Path(__file__).parent
 FAKE = HERE / "fake_gpu"
 PROBLEM = "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1"

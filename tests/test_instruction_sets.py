@@ -9,10 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from conftest import ROOT
-
-pytestmark = pytest.mark.together
 
 OTHERS = {"x86_64": ("haswell", "generic"), "AMD64": ("haswell", "generic")}.get(platform.machine(), ("generic",))
 BLOCKS = {"haswell": "AVX2"}

@@ -24,6 +24,8 @@ from convbench.measure.timing import take_samples
 from convbench.results.record import Record
 from convbench.results.store import load
 
+pytestmark = pytest.mark.alone
+
 PROBLEM = "mb1ic1ih100iw120oc16kh7kw7"
 QUICK = Timing(peak_repetitions=0, min_seconds=0.2)
 CGROUP = Path("/sys/fs/cgroup")

@@ -25,6 +25,8 @@ from convbench.problem import Problem
 from convbench.results.record import Record
 from convbench.results.store import load
 
+pytestmark = pytest.mark.alone
+
 MEASURED = [entry.name for entry in ALGORITHMS.entries if entry.by_default]
 CELLS = len(MEASURED) * (1 + 2 + 2 + 1)  # serial, threads and processes on two core counts, gpu
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # looked at, not written
