@@ -187,7 +187,7 @@ def pretend(self, x, out):
     time.sleep({seconds} - (time.perf_counter() - begin))
 
 serial.SerialRunner.__call__ = pretend
-peaks.calibration_kernel = lambda: lambda: time.sleep(0.001)  # as steady as what it is compared with
+peaks.calibration_kernel = lambda: lambda: time.sleep(0.02)  # as steady as what it is compared with
 """
 
 
