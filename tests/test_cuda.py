@@ -73,8 +73,6 @@ def works(algorithm: str, problem: Problem, weights: np.ndarray, form: str = "cu
 @needs_the_host()
 @pytest.mark.parametrize(("algorithm", "form"), FORMS)
 def test_the_arithmetic_is_right(algorithm, form, problem, tmp_path):
-    if form == "cupy-tf32" and (problem.groups == 1) == (problem.channels == 1):
-        pytest.skip("loads its inputs as the exact form does, which is tested with every problem")
     x, weights = data(problem)
     out = run(works(algorithm, problem, weights, form), problem, x, tmp_path)
     expected = convolve(problem, x, weights)
@@ -154,24 +152,28 @@ def test_every_way_through_an_algorithm_is_right(algorithm, descriptor, launches
 
 
 @needs_the_host(*SANITIZER)
-@pytest.mark.parametrize(("algorithm", "form"), FORMS)
-@pytest.mark.parametrize("channels", [1, 2])
-def test_no_thread_writes_what_another_reads(algorithm, form, channels, tmp_path):
-    """The thread sanitizer watches a problem with padding and kernels that fill no block."""
-    if channels == 1 and algorithm != "winograd":
-        pytest.skip("one channel goes the same way as two")
-    problem = Problem.parse(f"mb1ic{channels}ih13iw40oc18kh5kw3ph1pw1")
+@pytest.mark.parametrize(
+    ("algorithm", "form", "descriptor"),
+    [
+        *((*form, "g2mb1ic4ih13iw40oc18kh5kw3ph1pw1") for form in FORMS),
+        ("winograd", "cupy", "mb1ic1ih13iw40oc18kh5kw3ph1pw1"),
+        ("unrolled", "cupy", "mb1ic64ih4iw4oc9kh3kw3ph1pw1"),
+    ],
+)
+def test_no_thread_writes_what_another_reads(algorithm, form, descriptor, tmp_path):
+    """The thread sanitizer watches kernels that fill no block, padding, groups, and sums in parts."""
+    problem = Problem.parse(descriptor)
     x, weights = data(problem)
     out = run(works(algorithm, problem, weights, form), problem, x, tmp_path, *SANITIZER)
     assert not np.isnan(out).any()
 
 
-@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize(
+    ("algorithm", "form", "card"),
+    [(*form, card) for form in FORMS for card in CARDS if form[1] == "cupy" or int(card) >= 80],  # TF32 needs 8.0
+)
 @pytest.mark.parametrize("descriptor", [REFERENCE, LAYER, "--dt=f64 g2mb2ic4ih19iw23oc6kh3kw5ph2pw1"])
-@pytest.mark.parametrize(("algorithm", "form"), FORMS)
 def test_the_sources_compile_for_every_card(algorithm, form, descriptor, card):
-    if form == "cupy-tf32" and int(card) < 80:
-        pytest.skip("has no tensor cores for TF32")
     problem = Problem.parse(descriptor)
     work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), form)
     for launch in {(launch.code, launch.macros): launch for launch in work.launches}.values():

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from convbench.algorithms import forward_only
 from convbench.algorithms.toom_cook import LARGEST, toom_cook
 from convbench.problem import Problem
 
+TRANSFORMS: Final = Path(__file__).parent / "cuda" / "winograd.cuh"
 ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
 # The square of the largest error over the root mean square that `growth` estimates, from many random problems: of a
 # single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are

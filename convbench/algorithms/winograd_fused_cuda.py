@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms.nested import Axis, best_axes, error_bound, transformed_weights
+from convbench.algorithms.nested import TRANSFORMS, Axis, best_axes, error_bound, transformed_weights
 from convbench.algorithms.toom_cook import toom_cook
 from convbench.device import (
     SHARED_BYTES,
@@ -119,7 +119,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
     }
     to_y, to_x = toom_cook(y.outputs, y.taps), toom_cook(x.outputs, x.taps)
     launch = Launch(
-        sources=(SOURCE,),
+        sources=(TRANSFORMS, SOURCE),
         name="winograd",
         macros=tuple(macros.items()),
         blocks=_positions(problem, y, x, cut.tiles) * -(-cut.all_chunks // cut.chunks),

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms.nested import Axis, best_axes, error_bound, transformed_weights
+from convbench.algorithms.nested import TRANSFORMS, Axis, best_axes, error_bound, transformed_weights
 from convbench.algorithms.product_cuda import EXACT, Blocks, best_blocks
 from convbench.algorithms.toom_cook import toom_cook
 from convbench.device import DeviceWork, Launch, geometry_macros
@@ -53,7 +53,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
     )
     launches = tuple(
         Launch(
-            sources=(*EXACT, SOURCE),
+            sources=(*EXACT, TRANSFORMS, SOURCE),
             name=name,
             macros=tuple(macros.items()),
             blocks=number,

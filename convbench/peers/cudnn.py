@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from convbench.errors import UnavailableError
 from convbench.peers import missing
-from convbench.peers.torch import steps
+from convbench.peers.torch import forward
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class _Layer:
             torch.backends.cuda.matmul.allow_tf32 = tf32
         self._format = getattr(torch, memory_format)
         self._weights = self._tensor(cupy.asarray(weights))
-        self._uneven, self._arguments = steps(problem)
+        self._forward = forward(torch, problem)
         self._x: Any = None
         self._y: Any = None
 
@@ -81,11 +81,8 @@ class _Layer:
         self._x = self._tensor(x)
 
     def __call__(self) -> None:
-        torch = self._torch
         self._y = None  # so that its memory serves the next
-        with torch.inference_mode():
-            x = torch.nn.functional.pad(self._x, self._uneven) if self._uneven else self._x
-            self._y = torch.nn.functional.conv2d(x, self._weights, **self._arguments)
+        self._y = self._forward(self._x, self._weights)
 
     def _tensor(self, array: NDArray[Any]) -> Any:
         """An array of CuPy's as a tensor: the same memory where it has the format already."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.peers import LIBRARY, missing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
@@ -55,7 +58,7 @@ class _Layer:
         self._torch = torch
         self._format = getattr(torch, memory_format)
         self._weights: Any = torch.from_numpy(weights).contiguous(memory_format=self._format)
-        self._uneven, self._arguments = steps(problem)
+        self._forward = forward(torch, problem)
         self._x: Any = None
         self._y: Any = None
 
@@ -64,11 +67,8 @@ class _Layer:
         self._x = self._torch.from_numpy(x).contiguous(memory_format=self._format)
 
     def __call__(self) -> None:
-        torch = self._torch
         self._y = None  # so that its memory serves the next
-        with torch.inference_mode():
-            x = torch.nn.functional.pad(self._x, self._uneven) if self._uneven else self._x
-            self._y = torch.nn.functional.conv2d(x, self._weights, **self._arguments)
+        self._y = self._forward(self._x, self._weights)
 
     def result(self) -> NDArray[Any]:
         """The tensor's memory as an array."""
@@ -85,17 +85,23 @@ class _Layer:
         _tell_malloc(_USUAL)
 
 
-def steps(problem: Problem) -> tuple[tuple[int, ...] | None, dict[str, Any]]:
-    """What `pad` is to be given first, or None where `conv2d` can pad, and what `conv2d` is to be given."""
+def forward(torch: Any, problem: Problem) -> Callable[[Any, Any], Any]:
+    """What convolves a tensor with another in inference mode; uneven padding, which `conv2d` has not, comes first."""
     (top, bottom), (left, right) = problem.padding
     uneven = (left, right, top, bottom) if top != bottom or left != right else None
-    padding = (0, 0) if uneven else (top, left)
-    return uneven, {
-        "stride": problem.stride,
-        "padding": padding,
-        "dilation": problem.dilation,
-        "groups": problem.groups,
-    }
+    convolve = partial(
+        torch.nn.functional.conv2d,
+        stride=problem.stride,
+        padding=(0, 0) if uneven else (top, left),
+        dilation=problem.dilation,
+        groups=problem.groups,
+    )
+
+    def compute(x: Any, weights: Any) -> Any:
+        with torch.inference_mode():
+            return convolve(torch.nn.functional.pad(x, uneven) if uneven else x, weights)
+
+    return compute
 
 
 def _tell_malloc(settings: dict[int, int]) -> None:

@@ -1,5 +1,5 @@
 // Nested minimal filtering of one channel in one kernel, compiled for one problem: every size is a macro (see
-// winograd_fused_cuda.py), and INPUT, (points x points), and OUTPUT, (outputs x points), are the matrices of each direction.
+// winograd_fused_cuda.py). It follows winograd.cuh.
 //
 // A block computes TILES tiles of a row of tiles, KERNELS kernels at a time. It transforms the input of its tiles once,
 // PARTS windows for each tile, one for each block of taps, and keeps the points of all of them in shared memory; then, for
@@ -37,60 +37,6 @@ struct alignas(N * sizeof(real)) Numbers {
 
 static_assert(SUM_PITCH >= POINTS, "a tile's sums fit");
 
-// A window's points, into the planes of inputs.
-static __device__ __forceinline__ void transform(const real* plane, int top, int left, real* target)
-{
-    real half[Y_POINTS][X_POINTS] = {};  // vertically transformed
-#pragma unroll
-    for (int r = 0; r < Y_POINTS; ++r)
-#pragma unroll
-        for (int c = 0; c < X_POINTS; ++c) {
-            const int row = top + r, column = left + c;
-            const bool inside = (unsigned)row < HEIGHT && (unsigned)column < WIDTH;
-            const real pixel = inside ? plane[(size_t)row * WIDTH + column] : real(0);
-#pragma unroll
-            for (int p = 0; p < Y_POINTS; ++p)
-                if (INPUT_Y[p][r] != 0) half[p][c] += INPUT_Y[p][r] * pixel;
-        }
-#pragma unroll
-    for (int p = 0; p < Y_POINTS; ++p)
-#pragma unroll
-        for (int q = 0; q < X_POINTS; ++q) {
-            real sum = 0;
-#pragma unroll
-            for (int c = 0; c < X_POINTS; ++c)
-                if (INPUT_X[q][c] != 0) sum += INPUT_X[q][c] * half[p][c];
-            target[(p * X_POINTS + q) * VECTOR] = sum;
-        }
-}
-
-// A tile's pixels from its sums.
-static __device__ __forceinline__ void transform_back(const Numbers<VECTOR>* sums, real (&pixels)[Y_OUTPUTS][X_OUTPUTS])
-{
-    real half[Y_OUTPUTS][X_POINTS] = {};  // vertically transformed
-#pragma unroll
-    for (int i = 0; i < (POINTS + VECTOR - 1) / VECTOR; ++i) {
-        const Numbers<VECTOR> vector = sums[i];
-#pragma unroll
-        for (int e = 0; e < VECTOR; ++e) {
-            const int p = (i * VECTOR + e) / X_POINTS, q = (i * VECTOR + e) % X_POINTS;
-            if (p < Y_POINTS)
-#pragma unroll
-                for (int r = 0; r < Y_OUTPUTS; ++r)
-                    if (OUTPUT_Y[r][p] != 0) half[r][q] += OUTPUT_Y[r][p] * vector.v[e];
-        }
-    }
-#pragma unroll
-    for (int r = 0; r < Y_OUTPUTS; ++r)
-#pragma unroll
-        for (int c = 0; c < X_OUTPUTS; ++c) {
-            pixels[r][c] = 0;
-#pragma unroll
-            for (int q = 0; q < X_POINTS; ++q)
-                if (OUTPUT_X[c][q] != 0) pixels[r][c] += OUTPUT_X[c][q] * half[r][q];
-        }
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) winograd(
     const real* __restrict__ x,        // (BATCH, GROUPS, HEIGHT, WIDTH)
     const real* __restrict__ weights,  // (GROUPS, ALL_CHUNKS, PARTS, KERNELS / KERNEL_VECTOR, POINTS, KERNEL_VECTOR)
@@ -111,11 +57,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) win
     const real* plane = x + (size_t)(image * GROUPS + group) * HEIGHT * WIDTH;
     for (int i = thread; i < PARTS * TILES; i += THREADS) {
         const int tile = i % TILES, block = i / TILES;
-        transform(
-            plane,
-            first_row + block / X_BLOCKS * Y_TAPS - TOP,
-            first_column + tile * X_OUTPUTS + block % X_BLOCKS * X_TAPS - LEFT,
-            input_memory[0].v + (block * PLANES + tile / VECTOR) * INPUT_PITCH + tile % VECTOR);
+        const int top = first_row + block / X_BLOCKS * Y_TAPS - TOP;
+        const int left = first_column + tile * X_OUTPUTS + block % X_BLOCKS * X_TAPS - LEFT;
+        real* const target = input_memory[0].v + (block * PLANES + tile / VECTOR) * INPUT_PITCH + tile % VECTOR;
+        transform(plane, top, left, [=](int p, int q, real number) { target[(p * X_POINTS + q) * VECTOR] = number; });
     }
 
     int offsets[STORES];  // of the pixels that this thread writes, in a plane of the output; negative where there is none
@@ -158,12 +103,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) win
         __syncthreads();
 
         constexpr int ROUNDS = (KERNELS * TILES + THREADS - 1) / THREADS;  // tiles of a kernel for each thread
-        real pixels[ROUNDS][Y_OUTPUTS][X_OUTPUTS];
+        Half halves[ROUNDS];
 #pragma unroll
-        for (int round = 0; round < ROUNDS; ++round) {
-            const int i = thread + round * THREADS;
-            if (i < KERNELS * TILES) transform_back(sum_memory + i * SUM_VECTORS, pixels[round]);
-        }
+        for (int round = 0; round < ROUNDS; ++round)
+#pragma unroll
+            for (int i = 0; i < (POINTS + VECTOR - 1) / VECTOR; ++i) {
+                const int tile = thread + round * THREADS;
+                if (tile >= KERNELS * TILES) break;
+                const Numbers<VECTOR> vector = sum_memory[tile * SUM_VECTORS + i];
+#pragma unroll
+                for (int e = 0; e < VECTOR; ++e) {
+                    const int point = i * VECTOR + e;
+                    if (point < POINTS) halves[round].add(point / X_POINTS, point % X_POINTS, vector.v[e]);
+                }
+            }
         __syncthreads();  // everybody has read what pixels are written over
 #pragma unroll
         for (int round = 0; round < ROUNDS; ++round) {
@@ -173,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) win
                 for (int r = 0; r < Y_OUTPUTS; ++r)
 #pragma unroll
                     for (int c = 0; c < X_OUTPUTS; ++c)
-                        passed_on[i / TILES * PIXELS + r * WIDE + i % TILES * X_OUTPUTS + c] = pixels[round][r][c];
+                        passed_on[i / TILES * PIXELS + r * WIDE + i % TILES * X_OUTPUTS + c] = halves[round].pixel(r, c);
         }
         __syncthreads();
 

@@ -1,5 +1,5 @@
-// Nested minimal filtering in three kernels, compiled for one problem: every size is a macro (see winograd_steps_cuda.py), and
-// INPUT, (points x points), and OUTPUT, (outputs x points), are the matrices of each direction. It follows weights.cuh.
+// Nested minimal filtering in three kernels, compiled for one problem: every size is a macro (see winograd_steps_cuda.py). It
+// follows winograd.cuh and weights.cuh.
 //
 // Tiles of the input are transformed, a window for each block of taps; then each point has a matrix product of its own,
 // (kernels x terms) times (terms x tiles), where the terms are the blocks of all channels; then the products are transformed
@@ -33,28 +33,10 @@ extern "C" __global__ void __launch_bounds__(TRANSFORM_THREADS) transform_input(
     const int top = tile % IMAGE_TILES / TILE_COLUMNS * Y_OUTPUTS + block / X_BLOCKS * Y_TAPS - TOP;
     const int left = tile % TILE_COLUMNS * X_OUTPUTS + block % X_BLOCKS * X_TAPS - LEFT;
     const real* plane = x + ((size_t)(tile / IMAGE_TILES * GROUPS + group) * CHANNELS + channel) * HEIGHT * WIDTH;
-    real half[Y_POINTS][X_POINTS] = {};  // vertically transformed
-#pragma unroll
-    for (int r = 0; r < Y_POINTS; ++r)
-#pragma unroll
-        for (int c = 0; c < X_POINTS; ++c) {
-            const bool inside = (unsigned)(top + r) < HEIGHT && (unsigned)(left + c) < WIDTH;
-            const real pixel = inside ? plane[(top + r) * WIDTH + left + c] : real(0);
-#pragma unroll
-            for (int p = 0; p < Y_POINTS; ++p)
-                if (INPUT_Y[p][r] != 0) half[p][c] += INPUT_Y[p][r] * pixel;
-        }
     real* target = scratch + ((size_t)group * POINTS * TERMS + channel * PARTS_OF_A_KERNEL + block) * PITCH + tile;
-#pragma unroll
-    for (int p = 0; p < Y_POINTS; ++p)
-#pragma unroll
-        for (int q = 0; q < X_POINTS; ++q) {
-            real sum = 0;
-#pragma unroll
-            for (int c = 0; c < X_POINTS; ++c)
-                if (INPUT_X[q][c] != 0) sum += INPUT_X[q][c] * half[p][c];
-            target[(size_t)(p * X_POINTS + q) * TERMS * PITCH] = sum;
-        }
+    transform(plane, top, left, [=](int p, int q, real number) {
+        target[(size_t)(p * X_POINTS + q) * TERMS * PITCH] = number;
+    });
 }
 
 // The transformed inputs of a step on their way from memory to shared memory.
@@ -147,30 +129,19 @@ extern "C" __global__ void __launch_bounds__(TRANSFORM_THREADS) transform_output
     const int thread = threadIdx.x, first_tile = blockIdx.x % TRANSFORM_PARTS * TRANSFORM_THREADS, tile = first_tile + thread;
     const int channel = blockIdx.x / TRANSFORM_PARTS;  // of the output
     const int group = channel / GROUP_KERNELS, kernel = channel % GROUP_KERNELS;
-    real half[Y_OUTPUTS][X_POINTS] = {};  // vertically transformed
+    Half half;
     if (tile < TILES) {
         const real* source = scratch + TRANSFORMED + ((size_t)group * POINTS * GROUP_KERNELS + kernel) * PITCH + tile;
 #pragma unroll
         for (int p = 0; p < Y_POINTS; ++p)
 #pragma unroll
-            for (int q = 0; q < X_POINTS; ++q) {
-                const real sum = source[(size_t)(p * X_POINTS + q) * GROUP_KERNELS * PITCH];
-#pragma unroll
-                for (int r = 0; r < Y_OUTPUTS; ++r)
-                    if (OUTPUT_Y[r][p] != 0) half[r][q] += OUTPUT_Y[r][p] * sum;
-            }
+            for (int q = 0; q < X_POINTS; ++q) half.add(p, q, source[(size_t)(p * X_POINTS + q) * GROUP_KERNELS * PITCH]);
     }
 #pragma unroll
     for (int r = 0; r < Y_OUTPUTS; ++r) {
         __syncthreads();  // the row before is written
 #pragma unroll
-        for (int c = 0; c < X_OUTPUTS; ++c) {
-            real sum = 0;
-#pragma unroll
-            for (int q = 0; q < X_POINTS; ++q)
-                if (OUTPUT_X[c][q] != 0) sum += OUTPUT_X[c][q] * half[r][q];
-            pixels[thread * X_OUTPUTS + c] = sum;
-        }
+        for (int c = 0; c < X_OUTPUTS; ++c) pixels[thread * X_OUTPUTS + c] = half.pixel(r, c);
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < X_OUTPUTS; ++i) {
