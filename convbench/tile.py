@@ -96,6 +96,23 @@ def signature(dtype: str) -> Any:
     return types.void(array, vector, array, integers, vector, integers, types.int64, types.int64)
 
 
+# To assign to a slice is as fast, but Numba would compile the text of its error messages with it, for seconds.
+
+
+@jit
+def copy(source, target):  # type: ignore[no-untyped-def]
+    """Copy the first numbers of `source` to all of `target`; both are 1-D and do not overlap."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@jit
+def clear(target):  # type: ignore[no-untyped-def]
+    """Make all numbers of `target`, 1-D, zero."""
+    for i in range(target.size):
+        target[i] = 0
+
+
 GEOMETRY = 9
 """How many parameters `geometry` gives."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,8 +17,11 @@ from convbench.executors.threads import start_pool
 from convbench.problem import Problem
 
 start_pool()  # before a peer that is tested loads another one
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, for what tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
+FAKE_GPU = ROOT / "tests" / "fake_gpu"
 
 PROBLEMS = {
     "the experiment in small": "mb1ic1ih40iw52oc16kh11kw11",
@@ -78,6 +82,34 @@ def bank(tmp_path: Path) -> Path:
     return path
 
 
+def briefly(*modules: Path, **variables: str) -> dict[str, str]:
+    """The environment of a process whose sweeps measure briefly, since nobody looks at the times.
+
+    Args:
+        modules: Directories whose modules take precedence over those installed.
+        variables: Environment variables.
+    """
+    path = os.pathsep.join(map(str, (*modules, ROOT / "tests" / "brief")))
+    return {**os.environ, "PYTHONPATH": path, **variables}
+
+
+def python(*words: object, modules: Sequence[Path] = (), **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python `briefly`."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        env=briefly(*modules, **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def with_fake_gpu(*words: object, modules: Sequence[Path] = (), **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python `briefly` with a CuPy, a PyTorch and a driver whose GPU is the host."""
+    return python(*words, modules=[FAKE_GPU, *modules], **variables)
+
+
 Convbench = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -91,7 +123,7 @@ def convbench(tmp_path: Path) -> Convbench:
         return subprocess.run(
             command(arguments),
             cwd=directory,
-            env={**os.environ, **(env or {})},
+            env=env,
             capture_output=True,
             text=True,
             check=False,

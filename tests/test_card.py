@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import on_the_host as host
 import pytest
-from conftest import command
+from conftest import FAKE_GPU, command, with_fake_gpu
 from test_cuda import CARDS, compile_for, needs_the_host
-from test_gpu import FAKE, PROBLEM, on_the_host, python
+from test_gpu import PROBLEM, on_the_host
 from test_store import HEADER, RECORD
 
 from convbench import card
@@ -39,7 +39,7 @@ TILES = 5
 @pytest.fixture
 def fakes(monkeypatch):
     """CuPy and NVML that run on the host; returns NVML's."""
-    monkeypatch.syspath_prepend(str(FAKE))
+    monkeypatch.syspath_prepend(str(FAKE_GPU))
     for name in ("cupy", "pynvml"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     card.nvml.cache_clear()
@@ -276,7 +276,7 @@ def test_the_cards_peak_is_what_its_cells_are_measured_against():
 @on_the_host
 def test_a_sweep_records_the_card_and_what_it_told(tmp_path):
     words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "serial,gpu", "--runs", "1"]
-    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path)
+    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     sweep = load(tmp_path)
     assert sweep.header["machine"]["gpu"]["name"] == "a GPU on the host"
@@ -293,7 +293,7 @@ def test_a_sweep_records_the_card_and_what_it_told(tmp_path):
         else:
             assert record.device == ()
             assert "energy_joules" not in record.counters
-    done = python("-m", "convbench", "report", tmp_path)
+    done = with_fake_gpu("-m", "convbench", "report", tmp_path)
     assert done.returncode == 0, done.stderr
     report = (tmp_path / "report.md").read_text()
     assert "of the card's peak" in report
@@ -306,7 +306,7 @@ def test_a_sweep_records_the_card_and_what_it_told(tmp_path):
 
 @on_the_host
 def test_the_machine_shows_its_card_and_what_it_can_do():
-    done = python("-m", "convbench", "machine", "--json")
+    done = with_fake_gpu("-m", "convbench", "machine", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["gpu"]["driver"] == "580.95.05"

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, command
+from conftest import ROOT, briefly, command
 from PIL import Image
 from test_images import damaged
 
@@ -138,12 +138,12 @@ def test_an_unknown_command_or_format_is_refused(convbench, tmp_path):
 
 
 def test_the_machine_describes_itself(convbench):
-    found = json.loads(convbench("machine", "--json").stdout)
+    found = json.loads(convbench("machine", "--json", env=briefly()).stdout)
     assert found["usable_cores"] >= 1
     assert found["vector"]["bits"] >= 128
     assert {pool["internal_api"] for pool in found["blas"]}
     assert found["versions"]["convbench"]
-    shown = convbench("machine", env={"COLUMNS": "80"})
+    shown = convbench("machine", env=briefly(COLUMNS="80"))
     assert found["cpu"].split()[0] in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
 

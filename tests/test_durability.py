@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Convbench, command
+from conftest import Convbench, briefly, command
 
 from convbench.errors import RequestError
 from convbench.measure.spec import Spec
@@ -131,11 +131,11 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(convbench: Convben
 
 def test_a_second_sweep_into_a_directory_is_refused_and_the_first_goes_on(tmp_path):
     directory = tmp_path / "sweep"
-    with subprocess.Popen(sweep(directory), stderr=subprocess.DEVNULL) as first:
+    with subprocess.Popen(sweep(directory), env=briefly(), stderr=subprocess.DEVNULL) as first:
         while not (directory / "results.jsonl").exists():
             time.sleep(0.05)
         for more in ([], ["--resume"]):
-            second = subprocess.run(sweep(directory, *more), capture_output=True, text=True, check=False)
+            second = subprocess.run(sweep(directory, *more), env=briefly(), capture_output=True, text=True, check=False)
             assert second.returncode == 2
             assert "another sweep" in second.stderr
         assert first.wait(timeout=300) == 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, briefly
 
 TOY = '''
 """A toy: the naive tile under another name."""
@@ -39,7 +38,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(root: Path, *words: object) -> str:
     """Run a module of the copy."""
-    env = {**os.environ, "PYTHONPATH": str(root), "PYTEST_ADDOPTS": ""}
+    env = briefly(root, PYTEST_ADDOPTS="")
     done = subprocess.run(
         [sys.executable, "-m", *map(str, words)], cwd=root, env=env, capture_output=True, text=True, check=False
     )

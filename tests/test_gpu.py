@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command
+from conftest import command, python, with_fake_gpu
 from on_the_host import obstacle
 
 from convbench import conv2d
@@ -18,24 +15,15 @@ from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.results.store import load
 
-FAKE = Path(__file__).parent / "fake_gpu"
 PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"
 
 on_the_host = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
 
 
-def python(*words: object, path: Path = FAKE) -> subprocess.CompletedProcess[str]:
-    """Run Python with another CuPy."""
-    env = {**os.environ, "PYTHONPATH": str(path)}
-    return subprocess.run(
-        [sys.executable, *map(str, words)], env=env, capture_output=True, text=True, check=False, timeout=300
-    )
-
-
 @on_the_host
 def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
     words = ["--problem", PROBLEM, "--algorithms", "direct,naive", "--executors", "serial,gpu", "--runs", "2"]
-    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path)
+    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     on_gpu = [record for record in load(tmp_path).records if record.executor == "gpu"]
     for record in on_gpu:
@@ -48,7 +36,7 @@ def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
         for inside, sample in zip(record.stages["direct"], record.samples, strict=True):
             assert 0 < inside <= sample
         assert "starved" not in record.flags
-    assert python("-m", "convbench", "report", tmp_path).returncode == 0
+    assert with_fake_gpu("-m", "convbench", "report", tmp_path).returncode == 0
     report = (tmp_path / "report.md").read_text()
     assert "speedup with transfers" in report
 
@@ -74,7 +62,7 @@ try:
 except convbench.ConvbenchError as error:
     print(error)
 """
-    done = python("-c", code)
+    done = with_fake_gpu("-c", code)
     assert done.returncode == 0, done.stderr
     host, unaligned = done.stdout.splitlines()
     assert host.startswith("out is ndarray; a float64 array of shape")
@@ -98,7 +86,7 @@ def test_an_array_on_a_gpu_without_cupy_is_one_clear_error():
 @on_the_host
 def test_with_cold_caches_the_devices_are_emptied(tmp_path):
     words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "gpu", "--runs", "1", "--cache", "cold"]
-    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path)
+    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert [record.status for record in load(tmp_path).records] == ["ok"]
 
@@ -126,7 +114,7 @@ def test_what_is_wrong_with_a_gpu_is_one_line_and_the_sweep_goes_on(tmp_path, co
     (tmp_path / "site" / "cupy").mkdir(parents=True)
     (tmp_path / "site" / "cupy" / "__init__.py").write_text(code)
     words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "serial,gpu", "--runs", "1"]
-    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path / "sweep", path=tmp_path / "site")
+    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path / "sweep", modules=[tmp_path / "site"])
     assert done.returncode == 0, done.stderr
     for line in (tmp_path / "sweep" / "results.jsonl").read_text().splitlines():
         record = json.loads(line)

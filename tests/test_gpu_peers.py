@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROBLEMS
+from conftest import PROBLEMS, ROOT, python, with_fake_gpu
 from on_the_host import obstacle
 
 from convbench.algorithms import ALGORITHMS
@@ -24,25 +22,16 @@ from convbench.report.versus import versus_tables
 from convbench.results.store import load
 
 HERE = Path(__file__).parent
-FAKE = HERE / "fake_gpu"
 PROBLEM = "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1"
 ON_A_GPU = [name for name in PEERS if device_peer(name)]
 
 on_the_host = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
 
 
-def python(*words: object, path: Path | None = FAKE, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with other libraries."""
-    env = {**os.environ, **({"PYTHONPATH": str(path)} if path else {}), **variables}
-    return subprocess.run(
-        [sys.executable, *map(str, words)], env=env, capture_output=True, text=True, check=False, timeout=300
-    )
-
-
 def sweep(directory: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Measure briefly on a GPU that is none."""
     options = ["--problem", PROBLEM, "--executors", "gpu", "--runs", "1", "--output", directory]
-    return python("-m", "convbench", "sweep", *options, *words, **variables)
+    return with_fake_gpu("-m", "convbench", "sweep", *options, *words, **variables)
 
 
 def test_names_of_algorithms_and_peers_differ():
@@ -53,7 +42,7 @@ def test_names_of_algorithms_and_peers_differ():
 
 
 def test_every_peer_on_a_gpu_agrees_with_the_reference():
-    done = python(HERE / "peers_on_a_gpu.py")
+    done = with_fake_gpu(HERE / "peers_on_a_gpu.py")
     assert done.returncode == 0, done.stderr
     every, rounded = len(PROBLEMS), len(PROBLEMS) - 1  # one is in float64
     lines = [f"{peer} {every} {errors}" for peer in ON_A_GPU for errors in (0, rounded, 0)]
@@ -63,7 +52,7 @@ def test_every_peer_on_a_gpu_agrees_with_the_reference():
 @pytest.mark.gpu
 @pytest.mark.skipif(EXECUTORS["gpu"].available() is not None, reason=str(EXECUTORS["gpu"].available()))
 def test_every_peer_on_a_real_gpu_agrees_with_the_reference():
-    done = python(HERE / "peers_on_a_gpu.py", path=None)
+    done = python(HERE / "peers_on_a_gpu.py")
     assert done.returncode == 0, done.stderr
 
 
@@ -91,7 +80,7 @@ def test_a_sweep_with_libraries_on_a_gpu(tmp_path):
     assert "cublas" not in sentence
     [table] = device_section(material).tables
     assert {row[0] for row in table.rows} == set(records) - {"cublas"}
-    assert python("-m", "convbench", "report", tmp_path).returncode == 0
+    assert with_fake_gpu("-m", "convbench", "report", tmp_path).returncode == 0
     report = (tmp_path / "report.md").read_text()
     assert "cublas is a bound and no convolution" in report
     assert "exact in their dtype" in report
@@ -125,7 +114,7 @@ def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
     assert "TF32 allowed on GPUs" in table.title
     products = {row[0]: row[-1] for row in table.rows}
     assert products == {"direct": "float32", "unrolled": "TF32", "cublas": "TF32", "cudnn": "TF32"}
-    assert python("-m", "convbench", "report", tmp_path).returncode == 0
+    assert with_fake_gpu("-m", "convbench", "report", tmp_path).returncode == 0
     report = (tmp_path / "report.md").read_text()
     assert "(hot caches, TF32 allowed on GPUs)" in report
     assert "may be rounded to TF32 on GPUs" in report
@@ -151,7 +140,7 @@ problem = Problem.parse({PROBLEM!r})
 print(Candidate({peer!r}, "gpu", 1).obstacle(problem) or "nothing before the first call")
 check({peer!r}, problem, allow_tf32=False)
 """
-    done = python("-c", code, **variables)
+    done = with_fake_gpu("-c", code, **variables)
     first_call = "nothing before the first call\n"
     said = done.stderr.splitlines()[-1] if done.stdout == first_call else done.stdout
     assert reason in said
@@ -161,7 +150,7 @@ check({peer!r}, problem, allow_tf32=False)
 @on_the_host
 def test_versus_compares_on_the_gpu_too(tmp_path):
     words = ["--problem", "mb1ic1ih20iw22oc8kh3kw3", "--peers", "scipy,cublas", "--cores", "1", "--runs", "1"]
-    done = python("-m", "convbench", "versus", *words, "--output", tmp_path)
+    done = with_fake_gpu("-m", "convbench", "versus", *words, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     host, device = (part for part in done.stdout.split("mb1ic1")[1:])
     assert "on 1 core" in host
@@ -178,7 +167,7 @@ def test_without_a_gpu_versus_says_so_in_a_line_for_each_library(tmp_path):
     if EXECUTORS["gpu"].available() is None:
         pytest.skip("there is a GPU")
     words = ["--problem", "mb1ic1ih9iw9oc4kh3kw3", "--peers", "scipy,cudnn,cublas", "--cores", "1", "--runs", "1"]
-    done = python("-m", "convbench", "versus", *words, "--output", tmp_path, path=None)
+    done = python("-m", "convbench", "versus", *words, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     skipped = sorted(line for line in done.stderr.splitlines() if line.startswith("skipped: cu"))
     assert skipped == [f"skipped: {peer}: {EXECUTORS['gpu'].available()}" for peer in ("cublas", "cudnn")]
@@ -232,10 +221,10 @@ if RUNS:
     assert len(taken) == 2
 """
     code = code.replace("RUNS", str(obstacle() is None))
-    done = python("-c", code)
+    done = with_fake_gpu("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["cupy-tf32 cupy cupy cupy numba cupy True False", "False 0", "True 1"]
-    done = python("-c", code.partition("problem, weights =")[0], FAKE_CAPABILITY="75")
+    done = with_fake_gpu("-c", code.partition("problem, weights =")[0], FAKE_CAPABILITY="75")
     assert done.stdout.split() == [*["cupy"] * 4, "numba", "cupy", "False", "False"], done.stderr
 
 
@@ -243,8 +232,7 @@ if RUNS:
 def test_one_program_measures_everything_about_a_gpu(tmp_path):
     """What `make gpu-check` runs after the tests, on small problems."""
     words = ["--part", "experiment", "--problem", "mb1ic1ih20iw20oc8kh5kw5", "--runs", "1", "--output", tmp_path]
-    root = {"PYTHONPATH": os.pathsep.join(map(str, (FAKE, HERE.parent)))}
-    done = python("-m", "benchmarks.gpu", *words, **root)
+    done = with_fake_gpu("-m", "benchmarks.gpu", *words, modules=[ROOT])
     assert done.returncode == 0, done.stderr
     for line in ("direct: ", "of the card's peak", "direct over winograd: ", "cublas over unrolled: "):
         assert line in done.stdout

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, command
+from conftest import ROOT, briefly, command, python
 
 from convbench import machine
 from convbench.algorithms import ALGORITHMS
@@ -171,12 +172,17 @@ def test_a_wrong_result_is_one_failed_cell(tmp_path, small, monkeypatch):
 # -- what dies ----------------------------------------------------------------------------------------------------
 
 
-def slow_sweep(directory: Path, picture: Path, bank: Path, *more: str) -> list[str]:
-    """A sweep of 24 cells of about a second each, in a process of its own."""
-    request = ["--image", picture, "--kernels", bank, "--cores", "1,2", "--runs", "3", "--output", directory]
-    return command(
-        ["sweep", *request, "--executors", "serial,threads,processes,gpu", "--algorithms", "direct,naive", *more]
-    )
+@pytest.fixture
+def start(picture: Path, bank: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a sweep of 30 cells that are measured and 6 that are not, in a process of its own."""
+    request = ["--image", picture, "--kernels", bank, "--cores", "1,2", "--runs", "3"]
+    request += ["--executors", "serial,threads,processes,gpu", "--algorithms", "direct,naive"]
+
+    def sweep(directory: Path, *more: str) -> subprocess.Popen[str]:
+        words = command(["sweep", *request, "--output", directory, *more])
+        return subprocess.Popen(words, env=briefly(), stderr=subprocess.PIPE, text=True)
+
+    return sweep
 
 
 def records_so_far(directory: Path) -> int:
@@ -202,9 +208,9 @@ def worker_of(sweep: subprocess.Popen) -> psutil.Process:
 
 
 @pytest.mark.usefixtures("nothing_left_behind")
-def test_a_worker_that_is_killed_costs_one_record(tmp_path, picture, bank):
+def test_a_worker_that_is_killed_costs_one_record(tmp_path, start):
     directory = tmp_path / "sweep"
-    with subprocess.Popen(slow_sweep(directory, picture, bank), stderr=subprocess.PIPE, text=True) as sweep:
+    with start(directory) as sweep:
         wait_for_records(directory, 3)
         worker_of(sweep).kill()
         said = sweep.stderr.read()
@@ -218,17 +224,16 @@ def test_a_worker_that_is_killed_costs_one_record(tmp_path, picture, bank):
 
 
 @pytest.mark.usefixtures("nothing_left_behind")
-def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, picture, bank):
+def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, start):
     directory = tmp_path / "sweep"
-    with subprocess.Popen(slow_sweep(directory, picture, bank), stderr=subprocess.DEVNULL) as sweep:
+    with start(directory) as sweep:
         wait_for_records(directory, 5)
         sweep.kill()
     before = load(directory).records
     assert 5 <= len(before) < 36
-    resumed = subprocess.run(
-        slow_sweep(directory, picture, bank, "--resume"), stderr=subprocess.DEVNULL, check=False, timeout=120
-    )
-    assert resumed.returncode == 0
+    with start(directory, "--resume") as resumed:
+        _, said = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, said
     after = load(directory).records
     assert after[: len(before)] == before
     assert len(after) == 36
@@ -236,9 +241,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path, picture, bank):
 
 
 @pytest.mark.usefixtures("nothing_left_behind")
-def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path, picture, bank):
+def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path, start):
     directory = tmp_path / "sweep"
-    with subprocess.Popen(slow_sweep(directory, picture, bank), stderr=subprocess.PIPE, text=True) as sweep:
+    with start(directory) as sweep:
         wait_for_records(directory, 2)
         sweep.send_signal(signal.SIGINT)
         said = sweep.stderr.read()
@@ -312,15 +317,16 @@ def test_runs_are_added_until_they_are_enough(tmp_path):
     assert len(run_sweep(spec, tmp_path / "without").records) == 2
 
 
-def test_precision_is_reached_or_the_time_limit_is(convbench, tmp_path):
-    words = ["--problem", "mb1ic1ih12iw12oc4kh3kw3", "--algorithms", "direct", "--executors", "serial", "--runs", "2"]
-    limited = convbench("sweep", *words, "--precision", "0.0001%", "--time-limit", "4", "--output", tmp_path / "a")
+def test_precision_is_reached_or_the_time_limit_is(tmp_path):
+    sweep = ["-m", "convbench", "sweep", "--problem", "mb1ic1ih12iw12oc4kh3kw3"]
+    sweep += ["--algorithms", "direct", "--executors", "serial", "--runs", "2", "--output"]
+    limited = python(*sweep, tmp_path / "a", "--precision", "0.0001%", "--time-limit", "4")
     assert limited.returncode == 0, limited.stderr
     assert re.search(r"widest interval ±.+% of its mean after \d+ runs; ±0.00% was asked for", limited.stderr)
-    reached = convbench("sweep", *words, "--precision", "99%", "--time-limit", "100", "--output", tmp_path / "b")
+    reached = python(*sweep, tmp_path / "b", "--precision", "99%", "--time-limit", "100")
     assert "±99.00% was asked for" in reached.stderr
     for wrong in ("0", "120%", "tight"):
-        refused = convbench("sweep", *words, "--precision", wrong, "--output", tmp_path / "c")
+        refused = python(*sweep, tmp_path / "c", "--precision", wrong)
         assert refused.returncode == 2
         assert "precision=" in refused.stderr
     assert not (tmp_path / "c").exists()

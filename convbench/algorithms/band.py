@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.problem import Problem
-from convbench.tile import jit
+from convbench.tile import clear, copy, jit
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def fill_band(x, band, top, left, first_row, input_rows, phases, length):  # typ
                 if 0 <= row < height:
                     fill_line(x[channel, row], line, phase - left, phases)
                 else:
-                    line[:] = 0
+                    clear(line)
 
 
 @jit
@@ -96,11 +96,12 @@ def fill_line(source, line, offset, step):  # type: ignore[no-untyped-def]
     """line[i] = source[i * step + offset], zero outside of `source`."""
     begin = min(line.size, max(0, (step - 1 - offset) // step))
     end = max(begin, min(line.size, (source.size - 1 - offset) // step + 1))
-    line[:begin] = 0
-    if step == 1:
-        line[begin:end] = source[begin + offset : end + offset]
-    elif begin < end:
-        first = source[begin * step + offset :]
-        for i in range(end - begin):
-            line[begin + i] = first[i * step]
-    line[end:] = 0
+    clear(line[:begin])
+    if begin < end:
+        inside, first = line[begin:end], source[begin * step + offset :]
+        if step == 1:
+            copy(first, inside)
+        else:
+            for i in range(inside.size):
+                inside[i] = first[i * step]
+    clear(line[end:])

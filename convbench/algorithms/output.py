@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from convbench.problem import ITEM_SIZE, Problem
-from convbench.tile import inlined
+from convbench.tile import copy, inlined
 from convbench.vector import stream
 
 STREAM_BYTES: Final = 2**25  # of output; more does not stay in a cache, so it is written past it
@@ -42,4 +42,4 @@ def write_rows(lanes, past_caches, runs, run, plane, first_row, rows, lines, fir
         if past_caches:
             stream(lanes, runs, source, flat, target, count)
         else:
-            flat[target : target + count] = runs[source : source + count]
+            copy(runs[source:], flat[target : target + count])

@@ -23,7 +23,7 @@ from convbench.clock import STAGES
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
 from convbench.measure.affinity import pin, threading_layer
-from convbench.tile import TileName, Work, jit
+from convbench.tile import TileName, Work, copy, jit
 from convbench.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
 
 CHAINS: Final = 12  # of multiply-adds that do not wait for one another: more than latency times units of any processor
@@ -195,7 +195,7 @@ def make_tile(kind: int, lanes: int) -> Any:
     def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         flat_x, flat_out = x.reshape(x.size), out.reshape(out.size)
         if kind == MULTIPLY_ADD:
-            scratch[: weights.size] = weights
+            copy(weights, scratch[: weights.size])
         for unit in range(first, last):
             if kind == MULTIPLY_ADD:
                 multiply_adds(lanes, ROUNDS, scratch)
