@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -72,11 +72,11 @@ def test_killed_at_fifty_moments_it_ends_with_every_cell_once(tmp_path):
     assert tuple(record.to_json() for record in finished.records)[: len(kept)] == kept
 
 
-# Every Python process runs this first: the sweep's own files can grow to 60 KB, those of its workers without limit.
+# Every Python process runs this first: the sweep's own files can grow to 20 KB, those of its workers without limit.
 SMALL_DISK = """
-import resource, sys
+import briefly, resource, sys
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (60_000 if "sweep" in sys.orig_argv else hard, hard))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if "sweep" in sys.orig_argv else hard, hard))
 """
 
 
@@ -84,9 +84,7 @@ def test_a_full_disk_is_one_clear_line_and_the_sweep_can_go_on(tmp_path):
     site, directory = tmp_path / "site", tmp_path / "sweep"
     site.mkdir()
     (site / "sitecustomize.py").write_text(SMALL_DISK)
-    full = subprocess.run(
-        sweep(directory), env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=False
-    )
+    full = subprocess.run(sweep(directory), env=briefly(site), capture_output=True, text=True, check=False)
     assert full.returncode == 2
     [line] = [line for line in full.stderr.splitlines() if "error" in line]
     assert "results.jsonl cannot be written" in line
@@ -95,7 +93,7 @@ def test_a_full_disk_is_one_clear_line_and_the_sweep_can_go_on(tmp_path):
     before = load(directory)
     assert before.records
     assert not before.faults
-    done = subprocess.run(sweep(directory, "--resume"), capture_output=True, text=True, check=False)
+    done = subprocess.run(sweep(directory, "--resume"), env=briefly(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     after = load(directory)
     assert after.records[: len(before.records)] == before.records
@@ -134,11 +132,18 @@ def test_a_second_sweep_into_a_directory_is_refused_and_the_first_goes_on(tmp_pa
     with subprocess.Popen(sweep(directory), env=briefly(), stderr=subprocess.DEVNULL) as first:
         while not (directory / "results.jsonl").exists():
             time.sleep(0.05)
-        for more in ([], ["--resume"]):
-            second = subprocess.run(sweep(directory, *more), env=briefly(), capture_output=True, text=True, check=False)
-            assert second.returncode == 2
-            assert "another sweep" in second.stderr
+        first.send_signal(signal.SIGSTOP)  # it shall not end before others have tried
+        try:
+            refused = [
+                subprocess.run(sweep(directory, *more), env=briefly(), capture_output=True, text=True, check=False)
+                for more in ([], ["--resume"])
+            ]
+        finally:
+            first.send_signal(signal.SIGCONT)
         assert first.wait(timeout=300) == 0
+    for second in refused:
+        assert second.returncode == 2
+        assert "another sweep" in second.stderr
     found = load(directory)
     assert not found.faults
     assert set(Counter((record.run, record.cell) for record in found.records).values()) == {1}

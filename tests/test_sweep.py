@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import signal
 import subprocess
@@ -270,7 +269,7 @@ def test_a_system_without_affinity_or_proc_still_measures_and_the_report_says_so
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import os, pathlib\n"
+        "import briefly, os, pathlib\n"
         "del os.sched_setaffinity, os.sched_getaffinity\n"
         "def refuse(method):\n"
         "    def instead(self, *args, **kwargs):\n"
@@ -293,7 +292,7 @@ def test_a_system_without_affinity_or_proc_still_measures_and_the_report_says_so
         "--algorithms",
         "naive",
     ]
-    env = {**os.environ, "PYTHONPATH": str(site)}
+    env = briefly(site)
     subprocess.run(command(["sweep", *request, "--output", tmp_path / "sweep"]), env=env, check=True, timeout=120)
     for record in load(tmp_path / "sweep").records:
         assert record.status == "ok"

@@ -10,11 +10,10 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from convbench.analysis.card import facts
 from convbench.analysis.series import CellTimes, group
-from convbench.analysis.statistics import CONFIDENCE, Estimate
+from convbench.analysis.statistics import Estimate, student
 from convbench.results.record import Cell, Record
 
 Speeds = Mapping[int, float]  # seconds of the fixed piece of work for each run
@@ -156,7 +155,7 @@ def _interval(one: NDArray[np.float64], other: NDArray[np.float64], shared: floa
         return difference, difference
     degrees = [times.size - 1 for times in (one, other)]
     freedom = variance**2 / sum(part**2 / degree for part, degree in zip(parts, degrees, strict=True))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
+    half = student(freedom) * math.sqrt(variance)
     return difference - half, difference + half
 
 

@@ -8,10 +8,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.optimize import curve_fit
 
-from convbench.analysis.statistics import CONFIDENCE, Estimate
+from convbench.analysis.statistics import Estimate, student
 
 
 def efficiency(speedup: float, cores: int) -> float:
@@ -90,6 +88,8 @@ def usl(speedups: Mapping[int, float]) -> Usl | None:
     Returns:
         The parameters with intervals from the fit's covariance; None with fewer than `USL_COUNTS` counts.
     """
+    from scipy.optimize import curve_fit
+
     if len(speedups) < USL_COUNTS:
         return None
     cores, measured = (np.array(values, float) for values in zip(*sorted(speedups.items()), strict=True))
@@ -98,7 +98,7 @@ def usl(speedups: Mapping[int, float]) -> Usl | None:
         return p / (1 + contention * (p - 1) + coherency * p * (p - 1))
 
     found, covariance = curve_fit(law, cores, measured, p0=(0.05, 0.001), bounds=(0, np.inf))
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, cores.size - 2) * np.sqrt(np.diag(covariance))
+    half = student(cores.size - 2) * np.sqrt(np.diag(covariance))
     contention, coherency = (
         Estimate(float(value), max(0.0, float(value - h)), float(value + h), cores.size)
         for value, h in zip(found, half, strict=True)

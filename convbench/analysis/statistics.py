@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE: Final = 0.95
 SYMMETRIC: Final = 1e-6  # skewness below which there is nothing to correct
@@ -24,6 +23,13 @@ class Estimate:
     runs: int
 
 
+def student(freedom: float) -> float:
+    """How far a t interval reaches, in standard errors, with so many degrees of freedom."""
+    from scipy import special  # all of scipy.stats would take half a second, before every sweep
+
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
 def mean(values: Sequence[float]) -> Estimate:
     """Arithmetic mean with a t interval that is corrected for skewness.
 
@@ -35,7 +41,7 @@ def mean(values: Sequence[float]) -> Estimate:
     centre = float(array.mean())
     if array.size < 2:
         return Estimate(centre, None, None, array.size)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, array.size - 1))
+    quantile = student(array.size - 1)
     deviation = float(array.std(ddof=1))
     low, high = (_without_skewness(array, deviation, bound) for bound in (quantile, -quantile))
     return Estimate(centre, centre - deviation * low, centre - deviation * high, array.size)
@@ -43,6 +49,8 @@ def mean(values: Sequence[float]) -> Estimate:
 
 def median(values: Sequence[float]) -> Estimate:
     """Median with an interval from ranks, which asks nothing of the distribution; it takes six values or more."""
+    from scipy import stats
+
     array = np.asarray(values, float)
     interval: Any = stats.quantile_test(array, p=0.5).confidence_interval(CONFIDENCE)
     known = np.isfinite(interval.low) and np.isfinite(interval.high)
