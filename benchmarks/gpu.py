@@ -102,7 +102,7 @@ def verdicts(sweep: Sweep) -> list[str]:
     limits = Limits.of_device(sweep.header["machine"])
     lines = []
     for name, cell in cells.items():
-        share = limits.share_of_peak("float32", cell.rate, 1)
+        share = limits.share_of_peak(cell.products, cell.rate, 1)
         lines.append(f"{name}: {cell.mean.value * 1e3:.3f} ms" + (f", {share:.0%} of the card's peak" if share else ""))
     for one, other in (("direct", "winograd"), ("cublas", "unrolled")):
         if one in cells and other in cells and (found := ratio(cells[one], cells[other])):

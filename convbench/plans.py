@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS, Executor, device
 from convbench.peers import LIBRARY, PEERS, device_peer
 from convbench.problem import Problem
+
+if TYPE_CHECKING:
+    from convbench.executors import DeviceRunner
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,6 @@ class Plan(Closing):
         pids: Worker processes that compute for it; empty where the calling process does.
         tf32: Whether it rounds the inputs of products to TF32.
         stages: Names of the stages that it tells apart; empty if none.
-        tick: Seconds of a tick of `stage_ticks`; None if it is the processor's clock that ticks.
     """
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
@@ -116,7 +118,6 @@ class Plan(Closing):
         self.pids = tuple(self._runner.pids)
         self.tf32 = flavour != self._executor.flavour
         self.stages = work.stages
-        self.tick = self._runner.tick
 
     def empty_input(self) -> NDArray[Any]:
         """An array of `problem.input_shape` and undefined content where the executor reads fastest."""
@@ -164,8 +165,14 @@ class Plan(Closing):
         return self._runner.threads()
 
     def stage_ticks(self) -> NDArray[np.float64]:
-        """Ticks that a worker has spent in each of the stages so far, mean over workers."""
+        """Ticks that a worker has spent in each of the stages so far, mean over workers; on a device nothing ticks."""
+        if self._runner.clock is None:
+            return np.zeros(0)
         return np.asarray(self._runner.clock[:, : len(self.stages)].mean(axis=0))
+
+    def stage_shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
+        """What share of a call on a device each of the stages takes, by a call of its own."""
+        return cast("DeviceRunner", self._runner).shares(x, out)
 
     def close(self) -> None:
         """Give back scratch memory and workers."""
@@ -182,7 +189,7 @@ class Plan(Closing):
         flags = out.flags  # of which CuPy's has only the first
         if not (flags.c_contiguous and getattr(flags, "writeable", True) and getattr(flags, "aligned", True)):
             raise RequestError("out is read-only, unaligned or not C-contiguous; give a plain array or leave it out")
-        if arrays.may_share_memory(out, image):
+        if _overlap(out, image):
             raise RequestError("out overlaps x; give it memory of its own")
         reshaped: NDArray[Any] = out.reshape(problem.output_shape)
         return reshaped
@@ -194,7 +201,6 @@ class PeerPlan(Closing):
     scratch_bytes = None  # it does not tell
     pids = ()
     stages = ()
-    tick = None
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
         begin = time.perf_counter()
@@ -232,6 +238,16 @@ class PeerPlan(Closing):
         """Give back what the library holds."""
         self._taken = None
         self._bound.close()
+
+
+def _overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two contiguous arrays of one device lie in the same memory, whoever told CuPy of it."""
+
+    def begin(array: Any) -> int:
+        interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+        return int(interface["data"][0])
+
+    return begin(one) < begin(other) + other.nbytes and begin(other) < begin(one) + one.nbytes
 
 
 def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:

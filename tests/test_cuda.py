@@ -13,6 +13,7 @@ from on_the_host import SANITIZER, obstacle
 
 from convbench.algorithms import ALGORITHMS
 from convbench.device import DeviceWork, Launch
+from convbench.executors.gpu import WAIT
 from convbench.measure.reference import TOLERANCE, convolve
 from convbench.problem import Problem
 
@@ -178,6 +179,11 @@ def test_the_sources_compile_for_every_card(algorithm, form, descriptor, card):
     work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), form)
     for launch in {(launch.code, launch.macros): launch for launch in work.launches}.values():
         compile_for(card, launch, problem.dtype)
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_what_holds_a_gpu_up_compiles_for_every_card(card):
+    compile_for(card, Launch((WAIT,), "wait", (), 1, 1, "wait"), "float32")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from on_the_host import obstacle
 from convbench import conv2d
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
+from convbench.executors.gpu import CYCLES, HEAD_START, LONGEST_HEAD_START, TOGETHER, Gpu
+from convbench.plans import _overlap
 from convbench.results.store import load
 
 PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"
@@ -122,6 +125,74 @@ def test_what_is_wrong_with_a_gpu_is_one_line_and_the_sweep_goes_on(tmp_path, co
         if record["status"] == "skipped":
             assert reason in record["reason"]
             assert "\n" not in record["reason"]
+
+
+@on_the_host
+def test_a_kernel_after_which_nothing_works_costs_its_own_cell(tmp_path):
+    words = ["--problem", PROBLEM, "--algorithms", "direct,unrolled,winograd", "--executors", "gpu", "--runs", "2"]
+    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path, FAKE_FAULT="unrolled")
+    assert done.returncode == 1
+    for record in load(tmp_path).records:
+        assert record.status == ("failed" if record.algorithm == "unrolled" else "ok"), record
+        if record.status == "failed":
+            assert record.reason.startswith("CUDARuntimeError: cudaErrorIllegalAddress")
+
+
+class Queue:
+    """A device's queue, and a host that takes some time to put a call into it; in milliseconds."""
+
+    def __init__(self, of_a_kernel: float, of_queueing: float) -> None:
+        self.of_a_kernel, self.of_queueing = of_a_kernel, of_queueing
+        self.host = self.device = 0.0
+        self.waits: list[float] = []
+        runtime = SimpleNamespace(CUDARuntimeError=RuntimeError)
+        self.cuda = SimpleNamespace(Event=self.event, get_elapsed_time=lambda a, b: b.at - a.at, runtime=runtime)
+
+    def event(self) -> SimpleNamespace:
+        event = SimpleNamespace(synchronize=lambda: setattr(self, "host", max(self.host, event.at)))
+        event.record = lambda: setattr(event, "at", max(self.host, self.device))
+        return event
+
+    def RawKernel(self, code: str, name: str, options: tuple[str, ...]) -> object:  # noqa: N802  # CuPy's name
+        assert (name, options) == ("wait", ("--std=c++17",))
+        assert "clock64" in code
+
+        def wait(_grid: tuple[int], _block: tuple[int], cycles: tuple[int]) -> None:
+            self.waits.append(cycles[0] / CYCLES)
+            self.device = max(self.host, self.device) + 1e3 * self.waits[-1]
+
+        return wait
+
+    def call(self) -> None:
+        self.host += self.of_queueing
+        self.device = max(self.host, self.device) + self.of_a_kernel
+
+
+@pytest.mark.parametrize(("of_a_kernel", "loops"), [(0.001, 1), (0.001, 300), (0.7, 14), (40.0, 2)])
+def test_a_device_is_not_timed_waiting_for_the_host(of_a_kernel, loops, monkeypatch):
+    queue = Queue(of_a_kernel, of_queueing=0.03)
+    monkeypatch.setattr("convbench.executors.gpu.time.perf_counter", lambda: queue.host / 1e3)
+    gpu = Gpu()
+    monkeypatch.setattr(gpu, "module", lambda: queue, raising=False)
+    gpu.seconds(queue.call, 1)  # from which it learns how long queueing takes
+    queue.waits.clear()
+    assert gpu.seconds(queue.call, loops) == pytest.approx(loops * of_a_kernel / 1e3)
+    assert len(queue.waits) == -(-loops // TOGETHER)
+    assert all(HEAD_START <= seconds <= LONGEST_HEAD_START for seconds in queue.waits)
+
+
+def test_arrays_overlap_where_their_memory_does():
+    class Elsewhere:
+        """As CuPy's, told of memory that somebody else allocated."""
+
+        def __init__(self, begin: int, nbytes: int) -> None:
+            self.__cuda_array_interface__ = {"data": (begin, False)}
+            self.nbytes = nbytes
+
+    assert _overlap(Elsewhere(1000, 100), Elsewhere(1096, 100))
+    assert _overlap(Elsewhere(1000, 100), Elsewhere(900, 300))
+    assert not _overlap(Elsewhere(1000, 100), Elsewhere(1100, 100))
+    assert not _overlap(Elsewhere(1000, 100), Elsewhere(900, 100))
 
 
 @pytest.mark.gpu

@@ -114,6 +114,9 @@ def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
     assert "TF32 allowed on GPUs" in table.title
     products = {row[0]: row[-1] for row in table.rows}
     assert products == {"direct": "float32", "unrolled": "TF32", "cublas": "TF32", "cudnn": "TF32"}
+    shares = {row[0]: row[5] for row in table.rows}
+    assert shares.pop("direct") > 0
+    assert set(shares.values()) == {None}, "nobody measured the peak of tensor cores"
     assert with_fake_gpu("-m", "convbench", "report", tmp_path).returncode == 0
     report = (tmp_path / "report.md").read_text()
     assert "(hot caches, TF32 allowed on GPUs)" in report

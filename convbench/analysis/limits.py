@@ -54,12 +54,12 @@ class Limits:
         found = [rate for kind in TRAFFIC if (rate := self.best(kind, cores)) is not None]
         return max(found, default=None)
 
-    def share_of_peak(self, dtype: str, rate: float, cores: int) -> float | None:
-        """The direct form's operations a second over the multiply-add limit of a dtype.
+    def share_of_peak(self, products: str, rate: float, cores: int) -> float | None:
+        """The direct form's operations a second over the multiply-add limit of a dtype; None for TF32, which has none.
 
         A form with fewer multiplications can go beyond 1.
         """
-        peak = self.best(f"multiply_add_{dtype}", cores)
+        peak = self.best(f"multiply_add_{products}", cores)
         return None if peak is None else rate / peak
 
     def roof(self, intensity: float, dtype: str, cores: int) -> float | None:

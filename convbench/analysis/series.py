@@ -79,6 +79,11 @@ class CellTimes:
         """The direct form's operations a second, by the mean over runs."""
         return self.flops / self.mean.value
 
+    @property
+    def products(self) -> str:
+        """What its multiplications are of: the problem's dtype, or "tf32"."""
+        return TF32 if TF32 in self.flags else Problem.parse(self.problem).dtype
+
     def stage(self, name: str) -> Estimate:
         """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs."""
         if name != WAITING:

@@ -21,18 +21,14 @@ class Runner(Protocol):
 
     Attributes:
         setup: Seconds that getting ready took, by step ("compile", "start").
-        clock: Ticks that each worker has spent in each stage of the work so far, shape (workers, STAGES).
-        tick: Seconds of a tick; None where it is the processor's clock that ticks, see `clock.ticks`.
+        clock: Ticks (see `clock.ticks`) that each worker has spent in each stage of the work so far, shape (workers,
+            STAGES); None where `shares` tells of stages.
     """
 
     setup: dict[str, float]
 
     @property
-    def tick(self) -> float | None:
-        """See above."""
-
-    @property
-    def clock(self) -> NDArray[np.int64]:
+    def clock(self) -> NDArray[np.int64] | None:
         """See above."""
 
     @property
@@ -47,6 +43,13 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Give back what the runner holds; it is not called again."""
+
+
+class DeviceRunner(Runner, Protocol):
+    """One whose calls return when they are queued."""
+
+    def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
+        """What share of a call's time each stage takes; waits for a call of its own."""
 
 
 class Executor(Protocol):
@@ -93,6 +96,9 @@ class Device(Executor, Protocol):
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
         """Seconds of so many calls in a row, by the device's clock."""
+
+    def usable(self) -> bool:
+        """Whether this process can still compute on it after something went wrong."""
 
 
 EXECUTORS: Table[Executor] = Table(

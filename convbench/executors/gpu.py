@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import itertools
 import time
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from convbench.clock import STAGES
 from convbench.errors import RequestError
 
 TF32_CAPABILITY: Final = 80  # compute capability 8.0, Ampere: the first with such products
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
 VECTOR_BYTES: Final = 16  # that kernels write at once
-MOST_PENDING: Final = 1024  # calls whose events are kept until somebody asks how long their stages took
+WAIT: Final = Path(__file__).parent / "wait.cu"
+CYCLES: Final = 3e9  # more than any card's clock has in a second
+HEAD_START: Final = 1e-4  # seconds that the device waits for the host to queue calls, at least ...
+LONGEST_HEAD_START: Final = 0.02  # ... and at most
+TOGETHER: Final = 128  # calls that are queued at once, so few that none of their kernels waits for room in the queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +37,7 @@ class Gpu:
     flavour = "cupy"
     scales = False
     memory = "device"
+    _queueing = 0.0  # seconds that the host took for a call, when calls were last queued
 
     def available(self) -> str | None:
         """Why there is no GPU to use."""
@@ -79,29 +83,58 @@ class Gpu:
         return lambda: buffer.fill(0)
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
-        """Seconds of so many calls in a row, from the first one's begin on the device to the last one's end there."""
+        """Seconds of so many calls in a row, from the first one's begin on the device to the last one's end there.
+
+        The host queues them while the device is kept waiting, so that no time passes on the device in which it has
+        nothing to do because the host is slower.
+        """
+        whole, rest = divmod(loops, TOGETHER)
+        return sum(self._queued(call, count) for count in [TOGETHER] * whole + [rest] * (rest > 0))
+
+    def _queued(self, call: Callable[[], object], count: int) -> float:
         cuda = self.module().cuda
         begin, end = cuda.Event(), cuda.Event()
+        self.hold_up(2 * count * self._queueing)
+        since = time.perf_counter()
         begin.record()
-        for _ in range(loops):
+        for _ in range(count):
             call()
         end.record()
+        self._queueing = (time.perf_counter() - since) / count
         end.synchronize()
         return float(cuda.get_elapsed_time(begin, end)) / 1e3
 
+    def hold_up(self, seconds: float = 0.0) -> None:
+        """Queue something that takes at least so long, and touches no memory."""
+        seconds = min(LONGEST_HEAD_START, max(HEAD_START, seconds))
+        self._wait((1,), (1,), (int(seconds * CYCLES),))
+
+    @cached_property
+    def _wait(self) -> Any:
+        return self.module().RawKernel(WAIT.read_text(encoding="utf-8"), "wait", options=("--std=c++17",))
+
+    def usable(self) -> bool:
+        """Whether it still computes: after some errors it never does again in the same process."""
+        cuda = self.module().cuda
+        try:
+            cuda.Device().synchronize()
+        except cuda.runtime.CUDARuntimeError:
+            return False
+        return True
+
     def open(self, work: DeviceWork, cores: int) -> Runner:  # noqa: ARG002
         """Compile the kernels for the card at hand, and send it the weights."""
-        return GpuRunner(work, self.module())
+        return GpuRunner(work, self)
 
 
 class GpuRunner:
-    """Queues the kernels; CUDA events between them tell how long each took."""
+    """Queues the kernels."""
 
     pids = ()
-    tick = 1e-9
+    clock = None
 
-    def __init__(self, work: DeviceWork, cupy: Any) -> None:
-        begin = time.perf_counter()
+    def __init__(self, work: DeviceWork, gpu: Gpu) -> None:
+        begin, cupy = time.perf_counter(), gpu.module()
         dtype = work.dtype.name
         self._launches = work.launches
         self._kernels = [
@@ -112,10 +145,7 @@ class GpuRunner:
         compiled = time.perf_counter()
         self._weights = cupy.asarray(work.weights)
         self._scratch = cupy.empty((max(1, work.scratch_size),), dtype)
-        self._cuda = cupy.cuda
-        self._idle: list[list[Any]] = []  # events that may be recorded again
-        self._pending: list[list[Any]] = []  # those of calls whose times nobody has asked for yet
-        self._clock = np.zeros((1, STAGES), np.int64)
+        self._gpu, self._cuda = gpu, cupy.cuda
         cupy.cuda.Device().synchronize()
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
 
@@ -123,28 +153,26 @@ class GpuRunner:
         """Fill `out`; both lie on the device. The call returns when the kernels are queued."""
         if out.data.ptr % VECTOR_BYTES:  # type: ignore[attr-defined]  # CuPy's
             raise RequestError(f"out begins between multiples of {VECTOR_BYTES} bytes; give an array of its own")
-        if len(self._pending) == MOST_PENDING:
-            self._settle()
-        events = self._idle.pop() if self._idle else [self._cuda.Event() for _ in range(len(self._launches) + 1)]
+        for place in range(len(self._launches)):
+            self._launch(place, x, out)
+
+    def _launch(self, place: int, x: NDArray[Any], out: NDArray[Any]) -> None:
+        launch = self._launches[place]
+        self._kernels[place]((launch.blocks,), (launch.threads,), (x, self._weights, out, self._scratch))
+
+    def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
+        """What share of a call each launch takes, by a call with events between, which would cost others time."""
+        if len(self._launches) == 1:
+            return [1.0]
+        events = [self._cuda.Event() for _ in range(len(self._launches) + 1)]
+        self._gpu.hold_up()
         events[0].record()
-        for kernel, launch, event in zip(self._kernels, self._launches, events[1:], strict=True):
-            kernel((launch.blocks,), (launch.threads,), (x, self._weights, out, self._scratch))
+        for place, event in enumerate(events[1:]):
+            self._launch(place, x, out)
             event.record()
-        self._pending.append(events)
-
-    @property
-    def clock(self) -> NDArray[np.int64]:
-        """Nanoseconds of each launch, of all calls so far; waits for the last of them."""
-        self._settle()
-        return self._clock
-
-    def _settle(self) -> None:
-        for events in self._pending:
-            events[-1].synchronize()
-            for stage, (begin, end) in enumerate(itertools.pairwise(events)):
-                self._clock[0, stage] += round(self._cuda.get_elapsed_time(begin, end) * 1e6)
-        self._idle += self._pending
-        self._pending = []
+        events[-1].synchronize()
+        parts = [self._cuda.get_elapsed_time(begin, end) for begin, end in itertools.pairwise(events)]
+        return [part / sum(parts) for part in parts]
 
     def threads(self) -> int:
         """One, of the host."""

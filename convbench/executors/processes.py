@@ -145,8 +145,6 @@ if hasattr(os, "register_at_fork"):
 class ProcessesRunner:
     """Tells its workers where input and output lie, and waits until they are through."""
 
-    tick = None
-
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()
         self._dtype = work.dtype.name

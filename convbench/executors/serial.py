@@ -38,7 +38,6 @@ class SerialRunner:
     """Calls the tile once for all units."""
 
     pids = ()
-    tick = None
 
     def __init__(self, work: Work) -> None:
         from convbench.executors.driver import new_clock, new_scratch

@@ -55,7 +55,6 @@ class ThreadsRunner:
     """Calls the parallel loop with the number of threads set, and sets it back."""
 
     pids = ()
-    tick = None
 
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()

@@ -25,7 +25,7 @@ from convbench.measure.caches import Eviction
 from convbench.measure.peaks import calibration_kernel
 from convbench.measure.reference import Reference
 from convbench.measure.spec import Spec
-from convbench.measure.timing import seconds, take_samples, warm_up
+from convbench.measure.timing import seconds, take_samples, wake, warm_up
 from convbench.plans import PeerPlan, Plan, bind, memory
 from convbench.problem import Problem
 from convbench.results.record import Cell, Record
@@ -104,6 +104,8 @@ class Laboratory:
         self._bench: Bench | None = None
         self._calibrate = calibration_kernel()
         self._calibration = math.inf  # seconds of the fastest of this run
+        self.usable = True
+        """False once a device has failed so that no cell of this process could use it again."""
         read_ticks()  # compiled now
         start_pool()  # before any peer brings threads of its own
 
@@ -116,6 +118,8 @@ class Laboratory:
             of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
             kind = "out of memory" if of_memory else type(error).__name__
             outcome = {"status": "failed", "reason": f"{kind}: {' '.join(str(error).split())[:LONGEST_REASON]}"}
+            on_device = device(cell[2])
+            self.usable = on_device is None or on_device.usable()
         return self._spec.record(self._run, order, cell, **outcome)
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
@@ -149,20 +153,29 @@ class Laboratory:
         call = partial(plan, x, out)
         on_device = device(plan.candidate.executor)
         clock = on_device.seconds if on_device else seconds
+        evict = (on_device.evict() if on_device else Eviction(cpus)) if self._spec.cache == "cold" else None
         told_by = card.nvml() if on_device else None
         if told_by is not None:
             told_by.levels()  # once before it counts: what it loads is there then
+        if on_device:
+            wake(call, self._spec.timing, clock)
         warmups, settled = warm_up(call, self._spec.timing, clock)
         samples, loops, observed = take_samples(
             call,
             self._spec.timing,
             warmups[-1],
-            prepare=(on_device.evict() if on_device else Eviction(cpus)) if self._spec.cache == "cold" else None,
+            prepare=evict,
             observe=(partial(_before, plan, cpus, told_by), partial(_after, plan, cpus, told_by)),
             clock=clock,
         )
         counted = [counters.since(before.counters, after.counters) for before, after in observed]
-        inside = [_stage_seconds(plan.tick, before, after, loops) for before, after in observed]
+        if on_device and isinstance(plan, Plan):
+            if evict is not None:
+                evict()
+            shares = plan.stage_shares(x, out)
+            inside = [[share * sample for share in shares] for sample in samples]
+        else:
+            inside = [_stage_seconds(before, after, loops) for before, after in observed]
         worker = self._read_back(plan)
         cores = plan.candidate.cores
         busy = min(cores, self._usable)
@@ -240,11 +253,10 @@ def _after(plan: Plan | PeerPlan, cpus: list[int], told_by: card.Nvml | None) ->
     return Reading({**counters.read(plan.pids, cpus), **counted, **used}, seconds, ticks, stages, levels)
 
 
-def _stage_seconds(tick: float | None, before: Reading, after: Reading, loops: int) -> list[float]:
+def _stage_seconds(before: Reading, after: Reading, loops: int) -> list[float]:
     """Seconds of one call that a worker spent in each stage; zeros where the processor has no clock to read."""
     ticks = after.ticks - before.ticks
-    if tick is None:
-        tick = (after.seconds - before.seconds) / ticks if ticks else 0.0
+    tick = (after.seconds - before.seconds) / ticks if ticks else 0.0
     return [float(spent) for spent in (after.stage_ticks - before.stage_ticks) * tick / loops]
 
 

@@ -81,6 +81,12 @@ class WorkerProcess:
             worker.stop()
         return found
 
+    def ended_by_itself(self) -> bool:
+        """Whether it has ended as it should."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=10) == 0
+        return False
+
     def cause_of_death(self) -> str:
         """How a worker ended that should not have, in a line, with the last words it wrote to standard error."""
         try:

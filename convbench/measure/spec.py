@@ -44,6 +44,7 @@ class Timing:
         max_warmups: Give up waiting for times to settle after so many calls ...
         warmup_seconds: ... or so many seconds.
         settled: Times have settled when two calls in a row differ by less than this share.
+        wake_seconds: Keep a device busy for so long before its first call counts.
         peak_repetitions: How often each of the machine's limits is measured before the first run; 0 leaves them out.
     """
 
@@ -55,6 +56,7 @@ class Timing:
     max_warmups: int = 6
     warmup_seconds: float = 1.5
     settled: float = 0.1
+    wake_seconds: float = 0.2
     peak_repetitions: int = 10
 
 

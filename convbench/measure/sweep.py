@@ -166,9 +166,10 @@ def _run(spec: Spec, run: int, job: Job, deadline: float) -> Iterator[Record]:
 def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float) -> Iterator[Record]:
     """A worker's records, cell by cell; if it dies or hangs, the last is one in place of the cell that it was at.
 
-    `begin` is when it was started, so that the time of its start is in the first record's.
+    `begin` is when it was started, so that the time of its start is in the first record's. It may end by itself after
+    any cell.
     """
-    for order, cell in job:
+    for place, (order, cell) in enumerate(job):
         status: Status = "failed"
         try:
             line = worker.next_line(spec.cell_limit)
@@ -177,6 +178,8 @@ def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float
                 yield dataclasses.replace(Record.from_json(line), wall_seconds=now - begin)
                 begin = now
                 continue
+            if place > 0 and worker.ended_by_itself():
+                return
             reason = worker.cause_of_death()
         except TimeoutError:
             status, reason = "timeout", f"no end after {spec.cell_limit:g} s"

@@ -23,6 +23,13 @@ def seconds(call: Callable[[], object], loops: int) -> float:
     return float(perf_counter() - begin)
 
 
+def wake(call: Callable[[], object], timing: Timing, clock: Clock) -> None:
+    """Call until the clock of a device has risen, which it does with work only, and not at once."""
+    until = perf_counter() + timing.wake_seconds
+    while perf_counter() < until:
+        clock(call, 1)
+
+
 def warm_up(call: Callable[[], object], timing: Timing, clock: Clock = seconds) -> tuple[list[float], bool]:
     """Call until two times in a row agree.
 

@@ -1,7 +1,8 @@
 """What a fresh process of a sweep runs: a run's cells in the order it is told, or the machine's or the card's limits.
 
 Started as `python -m convbench.measure.worker`. The first line of its input is the job as JSON; every line of its
-output is a record, or the limits. It ends as soon as its input is closed, so that it never outlives the sweep.
+output is a record, or the limits. It ends as soon as its input is closed, so that it never outlives the sweep, and
+before it has measured every cell if a device is lost to this process: then another one measures the rest.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def main() -> None:
     laboratory = Laboratory(Spec.from_json(job["spec"]), job["run"], _metadata())
     for order, cell in job["cells"]:
         print(laboratory.measure(order, tuple(cell)).to_json(), file=records, flush=True)
+        if not laboratory.usable:
+            return
 
 
 def _take_over_stdout() -> TextIO:

@@ -7,7 +7,7 @@ has the kernels outside of the images.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from convbench.peers import Bound
     from convbench.problem import Problem
+
+TF32_MATH: Final = 3  # cuBLAS's CUBLAS_TF32_TENSOR_OP_MATH, for which CuPy has no name
 
 
 class CuBlas:
@@ -62,7 +64,7 @@ class _Product:
         cublas, linalg = self._cupy.cuda.cublas, self._cupy._core._routines_linalg  # noqa: SLF001  # no other way
         kind = linalg.COMPUTE_TYPE_TF32 if tf32 else linalg.COMPUTE_TYPE_DEFAULT
         linalg.set_compute_type("float32", kind)  # of one product, whatever CUPY_TF32 says
-        mode = cublas.CUBLAS_TF32_TENSOR_OP_MATH if tf32 else cublas.CUBLAS_DEFAULT_MATH
+        mode = TF32_MATH if tf32 else cublas.CUBLAS_DEFAULT_MATH
         cublas.setMathMode(self._cupy.cuda.Device().cublas_handle, mode)  # of several at once
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:

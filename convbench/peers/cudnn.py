@@ -59,7 +59,9 @@ class _Layer:
         import torch
 
         self._cupy, self._torch = cupy, torch
+        cupy.get_default_memory_pool().free_all_blocks()  # what CuPy keeps for itself, the search could not try
         torch.backends.cudnn.benchmark = True  # the search, in the first call with a shape
+        torch.backends.cudnn.benchmark_limit = 0  # among all of its algorithms; by default it tries ten
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # later versions have other names for these too
             torch.backends.cudnn.allow_tf32 = tf32  # left alone, it is True

@@ -46,7 +46,7 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
                         series.algorithm,
                         series.executor,
                         cell.mean,
-                        limits.share_of_peak(problem.dtype, cell.rate, cell.cores),
+                        limits.share_of_peak(cell.products, cell.rate, cell.cores),
                         *moved,
                         _speedup(base, cell.runs),
                         _speedup(base, cell.end_to_end()),

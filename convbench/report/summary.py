@@ -32,17 +32,17 @@ def summary_table(material: Material, problem: Problem, several: list[Series]) -
         *(Column("GFLOP/s", ".1f"), Column("of peak", ".0%"), Column("speedup", ".3f"), Column("flags")),
     ]
     rows = [
-        _row(problem, series, cell, of_device if cell.on_device else limits)
+        _row(series, cell, of_device if cell.on_device else limits)
         for series in several
         for cell in series.cells.values()
     ]
     return Table(slug("summary", problem.label), material.titled(f"{problem.label}: average over runs"), columns, rows)
 
 
-def _row(problem: Problem, series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
+def _row(series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
     speedup = series.speedup(1, cell.cores) if 1 in series.cells and cell.cores > 1 else None
     flags = ", ".join(f"{flag} x{count}" if count > 1 else flag for flag, count in cell.flags.items())
-    share = limits.share_of_peak(problem.dtype, cell.rate, cell.cores)
+    share = limits.share_of_peak(cell.products, cell.rate, cell.cores)
     return [series.algorithm, series.executor, cell.cores, cell.mean, cell.rate / 1e9, share, speedup, flags]
 
 

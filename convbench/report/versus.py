@@ -82,22 +82,22 @@ def _table(material: Material, problem: Problem, place: Place, cells: dict[Key, 
         *(Column("algorithm"), Column("executor"), Column("seconds", seconds_spec(c.minimum for c in cells.values()))),
         *(Column("ratio", ".2f"), Column("GFLOP/s", ".1f"), Column("of peak", ".0%")),
     ]
-    rows = [_row(problem.dtype, key, cell, ours, limits) for key, cell in cells.items()]
+    rows = [_row(key, cell, ours, limits) for key, cell in cells.items()]
     if isinstance(place, str) and material.spec.get("allow_tf32"):
         columns.append(Column("products"))
         for row, cell in zip(rows, cells.values(), strict=True):
-            row.append("TF32" if TF32 in cell.flags else problem.dtype)
+            row.append("TF32" if cell.products == TF32 else cell.products)
     title = material.titled(f"{problem.label} on {_on(place)}, the fastest first")
     return Table(slug("versus", problem.label, _on(place)), title, columns, rows)
 
 
-def _row(dtype: str, key: Key, cell: CellTimes, ours: CellTimes | None, limits: Limits) -> list[Value]:
+def _row(key: Key, cell: CellTimes, ours: CellTimes | None, limits: Limits) -> list[Value]:
     return [
         *key,
         cell.mean,
         None if ours is None else 1.0 if ours is cell else ratio(cell, ours),
         cell.rate / 1e9,
-        limits.share_of_peak(dtype, cell.rate, cell.cores) if cell.fit else None,
+        limits.share_of_peak(cell.products, cell.rate, cell.cores) if cell.fit else None,
     ]
 
 

@@ -72,9 +72,6 @@ def from_dlpack(array: Any) -> ndarray:
     return np.from_dlpack(array).view(ndarray)
 
 
-may_share_memory = np.may_share_memory
-
-
 def pad(array: ndarray, widths: Sequence[tuple[int, int]]) -> ndarray:
     return np.pad(array.view(np.ndarray), widths).view(ndarray)
 
@@ -89,12 +86,13 @@ def matmul(a: ndarray, b: ndarray, out: ndarray) -> None:
     """As CuPy tells cuBLAS: by the handle's mode, and one product by the call's type too."""
     assert out.flags.c_contiguous
     one, other = (operand.view(np.ndarray) for operand in (a, b))
-    rounded = math_mode[0] == cuda.cublas.CUBLAS_TF32_TENSOR_OP_MATH
+    rounded = math_mode[0] == TF32_MATH
     if a.dtype == "float32" and (rounded or (a.ndim == 2 and compute_type["float32"] == linalg.COMPUTE_TYPE_TF32)):
         one, other = as_tf32(one), as_tf32(other)
     np.matmul(one, other, out=out.view(np.ndarray))
 
 
+TF32_MATH = 3  # has no name in CuPy
 math_mode = [0]
 compute_type = {"float32": 0}
 linalg = SimpleNamespace(COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7, set_compute_type=compute_type.__setitem__)
@@ -118,6 +116,11 @@ class RawKernel:
         self._directory = tempfile.TemporaryDirectory(prefix="convbench-fake-cupy-")
 
     def __call__(self, grid: tuple[int], block: tuple[int], arrays: Sequence[ndarray]) -> None:
+        if self._name == "wait":
+            return  # for a host that queues; here every call is done when it returns
+        if self._name == os.environ.get("FAKE_FAULT"):
+            lost.append(self._name)
+            raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
         program = on_the_host.program(self._code, self._name, self._options, *grid, *block)
         files = [Path(self._directory.name) / str(number) for number in range(len(arrays))]
         for file, array in zip(files, arrays, strict=True):
@@ -141,17 +144,24 @@ class CUDARuntimeError(RuntimeError):
     """As CuPy's."""
 
 
+lost: list[str] = []  # kernels after which nothing works any more
+
+
+def synchronize() -> None:
+    if lost:
+        raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+
 cuda = SimpleNamespace(
     Event=Event,
     get_elapsed_time=lambda begin, end: 1e3 * (end.seconds - begin.seconds),
     Device=lambda: SimpleNamespace(
-        synchronize=lambda: None,
+        synchronize=synchronize,
         compute_capability=os.environ.get("FAKE_CAPABILITY", "80"),
         cublas_handle=1,
     ),
     cublas=SimpleNamespace(
         CUBLAS_DEFAULT_MATH=0,
-        CUBLAS_TF32_TENSOR_OP_MATH=3,
         setMathMode=lambda _, mode: math_mode.__setitem__(0, mode),
     ),
     get_current_stream=lambda: SimpleNamespace(ptr=0),
