@@ -19,8 +19,8 @@ TEXT: Final = (
     "workers, samples and runs. Waiting is what is left of the call: starting, claiming units of work, and waiting for "
     "the last worker. The speedup is each stage's own: the stage that has the least holds the others back. The figure "
     "has core-seconds for the same work, where there were cores enough: with ideal scaling all bars of a panel are as "
-    "high as the first. On a GPU the stages are the launches: each has the share of the "
-    "samples that it has of a call of its own, with events between the launches.",
+    "high as the first. On a GPU the stages are the launches: each has the share of the samples that it has of a call "
+    "of its own, with events between the launches.",
     "Compiling, packing weights, starting workers and checking the output come before the first sample; none of it is "
     "in any time. Arrays lie where the executor reads and writes them, so that no call copies any.",
 )
