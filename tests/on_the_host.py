@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 HEADER = Path(__file__).parent / "cuda_on_cpu.hpp"
+HOST = HEADER.with_suffix(".cpp")
 KEPT = Path(__file__).parents[1] / ".pytest_cache" / "cuda_on_the_host"
 COMPILER = ("g++", "-std=c++20", "-O1", "-pthread", "-w")
 SANITIZER = ("-fsanitize=thread", "-g")
@@ -46,31 +46,26 @@ def program(code: str, name: str, options: Sequence[str], blocks: int, threads: 
     macros = [option.removeprefix("-D") for option in options if option.startswith("-D")]
     macros += [f"KERNEL={name}", f"BLOCKS={blocks}", f"THREADS_OF_A_BLOCK={threads}"]
     defined = "".join(f"#define {macro.replace('=', ' ', 1)}\n" for macro in macros)
-    # the libraries come first, since they use some of the names
-    return kept(f'#include "{libraries(*flags)}"\n{defined}#include "{HEADER}"\n{code}', *flags)
+    host = kept(HOST.read_text(), *flags, "-c", f"-I{HOST.parent}", suffix=".o")  # what all programs share
+    return kept(f'{defined}#include "{HEADER}"\n{code}', *flags, host)
 
 
-def libraries(*flags: str) -> Path:
-    """The libraries that the header needs, compiled once for all programs."""
-    text = "".join(re.findall(r"#include <.*>\n", HEADER.read_text()))
-    return kept(text, *flags, "-x", "c++-header", suffix=".hpp.gch").with_suffix("")
-
-
-def kept(text: str, *words: str, suffix: str = "") -> Path:
+def kept(text: str, *words: str | Path, suffix: str = "") -> Path:
     """What the compiler makes of a text, unless it is there already."""
     key = repr((HEADER.read_text(), text, words))
     made = KEPT / (hashlib.sha256(key.encode()).hexdigest()[:32] + suffix)
     if not made.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
-        source = made.with_suffix("" if suffix else ".cpp")
+        unfinished = made.with_name(f"{os.getpid()}-{made.name}")  # for another may make the same
+        source = unfinished.with_suffix(".cpp")
         source.write_text(text)
-        unfinished = made.with_name(f"{os.getpid()}-{made.name}")
         compile_to(unfinished, source, *words)
-        unfinished.rename(made)  # at once, whoever else makes the same
+        source.unlink()
+        unfinished.rename(made)
     return made
 
 
-def compile_to(path: Path, source: Path, *words: str) -> None:
+def compile_to(path: Path, source: Path, *words: str | Path) -> None:
     """Run the compiler."""
     done = subprocess.run([*COMPILER, *words, source, "-o", path], text=True, capture_output=True, check=False)
     if done.returncode:

@@ -169,6 +169,26 @@ def test_no_thread_writes_what_another_reads(algorithm, form, descriptor, tmp_pa
     assert not np.isnan(out).any()
 
 
+RACE = """extern "C" __global__ void mirror(const real*, const real*, real* out, real*) {
+    __shared__ real shared[64];
+    shared[threadIdx.x] = threadIdx.x;
+    BETWEEN;
+    out[threadIdx.x] = shared[63 - threadIdx.x];
+}"""
+
+
+@needs_the_host(*SANITIZER)
+@pytest.mark.parametrize(("between", "clean"), [("__syncthreads()", True), ("", False)])
+def test_the_sanitizer_sees_a_race_and_a_barrier(between, clean, tmp_path):
+    files = [tmp_path / name for name in ("x", "weights", "out", "scratch")]
+    for file in files:
+        np.zeros(64, np.float32).tofile(file)
+    program = on_the_host.program(RACE, "mirror", ["-Dreal=float", f"-DBETWEEN={between}"], 1, 64, *SANITIZER)
+    done = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == clean, done.stderr
+    assert ("data race" in done.stderr) != clean
+
+
 @pytest.mark.parametrize(
     ("algorithm", "form", "card"),
     [(*form, card) for form in FORMS for card in CARDS if form[1] == "cupy" or int(card) >= 80],  # TF32 needs 8.0
