@@ -20,7 +20,7 @@ from convbench.results.store import Store, load
 
 resource = pytest.importorskip("resource", reason="this system has no limits on files")
 
-KILLS = 50
+KILLS, RUNS = 50, 20  # so many runs that the last kill, too, finds something left to measure
 REQUEST = ["--problem", "mb1ic1ih12iw12oc4kh3kw3", "--algorithms", "naive,direct", "--executors", "serial,threads"]
 
 
@@ -41,24 +41,32 @@ if holds_sweep(directory):
     resume_sweep(directory)
 else:
     names = {"algorithms": ("naive", "direct"), "executors": ("serial", "threads")}
-    spec = make_spec(["mb1ic1ih12iw12oc4kh3kw3"], cores=(1, 2), runs=12, **names)
+    spec = make_spec(["mb1ic1ih12iw12oc4kh3kw3"], cores=(1, 2), runs=int(sys.argv[2]), **names)
     run_sweep(dataclasses.replace(spec, timing=Timing(min_seconds=0, max_samples=3, peak_repetitions=0)), directory)
 """
 
 
 def test_killed_at_fifty_moments_it_ends_with_every_cell_once(tmp_path):
     directory = tmp_path / "sweep"
+    results = directory / "results.jsonl"
+    words = [sys.executable, "-c", QUICK_SWEEP, directory, str(RUNS)]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as one:
+        begin = time.monotonic()
+        while not (results.exists() and results.stat().st_size):
+            assert one.poll() is None
+            time.sleep(0.01)
+        first_record = time.monotonic() - begin
+        one.kill()
     moments = random.Random(0)
     kept: tuple[str, ...] = ()
     for kill in range(KILLS):
-        with subprocess.Popen([sys.executable, "-c", QUICK_SWEEP, directory], stderr=subprocess.DEVNULL) as one:
-            time.sleep(moments.uniform(0.2, 1.4))
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as one:
+            time.sleep(first_record * moments.uniform(0, 1.2))
             one.kill()
-        if not (directory / "sweep.json").exists():
-            continue  # killed before it had begun
         lines = tuple(record.to_json() for record in load(directory).records)
         assert lines[: len(kept)] == kept, f"kill {kill} lost something"
         kept = lines
+    assert kept
     done = subprocess.run(
         command(["sweep", "--resume", "--output", directory]), capture_output=True, text=True, check=False
     )
@@ -67,7 +75,7 @@ def test_killed_at_fifty_moments_it_ends_with_every_cell_once(tmp_path):
     assert not finished.faults
     cells = Spec.from_json(finished.header["spec"]).cells()
     counts = Counter((record.run, record.cell) for record in finished.records)
-    assert counts == {(run, cell): 1 for run in range(12) for cell in cells}
+    assert counts == {(run, cell): 1 for run in range(RUNS) for cell in cells}
     assert {record.status for record in finished.records} == {"ok"}
     assert tuple(record.to_json() for record in finished.records)[: len(kept)] == kept
 
