@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.clock import STAGES
 from convbench.problem import Problem
 
 REAL: Final = {"float32": "float", "float64": "double"}
@@ -122,10 +121,6 @@ class DeviceWork:
     weights: NDArray[Any]
     scratch_size: int = 0
     error_bound: float | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.launches) > STAGES:
-            raise ValueError(f"{len(self.launches)} launches are more than the {STAGES} that can be told apart")
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -234,6 +234,10 @@ class PeerPlan(Closing):
         """None: what it does inside is its own."""
         return np.zeros(0)
 
+    def stage_shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:  # noqa: ARG002  # as those of a `Plan`
+        """None either."""
+        return []
+
     def close(self) -> None:
         """Give back what the library holds."""
         self._taken = None

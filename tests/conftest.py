@@ -89,8 +89,8 @@ def briefly(*modules: Path, **variables: str) -> dict[str, str]:
         modules: Directories whose modules take precedence over those installed.
         variables: Environment variables.
     """
-    path = os.pathsep.join(map(str, (*modules, ROOT / "tests" / "brief")))
-    return {**os.environ, "PYTHONPATH": path, **variables}
+    path = [*map(str, modules), str(ROOT / "tests" / "brief"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **variables}
 
 
 def python(*words: object, modules: Sequence[Path] = (), **variables: str) -> subprocess.CompletedProcess[str]:

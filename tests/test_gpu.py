@@ -94,6 +94,19 @@ def test_with_cold_caches_the_devices_are_emptied(tmp_path):
     assert [record.status for record in load(tmp_path).records] == ["ok"]
 
 
+@on_the_host
+@pytest.mark.parametrize("cache", ["hot", "cold"])
+def test_the_launches_of_a_call_share_its_time(cache, tmp_path):
+    words = ["--problem", "mb1ic8ih12iw13oc16kh3kw3", "--algorithms", "winograd", "--executors", "gpu", "--runs", "1"]
+    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--cache", cache, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    [record] = load(tmp_path).records
+    assert len(record.stages) == 3
+    for sample, *stages in zip(record.samples, *record.stages.values(), strict=True):
+        assert all(0 < stage < sample for stage in stages)
+        assert sum(stages) == pytest.approx(sample)
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

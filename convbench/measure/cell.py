@@ -169,7 +169,7 @@ class Laboratory:
             clock=clock,
         )
         counted = [counters.since(before.counters, after.counters) for before, after in observed]
-        if on_device and isinstance(plan, Plan):
+        if on_device:
             if evict is not None:
                 evict()
             shares = plan.stage_shares(x, out)
