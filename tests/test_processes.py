@@ -33,10 +33,10 @@ def test_shared_memory_is_given_back_with_the_last_array_in_it():
     part = array[10:20]
     del array
     gc.collect()
-    assert segment.number in memory.living()
+    assert segment.number in memory.live_segments()
     del part
     gc.collect()
-    assert segment.number not in memory.living()
+    assert segment.number not in memory.live_segments()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(segment.fd)
 

@@ -12,7 +12,7 @@ import itertools
 import mmap
 import os
 import tempfile
-import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ class Segment:
     fd: int
 
 
-_living: dict[int, Segment] = {}
+_live: dict[int, Segment] = {}
 _numbers = itertools.count()
 
 
@@ -50,12 +50,37 @@ def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """The same in shared memory; `locate` tells another process where."""
     size = max(_size(shape, dtype), mmap.PAGESIZE)
     fd = _anonymous_file(size)
-    mapping = _advised(mmap.mmap(fd, size))
-    array = _as_array(mapping, shape, dtype)
-    segment = Segment(next(_numbers), _address(array), size, fd)
-    _living[segment.number] = segment
-    weakref.finalize(mapping, _forget, segment.number).atexit = False
+    try:
+        mapping = _SharedMapping(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
+    array = _as_array(_advised(mapping), shape, dtype)
+    mapping.number = next(_numbers)
+    _live[mapping.number] = Segment(mapping.number, _address(array), size, fd)
     return array
+
+
+class _SharedMapping(mmap.mmap):
+    """A mapping that is forgotten before its addresses are free for another, which a weak reference tells too late."""
+
+    number = -1
+
+    def __del__(self, live: dict[int, Segment] = _live, close: Callable[[int], None] = os.close) -> None:
+        if (segment := live.pop(self.number, None)) is not None:
+            close(segment.fd)
+
+
+def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    """Copies of arrays in one stretch of shared memory, each on a page boundary."""
+    begins = [0, *itertools.accumulate(-(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE for array in arrays)]
+    block = shared_empty((begins[-1],), "uint8")
+    copies = []
+    for array, begin in zip(arrays, begins, strict=False):
+        copy = block[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        copies.append(copy)
+    return copies
 
 
 def map_shared(fd: int) -> mmap.mmap:
@@ -76,19 +101,15 @@ def view(mapping: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: str) ->
 def locate(array: NDArray[Any]) -> tuple[Segment, int] | None:
     """The segment that an array lies in, and how many bytes into it; None where its memory is not shared."""
     address = _address(array)
-    for segment in _living.values():
+    for segment in list(_live.values()):
         if segment.address <= address and address + array.nbytes <= segment.address + segment.size:
             return segment, address - segment.address
     return None
 
 
-def living() -> frozenset[int]:
+def live_segments() -> frozenset[int]:
     """The numbers of the segments that still hold an array."""
-    return frozenset(_living)
-
-
-def _forget(number: int) -> None:
-    os.close(_living.pop(number).fd)
+    return frozenset(list(_live))
 
 
 def _size(shape: tuple[int, ...], dtype: str) -> int:
@@ -123,5 +144,9 @@ def _anonymous_file(size: int) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
