@@ -1,6 +1,6 @@
 """What a worker of the `processes` executor runs: it maps shared memory, and fills units when a message says so.
 
-Started as `python -m convbench.executors.pool_worker FD`, FD being its end of a socket pair. Messages are raw bytes
+Started by `interpreter.command` with one argument, the number of its end of a socket pair. Messages are raw bytes
 (nothing is pickled): a command letter and what the structures below say. The worker leaves when the other end is gone.
 """
 

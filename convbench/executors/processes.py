@@ -13,15 +13,14 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from convbench import interpreter
 from convbench.clock import STAGES
 from convbench.errors import UnavailableError
 from convbench.executors import memory
@@ -65,15 +64,13 @@ class Member:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "convbench.executors.pool_worker", str(theirs.fileno())],
+                interpreter.command("convbench.executors.pool_worker", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
+                env=interpreter.environment(_ONE_THREAD),
             )
         self._line = Connection(ours.detach())
         self._mapped: set[int] = set()
