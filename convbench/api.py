@@ -17,13 +17,14 @@ from convbench import machine
 from convbench.algorithms import ALGORITHMS
 from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
+from convbench.arguments import whole_number
 from convbench.arrays import as_array, on_gpu, on_host
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.measure.spec import make_spec
 from convbench.measure.sweep import Progress, run_sweep
 from convbench.plans import Candidate, Plan, checked_cores
-from convbench.problem import ITEM_SIZE, Padding, Problem, whole_number
+from convbench.problem import ITEM_SIZE, Padding, Problem
 from convbench.results import export, store
 from convbench.results.record import Cell, Record
 

@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from convbench import machine
 from convbench.algorithms import ALGORITHMS, Algorithm
+from convbench.arguments import whole_number
 from convbench.arrays import as_array
-from convbench.errors import RequestError, UnavailableError
+from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS, Executor, device
 from convbench.executors.host import readable
 from convbench.peers import LIBRARY, PEERS, device_peer
-from convbench.problem import Problem, whole_number
+from convbench.problem import Problem
 
 if TYPE_CHECKING:
     from convbench.executors import DeviceRunner, Runner
@@ -355,10 +356,7 @@ def checked_cores(cores: int) -> int:
     Raises:
         RequestError: It is no whole number from 1 up, or more than any use would be on this machine.
     """
-    number = whole_number("cores", cores, least=1)
-    if number > (most := machine.most_cores()):
-        raise RequestError(f"cores={cores} is not allowed; give at most {most} on this machine")
-    return number
+    return whole_number("cores", cores, least=1, most=machine.most_cores())
 
 
 def as_problem(problem: Problem | str) -> Problem:
@@ -366,7 +364,7 @@ def as_problem(problem: Problem | str) -> Problem:
     if isinstance(problem, str):
         return Problem.parse(problem)
     if not isinstance(problem, Problem):
-        raise RequestError(f"problem={problem!r} is none; give a Problem, or a descriptor such as 'ic3ih32oc8kh3'")
+        raise RequestError(f"problem={shown(problem)} is none; give a Problem, or a descriptor such as 'ic3ih32oc8kh3'")
     return problem
 
 

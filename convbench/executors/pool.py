@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import memory
 from convbench.executors.pool_worker import ANSWER, CLOSE, DROP, MAP, MOST, RUN, SYNC
-from convbench.interpreter import command
+from convbench.interpreter import command, environment
 
 ONE_THREAD: Final = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
@@ -70,7 +70,7 @@ class Worker:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, **ONE_THREAD},
+                env=environment(ONE_THREAD),
             )
         self.pid = self._process.pid
         self._mapped: set[int] = set()
