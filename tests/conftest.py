@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simulated as simulation
 from PIL import Image
 
+from convbench import cli
 from convbench.executors.threads import start_pool
 from convbench.problem import Problem
 
@@ -22,6 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background
 
 ROOT = Path(__file__).parents[1]
 FAKE_GPU = ROOT / "tests" / "fake_gpu"
+DEADLINE = 600.0  # seconds: however busy the machine is, what takes longer hangs
 
 PROBLEMS = {
     "the experiment in small": "mb1ic1ih40iw52oc16kh11kw11",
@@ -44,6 +48,45 @@ PROBLEMS = {
     "everything": "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1",
     "float64": "--dt=f64 mb1ic2ih20iw33oc10kh5kw5ph1pw1",
 }
+
+
+SHARED = ("finished", "reported", "extended")
+"""Fixtures that take seconds: one process runs all tests of each, and makes it once."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a fixture, and begin with what takes longest, so that no process waits at the end."""
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+def wait_until(
+    condition: Callable[[], object], seconds: float = 120, alive: subprocess.Popen[str] | None = None
+) -> None:
+    """Wait for what another process does.
+
+    Args:
+        condition: What to wait for.
+        seconds: How long at most; generous, as a busy machine may not get round to it.
+        alive: The process; the test fails as soon as it has ended without.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if alive is not None and alive.poll() is not None and not condition():
+            pytest.fail(f"the process has ended with status {alive.returncode} before what was waited for came")
+        if time.monotonic() > deadline:
+            pytest.fail(f"what was waited for did not come in {seconds:g} s")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> simulation.Simulated:
+    """The executor `simulated`, on which sweeps take no time and last as long as its law says."""
+    return simulation.install(monkeypatch)
 
 
 @pytest.fixture(params=PROBLEMS.values(), ids=PROBLEMS.keys())
@@ -101,7 +144,7 @@ def python(*words: object, modules: Sequence[Path] = (), **variables: str) -> su
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=DEADLINE,
     )
 
 
@@ -127,8 +170,25 @@ def convbench(tmp_path: Path) -> Convbench:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=DEADLINE,
         )
+
+    return run
+
+
+InProcess = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    """Runs the command line in this process; gives the exit status, and what it wrote to its two outputs."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["convbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, " ".join(err.split())
 
     return run
 
