@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simulated as simulation
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from convbench import cli
@@ -22,6 +23,12 @@ from convbench.problem import Problem
 start_pool()  # before a peer that is tested loads another one
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, for what tests interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("fresh", settings.get_profile("fixed"), derandomize=False)  # --hypothesis-profile fresh
+settings.load_profile("fixed")  # the same examples everywhere, however long they take
 
 ROOT = Path(__file__).parents[1]
 FAKE_GPU = ROOT / "tests" / "fake_gpu"
@@ -48,20 +55,6 @@ PROBLEMS = {
     "everything": "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1",
     "float64": "--dt=f64 mb1ic2ih20iw33oc10kh5kw5ph1pw1",
 }
-
-
-SHARED = ("finished", "reported", "extended")
-"""Fixtures that take seconds: one process runs all tests of each, and makes it once."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a fixture, and begin with what takes longest, so that no process waits at the end."""
-    for item in items:
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 def wait_until(
