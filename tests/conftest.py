@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 
 from convbench import cli
 from convbench.executors.threads import start_pool
+from convbench.measure.spec import Timing
 from convbench.problem import Problem
 
 start_pool()  # before a peer that is tested loads another one
@@ -80,6 +82,14 @@ def wait_until(
 def simulated(monkeypatch: pytest.MonkeyPatch) -> simulation.Simulated:
     """The executor `simulated`, on which sweeps take no time and last as long as its law says."""
     return simulation.install(monkeypatch)
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps that this process begins without saying how long measure briefly, and no limits of the machine."""
+    told = {"max_samples": 2, "min_samples": 2, "min_seconds": 0.0, "max_warmups": 2, "peak_repetitions": 0}
+    values = tuple(told.get(field.name, field.default) for field in dataclasses.fields(Timing))
+    monkeypatch.setattr(Timing.__init__, "__defaults__", values)
 
 
 @pytest.fixture(params=PROBLEMS.values(), ids=PROBLEMS.keys())
