@@ -3,24 +3,34 @@
 Everything here is loaded on first use, so that `import convbench` costs next to nothing.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # `typing` is not loaded for it: with `python -m convbench` it could come from the current folder
 if TYPE_CHECKING:
     from convbench.api import Results, conv2d, load, sweep
-    from convbench.errors import ConvbenchError
+    from convbench.errors import ConvbenchError, RequestError, UnavailableError
     from convbench.plans import Plan, plan
     from convbench.problem import Problem
 
 __version__ = "0.1.0"
-__all__ = ["ConvbenchError", "Plan", "Problem", "Results", "conv2d", "load", "plan", "sweep"]
+__all__ = [
+    "ConvbenchError",
+    "Plan",
+    "Problem",
+    "RequestError",
+    "Results",
+    "UnavailableError",
+    "conv2d",
+    "load",
+    "plan",
+    "sweep",
+]
 
 _HOME = {
     "ConvbenchError": "convbench.errors",
     "Plan": "convbench.plans",
     "Problem": "convbench.problem",
+    "RequestError": "convbench.errors",
     "Results": "convbench.api",
+    "UnavailableError": "convbench.errors",
     "conv2d": "convbench.api",
     "load": "convbench.api",
     "plan": "convbench.plans",
@@ -28,14 +38,16 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    import importlib
+if not TYPE_CHECKING:  # type checkers know every name, and tell of those that are not there
 
-    found = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
+        import importlib
+
+        found = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

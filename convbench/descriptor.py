@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from convbench.axis import output_length, padding_after
-from convbench.errors import RequestError
+from convbench.errors import RequestError, shown
 
 if TYPE_CHECKING:
     from convbench.problem import Problem
@@ -30,9 +30,10 @@ _DIRECTION_OF: Final = {
     "BWD_WB": "backward_weights",
 }
 _DIR_OF: Final = {"backward_data": "BWD_D", "backward_weights": "BWD_W"}
+_EXAMPLE: Final = "'mb1ic3ih227oc96kh11sh4ph0n\"alexnet:conv1\"'"
 _MINIBATCH: Final = 2  # benchdnn's default where a descriptor leaves `mb` out
 
-_ENTRY = re.compile(r"(g|mb|[io]c|[iok][hw]|[sdp][hw]|[iokspd]d)(\d+)_?")
+_ENTRY = re.compile(r"(g|mb|[io]c|[iok][hw]|[sdp][hw]|[iokspd]d)([0-9]{1,19})_?")  # numbers that 64 bits hold
 _NAME = re.compile(r"""n(?P<quote>["']?)(?P<name>[^\s"']+)(?P=quote)""")
 
 
@@ -63,6 +64,8 @@ def read(descriptor: str) -> dict[str, Any]:
     Raises:
         RequestError: It cannot be read, or what it says does not fit together.
     """
+    if not isinstance(descriptor, str):
+        raise RequestError(f"problem {shown(descriptor)} is no text; write it as in {_EXAMPLE}, or make a Problem")
     *options, text = descriptor.split() or [""]
     arguments = _read_options(options, descriptor)
     entries, name = _read_entries(text)
@@ -94,10 +97,12 @@ def _read_options(options: list[str], descriptor: str) -> dict[str, Any]:
         elif key == "--dt":
             same = set(value.split(":"))  # f32:f32:f32 is f32
             arguments["dtype"] = _look_up("--dt", same.pop() if len(same) == 1 else value, _DTYPE_OF)
-        elif key == "--mb" and value.isdecimal():
+        elif key == "--mb" and re.fullmatch("[0-9]{1,19}", value):
             arguments["batch"] = int(value)
         elif key != "--conv":
-            raise RequestError(f"cannot read {option!r} in problem {descriptor!r}; use --dir=, --dt= or --mb=N")
+            raise RequestError(
+                f"cannot read {shown(option)} in problem {shown(descriptor)}; use --dir=, --dt= or --mb=N"
+            )
     return arguments
 
 
@@ -121,14 +126,13 @@ def _read_entries(text: str) -> tuple[dict[str, int], str]:
         if (match := _ENTRY.match(text, position)) is not None:
             entry, value = match.groups()
             if entry in ("id", "od", "kd", "sd", "pd", "dd"):
-                raise RequestError(f"{entry}{value} in problem {text!r} makes it 3-D; only 2-D problems are known")
+                raise RequestError(f"{entry}{value} in problem {shown(text)} makes it 3-D; only 2-D problems are known")
             entries[entry] = int(value)
         elif (match := _NAME.fullmatch(text, position)) is not None:
             name = match["name"]
         else:
             raise RequestError(
-                f"cannot read problem {text!r} from {text[position:]!r} on; "
-                "write it as in 'mb1ic3ih227oc96kh11sh4ph0n\"alexnet:conv1\"'"
+                f"cannot read problem {shown(text)} from {shown(text[position:])} on; write it as in {_EXAMPLE}"
             )
         position = match.end()
     return entries, name
@@ -152,7 +156,7 @@ def _axis(entries: Mapping[str, int], axis: Literal["h", "w"], text: str) -> _Ax
     after = max(0, padding_after(size, output, extent, stride, padding))
     if stride and (possible := output_length(size, extent, stride, padding, after)) != output:
         raise RequestError(
-            f"o{axis}{output} in problem {text!r} does not follow from the rest, which gives at least {possible}; "
+            f"o{axis}{output} in problem {shown(text)} does not follow from the rest, which gives at least {possible}; "
             f"leave o{axis} out or mend it"
         )
     return _Axis(size, kernel, stride, dilation, (padding, after))
@@ -160,11 +164,13 @@ def _axis(entries: Mapping[str, int], axis: Literal["h", "w"], text: str) -> _Ax
 
 def _required(entries: Mapping[str, int], entry: str, text: str) -> int:
     if not entries.get(entry):
-        raise RequestError(f"problem {text!r} does not say {entry} (or says 0); add {entry} with a number from 1 up")
+        raise RequestError(
+            f"problem {shown(text)} does not say {entry} (or says 0); add {entry} with a number from 1 up"
+        )
     return entries[entry]
 
 
 def _look_up(option: str, value: str, known: Mapping[str, T]) -> T:
     if value not in known:
-        raise RequestError(f"{option}={value} is not known; choose from {', '.join(known)}")
+        raise RequestError(f"{option}={shown(value)[1:-1]} is not known; choose from {', '.join(known)}")
     return known[value]

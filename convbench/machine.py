@@ -49,6 +49,11 @@ def usable_cores() -> int:
     return min(len(allowed_cpus()), math.ceil(quota) if quota else 2**31)
 
 
+def most_cores() -> int:
+    """The largest number of cores that a request may have: oversubscribing may be a question, thousands are a slip."""
+    return max(64, 4 * (os.cpu_count() or 1))
+
+
 def thread_variables() -> dict[str, str]:
     """Variables of the environment that tell thread pools how many threads to have and where, and their values.
 

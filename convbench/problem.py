@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, SupportsIndex
+from typing import Final, Literal
 
+from convbench.arguments import LARGEST, Sides, checked_name, one_of, pair, sides, whole_number
 from convbench.axis import output_length, padding_after, same_padding
 from convbench.descriptor import read, write
 from convbench.errors import RequestError
 
+__all__ = ["DIRECTIONS", "ITEM_SIZE", "DType", "Direction", "Padding", "Problem", "Sides", "whole_number"]
+
 DType = Literal["float32", "float64"]
 Direction = Literal["forward", "backward_data", "backward_weights"]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | Literal["valid", "same"]
-Sides = tuple[tuple[int, int], tuple[int, int]]
 
 ITEM_SIZE: Final[Mapping[str, int]] = {"float32": 4, "float64": 8}
 DIRECTIONS: Final = ("forward", "backward_data", "backward_weights")
@@ -46,7 +47,8 @@ class Problem:
         name: What to call it, such as "alexnet:conv1"; a trailing "*4" says that a network has it four times.
 
     Raises:
-        RequestError: A value is out of range, or the kernel does not fit into the padded image.
+        RequestError: A value is of the wrong type or out of range, the kernel does not fit into the padded image, or
+            an array would have more than 2**63 - 1 bytes.
     """
 
     height: int
@@ -93,18 +95,25 @@ class Problem:
             "groups": groups,
         }
         for field, value in sizes.items():
-            object.__setattr__(self, field, _whole(field, value, least=1))
-        object.__setattr__(self, "stride", _pair("stride", stride))
-        object.__setattr__(self, "dilation", _pair("dilation", dilation))
-        object.__setattr__(self, "dtype", _one_of("dtype", dtype, ITEM_SIZE))
-        object.__setattr__(self, "direction", _one_of("direction", direction, DIRECTIONS))
-        object.__setattr__(self, "name", _checked_name(name))
-        for field in ("channels", "out_channels"):
-            if sizes[field] % groups:
+            object.__setattr__(self, field, whole_number(field, value, least=1))
+        object.__setattr__(self, "stride", pair("stride", stride))
+        object.__setattr__(self, "dilation", pair("dilation", dilation))
+        object.__setattr__(self, "dtype", one_of("dtype", dtype, ITEM_SIZE))
+        object.__setattr__(self, "direction", one_of("direction", direction, DIRECTIONS))
+        object.__setattr__(self, "name", checked_name(name))
+        for field, count in (("channels", self.channels), ("out_channels", self.out_channels)):
+            if count % self.groups:
                 raise RequestError(
-                    f"{field}={sizes[field]} does not fall into groups={groups}; make it a multiple of {groups}"
+                    f"{field}={count} does not fall into groups={self.groups}; make it a multiple of {self.groups}"
                 )
         object.__setattr__(self, "padding", self._necessary_padding(padding))
+        self._check_arrays()
+
+    def _check_arrays(self) -> None:
+        arrays = {"input": self.input_shape, "weights": self.weights_shape, "output": self.output_shape}
+        for array, shape in arrays.items():
+            if (needed := math.prod(shape) * ITEM_SIZE[self.dtype]) > LARGEST:
+                raise RequestError(f"the {array} of shape {shape} has {needed} bytes; an array has at most {LARGEST}")
 
     def _necessary_padding(self, padding: Padding) -> Sides:
         """The padding asked for, less what no output reads."""
@@ -112,8 +121,8 @@ class Problem:
             ("height", self.height, self.kernel_extent[0], self.stride[0]),
             ("width", self.width, self.kernel_extent[1], self.stride[1]),
         )
-        sides = []
-        for (axis, size, extent, stride), asked in zip(axes, _sides(padding), strict=True):
+        found = []
+        for (axis, size, extent, stride), asked in zip(axes, sides(padding), strict=True):
             before, after = same_padding(size, extent, stride) if asked == "same" else asked
             if size + before + after < extent:
                 raise RequestError(
@@ -125,8 +134,8 @@ class Problem:
                 after = before
             else:
                 after = max(0, padding_after(size, output, extent, stride, before))
-            sides.append((before, after))
-        return (sides[0], sides[1])
+            found.append((before, after))
+        return (found[0], found[1])
 
     def grown(self, times: int) -> Problem:
         """The problem with an image so high that it has `times` as many rows of outputs, and so of work."""
@@ -209,54 +218,3 @@ class Problem:
             RequestError: The descriptor cannot be read, or what it says does not fit together.
         """
         return cls(**read(descriptor))
-
-
-def _sides(padding: Padding) -> tuple[tuple[int, int] | Literal["same"], tuple[int, int] | Literal["same"]]:
-    """Any way to write a padding as ((top, bottom), (left, right))."""
-    if isinstance(padding, str):
-        if padding == "same":
-            return ("same", "same")
-        if padding == "valid":
-            return ((0, 0), (0, 0))
-    elif isinstance(padding, SupportsIndex):
-        side = _whole("padding", padding, least=0)
-        return ((side, side), (side, side))
-    elif len(padding) == 2:
-        vertical, horizontal = ((axis, axis) if isinstance(axis, SupportsIndex) else tuple(axis) for axis in padding)
-        if len(vertical) == len(horizontal) == 2:
-            top, bottom, left, right = (_whole("padding", side, least=0) for side in (*vertical, *horizontal))
-            return ((top, bottom), (left, right))
-    raise RequestError(
-        f"padding={padding!r} cannot be read; write n, (vertical, horizontal), ((top, bottom), (left, right)), "
-        "'valid' or 'same'"
-    )
-
-
-def _pair(field: str, value: int | Sequence[int]) -> tuple[int, int]:
-    both = (value, value) if isinstance(value, SupportsIndex) else tuple(value)
-    if len(both) != 2:
-        raise RequestError(f"{field}={value!r} cannot be read; write n or (vertical, horizontal)")
-    return (_whole(field, both[0], least=1), _whole(field, both[1], least=1))
-
-
-def _whole(field: str, value: int, *, least: int) -> int:
-    """`value` as a Python int, whatever integer type it has."""
-    try:
-        number = value.__index__()
-    except AttributeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise RequestError(f"{field}={value!r} is not allowed; give a whole number from {least} up")
-    return number
-
-
-def _one_of(field: str, value: str, allowed: Collection[str]) -> str:
-    if value not in allowed:
-        raise RequestError(f"{field}={value!r} is not known; choose from {', '.join(allowed)}")
-    return value
-
-
-def _checked_name(name: str) -> str:
-    if re.search(r"""[\s"']""", name):
-        raise RequestError(f"name={name!r} is not allowed; leave out spaces and quotation marks")
-    return name

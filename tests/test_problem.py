@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convbench.errors import ConvbenchError, RequestError
-from convbench.problem import Problem
+from convbench.problem import Problem, whole_number
 
 EXPERIMENT = 'mb1ic1ih720iw1280oc128oh710ow1270kh11kw11n"multicore"'
 
@@ -127,10 +127,42 @@ SHAPE = {"height": 9, "width": 9, "out_channels": 4, "kernel_height": 3, "kernel
         ({"stride": 0}, "stride=0"),
         ({"padding": "around"}, "'valid' or 'same'"),
         ({"padding": -1}, "padding=-1"),
+        ({"padding": 1.5}, "padding=1.5"),
+        ({"padding": None}, "padding=None"),
+        ({"padding": [[1, 2], [3]]}, "padding=[[1, 2], [3]]"),
+        ({"padding": ((1.5, 2), (0, 0))}, "padding=((1.5, 2), (0, 0))"),
+        ({"padding": "12"}, "padding='12'"),
+        ({"padding": {1: 2, 3: 4}}, "padding={1: 2, 3: 4}"),
+        ({"padding": 2**40}, "from 0 to 2147483647"),
+        ({"stride": 2.5}, "stride=2.5"),
+        ({"stride": (1, 0)}, "stride=(1, 0)"),
+        ({"stride": "12"}, "stride='12'"),
+        ({"stride": True}, "stride=True"),
+        ({"stride": np.array([1, 2, 3])}, "stride=array([1, 2, 3])"),
+        ({"stride": 2**63}, "stride=9223372036854775808"),
+        ({"dilation": None}, "dilation=None"),
+        ({"dilation": [1, None]}, "dilation=[1, None]"),
+        ({"groups": 0}, "groups=0"),
+        ({"groups": 1.5}, "groups=1.5"),
+        ({"groups": None}, "groups=None"),
+        ({"height": None}, "height=None"),
+        ({"height": "9"}, "height='9'"),
+        ({"height": [9]}, "height=[9]"),
+        ({"height": 10**5000}, "height=<int that cannot be printed>"),
+        ({"height": 2**62}, "the input of shape (1, 1, 4611686018427387904, 9)"),
+        ({"out_channels": 2**60}, "has at most 9223372036854775807"),
+        ({"batch": np.True_}, "batch=np.True_"),
+        ({"batch": np.ones((3, 3))}, "batch=array([[1., 1., 1.], [1., 1., 1.], [1., 1., 1.]])"),
+        ({"dtype": ["float32"]}, "dtype=['float32']"),
+        ({"dtype": None}, "dtype=None"),
+        ({"direction": {}}, "direction={}"),
+        ({"name": None}, "name=None"),
+        ({"name": "bell\a"}, "unprintable"),
+        ({"name": "n" * 201}, "at most 200 characters"),
         ({"groups": 3}, "groups=3"),
         ({"dtype": "float16"}, "float32, float64"),
         ({"direction": "sideways"}, "forward, backward_data, backward_weights"),
-        ({"name": "two words"}, "leave out spaces"),
+        ({"name": "two words"}, "none of them a space"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(change, words):
@@ -154,11 +186,24 @@ def test_a_wrong_value_is_named_with_what_would_be_right(change, words):
         "--what ic3ih5oc2kh3",
         "g2ic3ih5oc2kh3",
         "ic3ih5oc2kh3sh0",
+        "ic3ih" + "9" * 5000 + "oc2kh3",
+        "ic3ih9223372036854775808oc2kh3",
+        "--mb=" + "9" * 5000 + " ic3ih5oc2kh3",
+        "--mb=² ic3ih5oc2kh3",
+        "ic3ih٣oc2kh3",
+        "ic3ih5oc2kh3n\ud800",
+        'ic3ih5oc2kh3n"line*' + "9" * 5000 + '"',
+        "\0",
+        None,
+        b"ic3ih5oc2kh3",
+        7,
     ],
 )
 def test_a_descriptor_that_makes_no_sense_is_one_clear_error(descriptor):
-    with pytest.raises(ConvbenchError):
+    with pytest.raises(ConvbenchError) as error:
         Problem.parse(descriptor)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
 
 
 @pytest.mark.parametrize(
@@ -173,3 +218,62 @@ def test_a_grown_problem_has_that_many_times_the_rows(descriptor):
         assert grown.output_width == problem.output_width
         assert grown.flops == times * problem.flops
         assert Problem.parse(str(grown)) == grown
+
+
+numbers = st.integers() | st.integers(-3, 12) | st.integers(-3, 12).map(np.int64) | st.floats() | st.booleans()
+odd = numbers | st.none() | st.text() | st.binary() | st.complex_numbers() | st.just(np.float32(2)) | st.just(object())
+values = st.recursive(
+    odd,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.integers(0, 3) | st.text(), inner, max_size=3)
+        | st.lists(st.integers(-1, 4), max_size=4).map(np.array)
+        | st.lists(st.integers(-1, 4), max_size=4).map(lambda items: (item for item in items))
+    ),
+    max_leaves=5,
+)
+FIELDS = [*SHAPE, "batch", "channels", "groups", "stride", "padding", "dilation", "dtype", "direction", "name"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3))
+def test_any_value_makes_a_problem_or_is_refused_in_one_line(change):
+    try:
+        problem = Problem(**{**SHAPE, **change})
+    except RequestError as error:
+        assert "\n" not in str(error)  # noqa: PT017  # most values are refused, and some make a problem
+        return
+    assert Problem.parse(str(problem)) == problem
+    assert problem.bytes > 0
+    assert problem.count >= 0
+
+
+@given(values | st.from_regex(r"(--[a-z]{2,3}=\w* ?)?([a-z]{1,2}[0-9]{1,4}){1,9}(n[\"']?\w*[\"']?)?", fullmatch=True))
+def test_any_descriptor_makes_a_problem_or_is_refused_in_one_line(descriptor):
+    try:
+        problem = Problem.parse(descriptor)
+    except RequestError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert Problem.parse(str(problem)) == problem
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [
+        (np.int64(1), ((1, 1), (1, 1))),
+        ([1, 2], ((1, 1), (2, 2))),
+        (np.array([1, 2]), ((1, 1), (2, 2))),
+        (np.array([[1, 2], [0, 1]]), ((1, 2), (0, 1))),
+        ((1, (0, 2)), ((1, 1), (0, 2))),
+    ],
+)
+def test_padding_may_be_written_in_any_sequence(padding, expected):
+    assert Problem(**SHAPE, padding=padding).padding == expected
+
+
+@pytest.mark.parametrize("value", [2.0, np.float32(2), True, "2", None, [2], 1, 2**63])
+def test_a_whole_number_is_an_integer_in_range(value):
+    with pytest.raises(RequestError, match=r"^cores=.+ is not allowed; give a whole number from 2 up$"):
+        whole_number("cores", value, least=2)
+    assert whole_number("cores", np.uint8(2), least=2) == 2

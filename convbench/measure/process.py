@@ -8,14 +8,12 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from convbench import card
+from convbench import card, interpreter
 
 
 class WorkerProcess:
@@ -27,16 +25,14 @@ class WorkerProcess:
     """
 
     def __init__(self, job: Mapping[str, Any], threads: int) -> None:
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `stop`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "convbench.measure.worker"],
+            interpreter.command("convbench.measure.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
-            env={**os.environ, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": path},
+            env=interpreter.environment({"NUMBA_NUM_THREADS": str(threads)}),
         )
         with contextlib.suppress(BrokenPipeError):  # it died at once; `next_line` says so
             self._process.stdin.write(json.dumps(job).encode() + b"\n")  # type: ignore[union-attr]  # it is a pipe

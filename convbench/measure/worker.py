@@ -1,6 +1,6 @@
 """What a fresh process of a sweep runs: a run's cells in the order it is told, or the machine's or the card's limits.
 
-Started as `python -m convbench.measure.worker`. The first line of its input is the job as JSON; every line of its
+Started by `interpreter.command`. The first line of its input is the job as JSON; every line of its
 output is a record, or the limits. It ends as soon as its input is closed, so that it never outlives the sweep, and
 before it has measured every cell if a device is lost to this process: then another one measures the rest.
 """

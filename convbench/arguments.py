@@ -1,0 +1,110 @@
+"""Arguments as callers give them, whatever they give: read, or refused in one line that names the value."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, Literal
+
+from convbench.errors import RequestError, shown
+
+Sides = tuple[tuple[int, int], tuple[int, int]]
+
+LARGEST: Final = 2**63 - 1  # what compiled code counts with; no array has more bytes
+LARGEST_STEP: Final = 2**31 - 1  # of stride, dilation and padding; other libraries' int
+LONGEST_NAME: Final = 200  # characters; files are named after problems
+
+
+def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -> int:
+    """`value` as a Python int, whatever integer type it has.
+
+    Raises:
+        RequestError: It is no integer (booleans and floats are none, whatever their value), or out of range.
+    """
+    number = _integer(value, least, most)
+    if number is None:
+        raise RequestError(f"{name}={shown(value)} is not allowed; give a whole number {_range(least, most)}")
+    return number
+
+
+def sides(padding: object) -> tuple[tuple[int, int] | Literal["same"], tuple[int, int] | Literal["same"]]:
+    """Any way to write a padding as ((top, bottom), (left, right))."""
+    if isinstance(padding, str) and padding in ("same", "valid"):
+        return ("same", "same") if padding == "same" else ((0, 0), (0, 0))
+    axes = _two(padding)
+    vertical, horizontal = (_two(axis) for axis in axes) if axes is not None else (None, None)
+    if vertical is None or horizontal is None:
+        raise RequestError(
+            f"padding={shown(padding)} cannot be read; write n, (vertical, horizontal), "
+            "((top, bottom), (left, right)), 'valid' or 'same'"
+        )
+    top, bottom, left, right = (_step("padding", padding, side, least=0) for side in (*vertical, *horizontal))
+    return ((top, bottom), (left, right))
+
+
+def pair(field: str, value: object) -> tuple[int, int]:
+    """A number or (vertical, horizontal) as a pair of numbers from 1 up."""
+    both = _two(value)
+    if both is None:
+        raise RequestError(f"{field}={shown(value)} cannot be read; write n or (vertical, horizontal)")
+    return (_step(field, value, both[0], least=1), _step(field, value, both[1], least=1))
+
+
+def _two(value: Any) -> tuple[Any, Any] | None:
+    """Both entries of a sequence of two, or a single value twice; None for any other collection."""
+    if isinstance(value, str | bytes | Mapping | AbstractSet):
+        return None
+    try:
+        length = len(value)
+    except TypeError:  # not a collection
+        return (value, value)
+    try:
+        return (value[0], value[1]) if length == 2 else None
+    except (TypeError, LookupError):  # not a sequence
+        return None
+
+
+def _step(field: str, given: object, value: object, *, least: int) -> int:
+    """`value`, which is part of what was given for a field, as an int."""
+    number = _integer(value, least, LARGEST_STEP)
+    if number is None:
+        numbers = "a whole number" if given is value else "whole numbers"
+        raise RequestError(f"{field}={shown(given)} is not allowed; give {numbers} {_range(least, LARGEST_STEP)}")
+    return number
+
+
+def _integer(value: Any, least: int, most: int) -> int | None:
+    """An integer of any type as a Python int; None if it is something else or out of range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return None if isinstance(value, bool) or not least <= number <= most else number
+
+
+def _range(least: int, most: int) -> str:
+    return f"from {least} up" if most == LARGEST else f"from {least} to {most}"
+
+
+def one_of(field: str, value: object, allowed: Collection[str]) -> str:
+    """`value`, which must be one of those allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        raise RequestError(f"{field}={shown(value)} is not known; choose from {', '.join(allowed)}")
+    return str(value)
+
+
+def checked_name(name: object) -> str:
+    """What a problem may be called."""
+    if (
+        not isinstance(name, str)
+        or len(name) > LONGEST_NAME
+        or re.search(r"""[\s"']""", name)
+        or not name.isprintable()
+    ):
+        raise RequestError(
+            f"name={shown(name)} is not allowed; give at most {LONGEST_NAME} characters, none of them a space, "
+            "a quotation mark or unprintable"
+        )
+    return str(name)
