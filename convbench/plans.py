@@ -71,7 +71,7 @@ class Candidate:
     def memory(self, problem: Problem) -> int:
         """Bytes that one of our algorithms needs beside input, weights as they are, and output."""
         needed = ALGORITHMS[self.algorithm].footprint(problem, self.flavour(problem))
-        return self.cores * needed.scratch_bytes_per_worker + needed.weights_bytes
+        return self.cores * needed.scratch_bytes + needed.weights_bytes
 
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"

@@ -1,12 +1,14 @@
 """A band of the input, laid out so that every tap of a row of outputs is a run of neighbours.
 
-For output rows [begin, end) of one group of one image, the band holds the padded input rows that they read. Where the
-kernel steps over columns, each row is dealt out into as many phases as the step is wide, so that neighbouring outputs
-read neighbouring numbers of one phase:
+For output rows [begin, end) of one group of one image, the band holds what they read of the padded input, and nothing
+between. Along each axis it is a few runs, in each of which neighbouring outputs read neighbouring lines:
 
-    band[channel, row, phase, i] = padded[channel, first row + row, i * phases + phase]
+    band[channel, y_run, i, x_run, j] = padded[channel, first row + y_start + i * y_stride, x_start + j * x_stride]
 
-There is room behind a row for vectors that end behind the last output.
+Where taps lie close, a run is a phase: all lines whose number leaves one remainder by the stride, shared by the taps
+that read them. Where they lie further apart than the outputs reach, each tap has a run of its own. So scratch does not
+grow with strides and dilations, but with what is read. There is room behind a row for vectors that end behind the last
+output.
 """
 
 from __future__ import annotations
@@ -21,63 +23,134 @@ from convbench.tile import clear, copy, jit
 
 
 @dataclass(frozen=True)
+class Runs:
+    """How the lines that some outputs read along an axis are laid out.
+
+    Attributes:
+        starts: Of each run: the first line, counted from the one that the first output reads without a kernel.
+        length: Lines of a run.
+        taps: Where each tap's line is for the first output; the next output's is the next one.
+    """
+
+    starts: tuple[int, ...]
+    length: int
+    taps: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Lines of all runs."""
+        return len(self.starts) * self.length
+
+
+def runs(outputs: int, taps: int, stride: int, dilation: int, room: int = 0, multiple: int = 1) -> Runs:
+    """The layout that takes least.
+
+    Args:
+        outputs: How many.
+        taps: Of the kernel along the axis.
+        stride: Of the kernel.
+        dilation: Of the kernel.
+        room: Lines behind those that the outputs read.
+        multiple: What the length of a run shall be a multiple of.
+    """
+    lines = [tap * dilation for tap in range(taps)]
+    phases = sorted({line % stride for line in lines})
+
+    def rounded(length: int) -> int:
+        return -(-(length + room) // multiple) * multiple
+
+    shared, own = rounded(outputs + lines[-1] // stride), rounded(outputs)
+    if len(phases) * shared <= taps * own:
+        places = {phase: number * shared for number, phase in enumerate(phases)}
+        return Runs(tuple(phases), shared, tuple(places[line % stride] + line // stride for line in lines))
+    return Runs(tuple(lines), own, tuple(tap * own for tap in range(taps)))
+
+
+@dataclass(frozen=True)
 class Layout:
     """The layout of the bands of one problem.
 
     Attributes:
         rows: Output rows of a band (the last band of an image may have fewer).
-        length: Numbers in a phase of a row, those behind the last column included.
-        phases: Of a row.
-        input_rows: Rows of the band.
+        y: Rows.
+        x: Columns.
         channels: Of a group.
     """
 
     rows: int
-    length: int
-    phases: int
-    input_rows: int
+    y: Runs
+    x: Runs
     channels: int
 
     @property
     def size(self) -> int:
         """Numbers in a band."""
-        return self.channels * self.input_rows * self.phases * self.length
+        return self.channels * self.y.size * self.pitch
 
     @property
     def pitch(self) -> int:
-        """From one row to the next."""
-        return self.phases * self.length
+        """From one row to the next, which is the next row of outputs as well."""
+        return self.x.size
+
+    @property
+    def numbers(self) -> list[int]:
+        """What `fill_band` has to know beside the tables."""
+        return [self.y.length, self.x.length, len(self.y.starts), len(self.x.starts)]
+
+    @property
+    def tables(self) -> list[int]:
+        """The starts of the runs of rows, and of those of columns."""
+        return [*self.y.starts, *self.x.starts]
 
 
 def layout(problem: Problem, rows: int, lanes: int, reach: int) -> Layout:
     """The layout for bands of `rows` output rows, with room for `reach` numbers behind the columns of outputs."""
-    extent, (stride_y, stride_x) = problem.kernel_extent, problem.stride
-    columns = -(-((problem.output_width - 1) * stride_x + extent[1]) // stride_x)
+    (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
     return Layout(
         rows=rows,
-        length=-(-(columns + reach) // lanes) * lanes,
-        phases=stride_x,
-        input_rows=(rows - 1) * stride_y + extent[0],
+        y=runs(rows, problem.kernel_height, stride_y, dilation_y),
+        x=runs(problem.output_width, problem.kernel_width, stride_x, dilation_x, reach, lanes),
         channels=problem.channels // problem.groups,
     )
 
 
-def tap_offsets(problem: Problem, band: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def tap_offsets(band: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where the taps read, from where output column 0 of a row would read without a kernel.
 
     Returns:
         For each (channel, kernel row), and to be added to it for each kernel column.
     """
-    channels = np.arange(band.channels)[:, None] * band.input_rows
-    rows = np.arange(problem.kernel_height) * problem.dilation[0]
-    columns = np.arange(problem.kernel_width) * problem.dilation[1]
-    inner = columns % band.phases * band.length + columns // band.phases
-    return ((channels + rows) * band.pitch).ravel(), inner
+    outer = np.add.outer(np.arange(band.channels) * band.y.size, band.y.taps) * band.pitch
+    return outer.ravel(), np.array(band.x.taps, np.int64)
+
+
+@jit
+def fill_runs(x, band, first_row, left, stride_y, stride_x, y_starts, y_length, x_starts, x_length):  # type: ignore[no-untyped-def]
+    """Copy what a band holds of one group's channels, shape (channels, height, width); zeros outside of the image.
+
+    `first_row` is the row that the band's first output reads without a kernel, negative in the padding.
+    """
+    channels, height, _ = x.shape
+    position = 0
+    for channel in range(channels):
+        for y_start in y_starts:
+            for i in range(y_length):
+                row = first_row + y_start + i * stride_y
+                for x_start in x_starts:
+                    line = band[position : position + x_length]
+                    position += x_length
+                    if 0 <= row < height:
+                        fill_line(x[channel, row], line, x_start - left, stride_x)
+                    else:
+                        clear(line)
 
 
 @jit
 def fill_band(x, band, top, left, first_row, input_rows, phases, length):  # type: ignore[no-untyped-def]
-    """Copy rows from `first_row` of one group's padded channels, shape (channels, height, width), into a band."""
+    """Copy rows from `first_row` of one group's padded channels, shape (channels, height, width), into dense rows.
+
+    Each row is dealt out into `phases` of every so-manieth column, of `length` numbers.
+    """
     channels, height, _ = x.shape
     position = 0
     for channel in range(channels):

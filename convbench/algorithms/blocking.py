@@ -33,6 +33,12 @@ def chunk_blocks(problem: Problem, blocks: int, rows: int) -> int:
     return -(-blocks // chunks)
 
 
+def packed_bytes(problem: Problem, kernels: int) -> int:
+    """What `pack_weights` returns takes."""
+    blocks = -(-(problem.out_channels // problem.groups) // kernels)
+    return problem.groups * blocks * kernels * problem.taps * ITEM_SIZE[problem.dtype]
+
+
 def pack_weights(problem: Problem, weights: NDArray[Any], kernels: int) -> NDArray[Any]:
     """Weights in the order in which the micro-kernel reads them, with zeros where a group runs out of kernels.
 

@@ -12,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, direct_cuda, forward_only
-from convbench.algorithms.band import Layout, fill_band, layout, tap_offsets
-from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
+from convbench.algorithms import Algorithm, Footprint, direct_cuda, forward_only
+from convbench.algorithms.band import Layout, fill_runs, layout, tap_offsets
+from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights, packed_bytes
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.clock import lap, ticks
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, jit, unpack
 from convbench.vector import instruction_set
 
@@ -54,8 +54,8 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
     @jit
     def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a chunk of kernels over a band of rows of one group of one image."""
-        groups, _, _, stride, phases, _, _, top, left = unpack(parameters)
-        edge, blocks, chunk, band_rows, length, input_rows, pitch, outer = (
+        groups, _, _, stride_y, stride_x, _, _, top, left = unpack(parameters)
+        edge, blocks, chunk, band_rows, pitch, outer, inner, y_length, x_length, y_runs, x_runs = (
             parameters[GEOMETRY + 0],
             parameters[GEOMETRY + 1],
             parameters[GEOMETRY + 2],
@@ -64,9 +64,14 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             parameters[GEOMETRY + 5],
             parameters[GEOMETRY + 6],
             parameters[GEOMETRY + 7],
+            parameters[GEOMETRY + 8],
+            parameters[GEOMETRY + 9],
+            parameters[GEOMETRY + 10],
         )
-        outer_offsets = parameters[GEOMETRY + 8 : GEOMETRY + 8 + outer]
-        inner_offsets = parameters[GEOMETRY + 8 + outer :]
+        tables = parameters[GEOMETRY + 11 :]
+        outer_offsets, inner_offsets = tables[:outer], tables[outer : outer + inner]
+        y_starts = tables[outer + inner : outer + inner + y_runs]
+        x_starts = tables[outer + inner + y_runs : outer + inner + y_runs + x_runs]
         _, out_channels, rows, columns = out.shape
         channels, group_kernels = x.shape[1] // groups, out_channels // groups
         flat = out.reshape(out.size)
@@ -84,7 +89,8 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             end = min(rows, begin + band_rows)
             group_x = x[image, group * channels : (group + 1) * channels]
             since = ticks()
-            fill_band(group_x, scratch, top, left, begin * stride, input_rows, phases, length)
+            first_row = begin * stride_y - top
+            fill_runs(group_x, scratch, first_row, left, stride_y, stride_x, y_starts, y_length, x_starts, x_length)
             since = lap(clock, PAD, since)
             for top_row in range(begin, end, vectors):
                 rows_here = min(vectors, end - top_row)
@@ -107,8 +113,8 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                             vectors,
                             lanes,
                             scratch,
-                            (row - begin) * stride * pitch + column,
-                            stride * pitch if stacked else lanes,
+                            (row - begin) * pitch + column,
+                            pitch if stacked else lanes,
                             0,
                             outer_offsets,
                             inner_offsets,
@@ -152,22 +158,29 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     """Weights for the micro-kernel, and everything about the blocking as parameters."""
     cut = blocking(problem)
     band = cut.band
-    outer, inner = tap_offsets(problem, band)
-    numbers = [cut.edge, cut.blocks, cut.chunk, band.rows, band.length, band.input_rows, band.pitch, outer.size]
+    outer, inner = tap_offsets(band)
+    numbers = [cut.edge, cut.blocks, cut.chunk, band.rows, band.pitch, outer.size, inner.size, *band.numbers]
     bands = -(-problem.output_height // band.rows)
     return Work(
         tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),
         units=problem.batch * problem.groups * bands * -(-cut.blocks // cut.chunk),
         weights=pack_weights(problem, weights, cut.kernels).ravel(),
-        parameters=np.concatenate([geometry(problem), numbers, outer, inner]).astype(np.int64),
+        parameters=np.concatenate([geometry(problem), numbers, outer, inner, band.tables]).astype(np.int64),
         scratch_size=band.size,
         error_bound=error_of_sums(problem),
         stages=STAGES,
     )
 
 
+def footprint(problem: Problem) -> Footprint:
+    """A band, and the weights in register blocks."""
+    cut = blocking(problem)
+    return Footprint(cut.band.size * ITEM_SIZE[problem.dtype], packed_bytes(problem, cut.kernels))
+
+
 DIRECT = Algorithm(
     supports=forward_only,
     prepare={"numba": prepare, "cupy": direct_cuda.prepare},
+    footprints={"numba": footprint},
     limits={"cupy": direct_cuda.supports},
 )

@@ -4,6 +4,9 @@ The input under a tile of outputs is transformed, multiplied with the transforme
 blocks, where a kernel is too large for a tile and is cut into some), and transformed back; what wraps around is thrown
 away. The cost of an output hardly grows with the kernel, so this form is for large kernels.
 
+One NaN or infinity in the input spreads over every output of the tiles that read it, not only over those whose kernel
+covers it; `direct` and `unrolled` keep it where it belongs.
+
 A unit is a few tiles beside each other and a chunk of kernels. Its rows of outputs are put together in scratch and
 written in one go.
 """
@@ -14,12 +17,13 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms import Algorithm, Footprint, forward_only, within_reason
 from convbench.algorithms.band import fill_band
 from convbench.algorithms.blocking import UNITS
 from convbench.algorithms.fourier import (
@@ -37,6 +41,7 @@ from convbench.problem import ITEM_SIZE, Problem
 from convbench.tile import TileName, Work, error_of_sums, inlined, jit
 from convbench.vector import fence, instruction_set
 
+CUTS: Final = 256  # problems whose cut is kept; it is asked for several times while a plan is made
 LARGEST: Final = 64  # rows or columns of a tile; larger transforms do not fit the registers even by halves
 SPECTRA_BYTES: Final = 2**18  # of transformed input in a unit: what leaves room in a second-level cache
 WEIGHTS_BYTES: Final = 2**30  # of transformed weights, at most
@@ -98,14 +103,12 @@ def axes(extent: int, least: int) -> Iterator[Axis]:
     """Every way to cut a direction of a kernel of so many taps into tiles of `least` inputs or more."""
     size = least
     while size <= max(least, LARGEST):
-        for blocks in range(1, -(-extent // 2) + 1):
-            axis = Axis(size, -(-extent // blocks), blocks)
-            if axis.outputs > size // 4:
-                yield axis
-                break
+        blocks = -(-extent // (size - size // 4))  # the fewest with which a quarter of the tile or more are outputs
+        yield Axis(size, -(-extent // blocks), blocks)
         size *= 2
 
 
+@lru_cache(maxsize=CUTS)
 def cut_up(problem: Problem) -> Cut:
     """The cut that costs least."""
     lanes = instruction_set().lanes(problem.dtype)
@@ -160,7 +163,7 @@ def supports(problem: Problem) -> str | None:
         return reason
     if problem.stride != (1, 1):
         return "needs stride 1"
-    needed = math.prod(_packed_shape(problem, cut_up(problem))) * ITEM_SIZE[problem.dtype]
+    needed = footprint(problem).weights_bytes
     if needed > WEIGHTS_BYTES:
         return f"would need {needed / 2**30:.1f} GiB for transformed weights"
     return None
@@ -346,7 +349,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     numbers[[Y_TAPS, Y_BLOCKS, X_TAPS, X_BLOCKS]] = y.taps, y.blocks, x.taps, x.blocks
     numbers[[TILES, SEGMENTS, CHUNK]] = cut.tiles, cut.segments, cut.chunk
     numbers[[INPUT_ROWS, PITCH, RUN, STREAMED]] = cut.input_rows, cut.pitch, cut.run, streamed(problem)
-    size, terms = y.size * x.size, channels * y.blocks * x.blocks
+    terms = channels * y.blocks * x.blocks
     kernels = problem.out_channels // problem.groups
     bands = problem.batch * problem.groups * -(-problem.output_height // y.outputs)
     return Work(
@@ -354,14 +357,33 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         units=bands * cut.segments * -(-kernels // cut.chunk),
         weights=pack(problem, weights, cut).ravel(),
         parameters=numbers,
-        scratch_size=channels * cut.input_rows * cut.pitch
-        + (cut.tiles * terms + 2) * size
-        + 2 * x.size * (cut.lanes + 1)
-        + y.outputs * cut.run
-        + cut.lanes,
+        scratch_size=_scratch_size(problem, cut),
         error_bound=error_bound(problem, cut),
         stages=STAGES,
     )
 
 
-FFT = Algorithm(supports=supports, prepare={"numba": prepare})
+def _scratch_size(problem: Problem, cut: Cut) -> int:
+    """Numbers in a band of input, its transforms, a tile's sums and a unit's rows."""
+    y, x, channels = cut.y, cut.x, problem.channels // problem.groups
+    return (
+        channels * cut.input_rows * cut.pitch
+        + (cut.tiles * channels * y.blocks * x.blocks + 2) * y.size * x.size
+        + 2 * x.size * (cut.lanes + 1)
+        + y.outputs * cut.run
+        + cut.lanes
+    )
+
+
+def footprint(problem: Problem) -> Footprint:
+    """Scratch, and the weights' transforms."""
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
+    return Footprint(_scratch_size(problem, cut) * item, math.prod(_packed_shape(problem, cut)) * item)
+
+
+FFT = Algorithm(
+    supports=supports,
+    prepare={"numba": prepare},
+    footprints={"numba": footprint},
+    limits={"numba": within_reason(footprint)},
+)

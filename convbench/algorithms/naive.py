@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms import Algorithm, Footprint, forward_only
 from convbench.problem import Problem
 from convbench.tile import TileName, Work, error_of_sums, geometry, jit, unpack
 
@@ -47,4 +47,4 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     )
 
 
-NAIVE = Algorithm(supports=forward_only, prepare={"numba": prepare})
+NAIVE = Algorithm(supports=forward_only, prepare={"numba": prepare}, footprints={"numba": lambda _: Footprint(0, 0)})

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +99,12 @@ def supports(problem: Problem) -> str | None:
         return "needs stride 1 and dilation 1"
     if problem.kernel_height == problem.kernel_width == 1:
         return "saves nothing with a kernel of one tap"
-    return None
+    return None if _exact_enough(problem) else "has no tile that is exact enough for so many channels and taps"
+
+
+@lru_cache(maxsize=256)
+def _exact_enough(problem: Problem) -> bool:
+    return best_axes(problem, lambda *_: 0.0) is not None
 
 
 def transformed_weights(

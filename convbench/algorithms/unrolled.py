@@ -11,14 +11,15 @@ and no width of an image wastes anything.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, forward_only, unrolled_cuda
-from convbench.algorithms.band import fill_band, layout, tap_offsets
-from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights
+from convbench.algorithms import Algorithm, Footprint, forward_only, unrolled_cuda
+from convbench.algorithms.band import Layout, fill_runs, layout, tap_offsets
+from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights, packed_bytes
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
@@ -32,12 +33,13 @@ PANELS_BYTES: Final = 2**18  # of the unrolled matrix at a time: an eighth of a 
 
 
 @inlined
-def unroll(vectors, lanes, band, panel, pixel, columns, row_step, outer_offsets, inner_offsets):  # type: ignore[no-untyped-def]
-    """Write the windows of a panel's pixels, from `pixel` on, as columns of `panel`, shape (taps, width).
+def unroll(vectors, lanes, band, panel, pixel, pixels, columns, row_step, outer_offsets, inner_offsets):  # type: ignore[no-untyped-def]
+    """Write the windows of the pixels from `pixel` on, up to `pixels`, as columns of `panel`, shape (taps, width).
 
-    Whole vectors are copied; what they write too much of, the next copy overwrites.
+    Whole vectors are copied; what they write too much of, the next copy overwrites, or nobody reads.
     """
     width = vectors * lanes
+    used = min(width, pixels - pixel)
     first_row, first_column = divmod(pixel, columns)
     first_source = first_row * row_step + first_column
     begin = 0
@@ -46,9 +48,9 @@ def unroll(vectors, lanes, band, panel, pixel, columns, row_step, outer_offsets,
             source = first_source + outer + inner
             copy_vectors(vectors, lanes, band, source, panel, begin)
             done = columns - first_column
-            while done < width:  # the panel goes on in the next row
+            while done < used:  # the panel goes on in the next row
                 source += row_step - first_column if done == columns - first_column else row_step
-                for part in range(0, min(columns, width - done), lanes):
+                for part in range(0, min(columns, used - done), lanes):
                     copy_vectors(1, lanes, band, source + part, panel, begin + done + part)
                 done += columns
             begin += width
@@ -61,8 +63,8 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
     @jit
     def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a chunk of kernels over a band of rows of one group of one image."""
-        groups, _, _, stride, phases, _, _, top, left = unpack(parameters)
-        blocks, chunk, band_rows, length, input_rows, pitch, band_size, together, outer, inner = (
+        groups, _, _, stride_y, stride_x, _, _, top, left = unpack(parameters)
+        blocks, chunk, band_rows, pitch, band_size, together, outer, inner, y_length, x_length, y_runs, x_runs = (
             parameters[GEOMETRY + 0],
             parameters[GEOMETRY + 1],
             parameters[GEOMETRY + 2],
@@ -73,10 +75,15 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             parameters[GEOMETRY + 7],
             parameters[GEOMETRY + 8],
             parameters[GEOMETRY + 9],
+            parameters[GEOMETRY + 10],
+            parameters[GEOMETRY + 11],
         )
-        tables = parameters[GEOMETRY + 10 :]
-        outer_offsets, inner_offsets = tables[:outer], tables[outer : outer + inner]
-        no_offset, panel_offsets = tables[outer + inner : outer + inner + 1], tables[outer + inner + 1 :]
+        tables = parameters[GEOMETRY + 12 :]
+        outer_offsets, tables = tables[:outer], tables[outer:]
+        inner_offsets, tables = tables[:inner], tables[inner:]
+        y_starts, tables = tables[:y_runs], tables[y_runs:]
+        x_starts, tables = tables[:x_runs], tables[x_runs:]
+        no_offset, panel_offsets = tables[:1], tables[1:]
         _, out_channels, rows, columns = out.shape
         channels, group_kernels = x.shape[1] // groups, out_channels // groups
         flat = out.reshape(out.size)
@@ -92,14 +99,15 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             pixels = (min(rows, begin + band_rows) - begin) * columns
             group_x = x[image, group * channels : (group + 1) * channels]
             since = ticks()
-            fill_band(group_x, band, top, left, begin * stride, input_rows, phases, length)
+            first_row = begin * stride_y - top
+            fill_runs(group_x, band, first_row, left, stride_y, stride_x, y_starts, y_length, x_starts, x_length)
             since = lap(clock, PAD, since)
             for pixel in range(0, pixels, width * together):
                 panels = min(together, (pixels - pixel + width - 1) // width)
                 for number in range(panels):
                     panel = matrix[number * panel_size : (number + 1) * panel_size + width]
                     start = pixel + number * width
-                    unroll(vectors, lanes, band, panel, start, columns, stride * pitch, outer_offsets, inner_offsets)
+                    unroll(vectors, lanes, band, panel, start, pixels, columns, pitch, outer_offsets, inner_offsets)
                 since = lap(clock, UNROLL, since)
                 for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
                     kernel = block * kernels
@@ -134,47 +142,77 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
     return tile
 
 
-def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
-    """Weights for the micro-kernel; scratch for a band of input and a panel of the unrolled matrix."""
+@dataclass(frozen=True)
+class Blocking:
+    """How one problem is cut up.
+
+    Attributes:
+        kernels: Of a register block.
+        vectors: Of a register block.
+        lanes: Of a vector.
+        band: Layout of the input.
+        panels: Made at a time.
+    """
+
+    kernels: int
+    vectors: int
+    lanes: int
+    band: Layout
+    panels: int
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return self.vectors * self.lanes
+
+    def scratch_size(self, taps: int) -> int:
+        """Numbers in a band and its panels, with room for what is copied too much of."""
+        return self.band.size + (taps * self.panels + 1) * self.width
+
+
+def blocking(problem: Problem) -> Blocking:
+    """How to cut a problem up."""
     lanes = instruction_set().lanes(problem.dtype)
     rows = band_rows(problem, 1, lanes, 2 * lanes)
     pixels = rows * problem.output_width
     kernels, vectors, _ = best_block(problem.out_channels // problem.groups, 1, pixels, lanes)
-    band = layout(problem, rows, lanes, 2 * lanes)
-    outer, inner = tap_offsets(problem, band)
     width = vectors * lanes
-    packed = pack_weights(problem, weights, kernels)
+    panel_bytes = problem.taps * width * ITEM_SIZE[problem.dtype]
+    panels = max(1, min(PANELS_BYTES // panel_bytes, -(-pixels // width)))
+    return Blocking(kernels, vectors, lanes, layout(problem, rows, lanes, 2 * lanes), panels)
+
+
+def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
+    """Weights for the micro-kernel; scratch for a band of input and a few panels of the unrolled matrix."""
+    cut = blocking(problem)
+    band, rows = cut.band, cut.band.rows
+    outer, inner = tap_offsets(band)
+    packed = pack_weights(problem, weights, cut.kernels)
     blocks = packed.shape[1]
     chunk = chunk_blocks(problem, blocks, rows)
-    panel_offsets = np.arange(problem.taps) * width
-    panel_bytes = problem.taps * width * ITEM_SIZE[problem.dtype]
-    together = max(1, min(PANELS_BYTES // panel_bytes, -(-pixels // width)))
-    numbers = [
-        blocks,
-        chunk,
-        rows,
-        band.length,
-        band.input_rows,
-        band.pitch,
-        band.size,
-        together,
-        outer.size,
-        inner.size,
-    ]
+    numbers = [blocks, chunk, rows, band.pitch, band.size, cut.panels, outer.size, inner.size, *band.numbers]
+    tables = [*outer, *inner, *band.tables, 0, *np.arange(problem.taps) * cut.width]
     bands = -(-problem.output_height // rows)
     return Work(
-        tile=TileName(__name__, "make_tile", (kernels, vectors, lanes)),
+        tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),
         units=problem.batch * problem.groups * bands * -(-blocks // chunk),
         weights=packed.ravel(),
-        parameters=np.concatenate([geometry(problem), numbers, outer, inner, [0], panel_offsets]).astype(np.int64),
-        scratch_size=band.size + (problem.taps * together + 1) * width,
+        parameters=np.concatenate([geometry(problem), numbers, tables]).astype(np.int64),
+        scratch_size=cut.scratch_size(problem.taps),
         error_bound=error_of_sums(problem),
         stages=STAGES,
     )
 
 
+def footprint(problem: Problem) -> Footprint:
+    """A band and its panels, and the weights in register blocks."""
+    cut = blocking(problem)
+    return Footprint(cut.scratch_size(problem.taps) * ITEM_SIZE[problem.dtype], packed_bytes(problem, cut.kernels))
+
+
 UNROLLED = Algorithm(
     supports=forward_only,
     prepare={"numba": prepare, "cupy": unrolled_cuda.prepare, "cupy-tf32": unrolled_cuda.prepare_tf32},
+    footprints={"numba": footprint},
     limits={"cupy": unrolled_cuda.supports, "cupy-tf32": unrolled_cuda.supports_tf32},
 )

@@ -1,5 +1,8 @@
 """Winograd convolution: tiles of outputs from fewer multiplications, by `toom_cook` in both directions.
 
+One NaN or infinity in the input spreads over every output of the tiles that read it, not only over those whose kernel
+covers it; `direct` and `unrolled` keep it where it belongs.
+
 A kernel that is larger than a tile's taps is cut into blocks. The tile's input is transformed for each block and
 channel, multiplied point by point with the transformed weights, summed over blocks and channels, and only the sum is
 transformed back: "nested" in that the sum over blocks is a convolution itself. For an 11 x 11 kernel, tiles of 5 x 5
@@ -14,13 +17,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, winograd_cuda
+from convbench.algorithms import Algorithm, Footprint, winograd_cuda, within_reason
 from convbench.algorithms.band import fill_band
 from convbench.algorithms.blocking import UNITS, chunk_blocks
 from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
@@ -35,6 +38,7 @@ from convbench.tile import TileName, Work, inlined, jit
 from convbench.vector import fence, instruction_set
 
 BLOCKS_OF_TILES: Final = 3  # vectors of tiles in a unit, at least, where there are so many
+CUTS: Final = 256  # problems whose cut is kept; it is asked for several times while a plan is made
 SCRATCH_BYTES: Final = 10 * 2**16  # of transformed input: what leaves room for the rest in a second-level cache
 
 
@@ -105,10 +109,11 @@ class Cut:
         return self.x.outputs * self.length
 
 
+@lru_cache(maxsize=CUTS)
 def cut_up(problem: Problem) -> Cut:
     """The cut of a problem that `supports` has let pass."""
     found = best_axes(problem, _cost)
-    assert found is not None  # noqa: S101  # tiles of 2 x 2 outputs and 2 x 2 taps are always exact enough
+    assert found is not None  # noqa: S101  # `supports` has found one
     y, x = found
     lanes = instruction_set().lanes(problem.dtype)
     group_kernels, channels = problem.out_channels // problem.groups, problem.channels // problem.groups
@@ -334,7 +339,6 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     y, x = cut.y, cut.x
     channels = problem.channels // problem.groups
     (top, _), (left, _) = problem.padding
-    points, width = y.points * x.points, cut.vectors * cut.lanes
     parts = channels * y.blocks * x.blocks
     columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
     column_offsets = columns % x.outputs * cut.length + columns // x.outputs
@@ -344,14 +348,6 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     numbers[[LENGTH, INPUT_ROWS]] = cut.length, cut.input_rows
     numbers[[BLOCKS, CHUNK, STREAMED]] = cut.blocks, cut.chunk, streamed(problem)
     bands = -(-problem.output_height // (y.outputs * cut.tile_rows))
-    scratch = [
-        channels * cut.input_rows * cut.pitch,
-        y.points * cut.pitch,
-        points * parts * cut.tiles,
-        points * cut.kernels * width,
-        y.outputs * x.points * cut.lanes,
-        cut.kernels * y.outputs * cut.tiles * x.outputs + cut.lanes,
-    ]
     return Work(
         tile=TileName(
             __name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
@@ -359,13 +355,39 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         units=problem.batch * problem.groups * bands * cut.segments * -(-cut.blocks // cut.chunk),
         weights=transformed_weights(problem, weights, y, x, cut.kernels, cut.blocks).ravel(),
         parameters=np.concatenate([numbers, column_offsets, [0], np.arange(parts) * cut.tiles]).astype(np.int64),
-        scratch_size=sum(scratch),
+        scratch_size=_scratch_size(problem, cut),
         error_bound=error_bound(problem, y, x),
         stages=STAGES,
     )
 
 
+def _scratch_size(problem: Problem, cut: Cut) -> int:
+    """Numbers in the pieces that the tile cuts its scratch into."""
+    y, x, channels = cut.y, cut.x, problem.channels // problem.groups
+    points, width = y.points * x.points, cut.vectors * cut.lanes
+    return sum(
+        (
+            channels * cut.input_rows * cut.pitch,
+            y.points * cut.pitch,
+            points * channels * y.blocks * x.blocks * cut.tiles,
+            points * cut.kernels * width,
+            y.outputs * x.points * cut.lanes,
+            cut.kernels * y.outputs * cut.tiles * x.outputs + cut.lanes,
+        )
+    )
+
+
+def footprint(problem: Problem) -> Footprint:
+    """Scratch for a band of input, its points, a block's sums and its outputs; the weights at the points."""
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
+    points = cut.y.points * cut.x.points * cut.y.blocks * cut.x.blocks
+    kernels = problem.groups * cut.blocks * cut.kernels
+    return Footprint(_scratch_size(problem, cut) * item, kernels * problem.channels // problem.groups * points * item)
+
+
 WINOGRAD = Algorithm(
     supports=supports,
     prepare={"numba": prepare, "cupy": winograd_cuda.prepare},
+    footprints={"numba": footprint},
+    limits={"numba": within_reason(footprint)},
 )
