@@ -85,6 +85,13 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> simulation.Simulated:
 
 
 @pytest.fixture
+def told(tmp_path: Path, simulated: simulation.Simulated) -> Callable[..., simulation.Found]:
+    """Measures on the simulated machine; gives what it found."""
+    assert simulated.machine.now == 0
+    return lambda name="sweep", **request: simulation.measure(tmp_path / name, **request)
+
+
+@pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps that this process begins without saying how long measure briefly, and no limits of the machine."""
     told = {"max_samples": 2, "min_samples": 2, "min_seconds": 0.0, "max_warmups": 2, "peak_repetitions": 0}

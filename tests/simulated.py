@@ -6,11 +6,13 @@ numbers, at once, and however busy the real machine is. Outputs are computed, si
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,15 @@ from convbench.clock import STAGES
 from convbench.executors import EXECUTORS
 from convbench.executors.serial import SERIAL, Serial
 from convbench.measure import cell, counters, sweep
-from convbench.measure.spec import Spec
+from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.registry import Entry
+from convbench.report.write import write_report
+from convbench.results.record import Record
+from convbench.results.store import Sweep
 from convbench.tile import Work
 
 TICKS_PER_SECOND = 3e9
+SMALL = "mb1ic1ih12iw14oc4kh3kw3"  # a problem that takes no time to compute
 CALIBRATION = 0.001  # seconds of the fixed piece of work that cells begin with
 
 
@@ -178,3 +184,31 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Simulated:
     monkeypatch.setattr(sweep, "WorkerProcess", WorkerHere)
     executor.machine.install(monkeypatch)
     return executor
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A sweep that was measured."""
+
+    sweep: Sweep
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return self.sweep.records
+
+    def report(self) -> str:
+        """Its report, as text."""
+        write_report(self.sweep, self.sweep.directory)
+        return (self.sweep.directory / "report.md").read_text()
+
+
+def measure(directory: Path, **request: object) -> Found:
+    """Measure one algorithm on the simulated machine.
+
+    Args:
+        directory: Where to.
+        request: Arguments for `make_spec`.
+    """
+    words = {"algorithms": ("naive",), "executors": ("simulated",), "cores": (1,), "runs": 1, **request}
+    spec = dataclasses.replace(make_spec([SMALL], **words), timing=Timing(peak_repetitions=0))
+    return Found(sweep.run_sweep(spec, directory))

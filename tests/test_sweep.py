@@ -224,18 +224,8 @@ def test_a_system_without_affinity_or_proc_still_measures_and_the_report_says_so
         "for name in ('read_text', 'iterdir', 'stat'):\n"
         "    setattr(pathlib.Path, name, refuse(getattr(pathlib.Path, name)))\n"
     )
-    request = [
-        "--problem",
-        small,
-        "--executors",
-        "serial,threads",
-        "--cores",
-        "1",
-        "--runs",
-        "1",
-        "--algorithms",
-        "naive",
-    ]
+    request = ["--problem", small, "--algorithms", "naive", "--executors", "serial,threads", "--cores", "1"]
+    request += ["--runs", "1"]
     env = briefly(site)
     subprocess.run(command(["sweep", *request, "--output", tmp_path / "sweep"]), env=env, check=True, timeout=DEADLINE)
     for record in load(tmp_path / "sweep").records:
@@ -272,7 +262,7 @@ def test_every_sample_has_its_own_counters_and_the_run_a_calibration(finished):
 
 @pytest.mark.parametrize("executor", ["serial", "threads", "processes"])
 def test_every_form_tells_the_stages_of_its_calls(finished, executor):
-    """How long they take, only a simulated clock can tell for certain; see test_interference.py."""
+    """How long they take, only a simulated clock can tell for certain; see test_known_times.py."""
     found = [r for r in load(finished).records if r.status == "ok" and r.executor == executor and r.cores == 1]
     assert {record.algorithm for record in found} == set(MEASURED)
     for record in found:
