@@ -13,7 +13,7 @@ WITH_GPU := .[dev,gpu,torch]
 SWEEP  := $(BIN)/convbench sweep --runs $(RUNS) $(if $(CORES),--cores $(CORES))
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check sweep report versus bench gpu-check clean
+.PHONY: help install test test-all check sweep report versus bench gpu-check clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET [RUNS=10] [CORES=1,2,4,8]"
@@ -28,9 +28,11 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses auto --dist worksteal
-	$(BIN)/python -m pytest -m alone
+test: $(READY)  ## run the tests that take minutes together
+	$(BIN)/python -m pytest -m 'not long' --numprocesses auto --dist loadfile
+
+test-all: test  ## then those that take half an hour: every card, other processors, sanitizers, fifty kills
+	$(BIN)/python -m pytest -m long --numprocesses auto --dist worksteal
 
 check: $(READY)  ## ruff, mypy and the layers contract
 	$(BIN)/ruff check

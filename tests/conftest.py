@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simulated as simulation
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from convbench import cli
 from convbench.executors.threads import start_pool
+from convbench.measure.spec import Timing
 from convbench.problem import Problem
 
 start_pool()  # before a peer that is tested loads another one
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, for what tests interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("fresh", settings.get_profile("fixed"), derandomize=False)  # --hypothesis-profile fresh
+settings.load_profile("fixed")  # the same examples everywhere, however long they take
+
 ROOT = Path(__file__).parents[1]
 FAKE_GPU = ROOT / "tests" / "fake_gpu"
+DEADLINE = 600.0  # seconds: however busy the machine is, what takes longer hangs
 
 PROBLEMS = {
     "the experiment in small": "mb1ic1ih40iw52oc16kh11kw11",
@@ -44,6 +57,46 @@ PROBLEMS = {
     "everything": "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1",
     "float64": "--dt=f64 mb1ic2ih20iw33oc10kh5kw5ph1pw1",
 }
+
+
+def wait_until(
+    condition: Callable[[], object], seconds: float = 120, alive: subprocess.Popen[str] | None = None
+) -> None:
+    """Wait for what another process does.
+
+    Args:
+        condition: What to wait for.
+        seconds: How long at most; generous, as a busy machine may not get round to it.
+        alive: The process; the test fails as soon as it has ended without.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if alive is not None and alive.poll() is not None and not condition():
+            pytest.fail(f"the process has ended with status {alive.returncode} before what was waited for came")
+        if time.monotonic() > deadline:
+            pytest.fail(f"what was waited for did not come in {seconds:g} s")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> simulation.Simulated:
+    """The executor `simulated`, on which sweeps take no time and last as long as its law says."""
+    return simulation.install(monkeypatch)
+
+
+@pytest.fixture
+def told(tmp_path: Path, simulated: simulation.Simulated) -> Callable[..., simulation.Found]:
+    """Measures on the simulated machine; gives what it found."""
+    assert simulated.machine.now == 0
+    return lambda name="sweep", **request: simulation.measure(tmp_path / name, **request)
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps that this process begins without saying how long measure briefly, and no limits of the machine."""
+    told = {"max_samples": 2, "min_samples": 2, "min_seconds": 0.0, "max_warmups": 2, "peak_repetitions": 0}
+    values = tuple(told.get(field.name, field.default) for field in dataclasses.fields(Timing))
+    monkeypatch.setattr(Timing.__init__, "__defaults__", values)
 
 
 @pytest.fixture(params=PROBLEMS.values(), ids=PROBLEMS.keys())
@@ -101,7 +154,7 @@ def python(*words: object, modules: Sequence[Path] = (), **variables: str) -> su
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=DEADLINE,
     )
 
 
@@ -127,8 +180,25 @@ def convbench(tmp_path: Path) -> Convbench:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=DEADLINE,
         )
+
+    return run
+
+
+InProcess = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    """Runs the command line in this process; gives the exit status, and what it wrote to its two outputs."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["convbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, " ".join(err.split())
 
     return run
 

@@ -13,6 +13,7 @@ from pathlib import Path
 HEADER = Path(__file__).parent / "cuda_on_cpu.hpp"
 HOST = HEADER.with_suffix(".cpp")
 KEPT = Path(__file__).parents[1] / ".pytest_cache" / "cuda_on_the_host"
+DEADLINE = 600.0  # seconds
 COMPILER = ("g++", "-std=c++20", "-O1", "-pthread", "-w")
 SANITIZER = ("-fsanitize=thread", "-g")
 STUB = "#include <barrier>\n#include <thread>\nint main() { std::barrier<> one(1); one.arrive_and_wait(); }"
@@ -26,8 +27,8 @@ def obstacle(*flags: str) -> str | None:
         source.write_text(STUB)
         try:
             compile_to(source.with_suffix(""), source, *flags)
-            subprocess.run([source.with_suffix("")], capture_output=True, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
+            subprocess.run([source.with_suffix("")], capture_output=True, check=True, timeout=DEADLINE)
+        except (OSError, subprocess.SubprocessError) as error:
             return f"CUDA sources cannot be run on this host ({error})"
     return None
 
@@ -67,6 +68,8 @@ def kept(text: str, *words: str | Path, suffix: str = "") -> Path:
 
 def compile_to(path: Path, source: Path, *words: str | Path) -> None:
     """Run the compiler."""
-    done = subprocess.run([*COMPILER, *words, source, "-o", path], text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        [*COMPILER, *words, source, "-o", path], text=True, capture_output=True, check=False, timeout=DEADLINE
+    )
     if done.returncode:
         raise OSError(done.stderr.strip().partition("\n")[0])

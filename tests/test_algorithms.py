@@ -6,7 +6,8 @@ import platform
 
 import numpy as np
 import pytest
-from conftest import data
+from _pytest.mark import ParameterSet
+from conftest import PROBLEMS, data
 from scipy.signal import correlate
 
 from convbench.algorithms import ALGORITHMS
@@ -19,6 +20,29 @@ from convbench.problem import Problem
 
 HAS_CLOCK = ("x86_64", "AMD64", "aarch64", "arm64")
 HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].flavour == "numba"]
+LEAST_SUPPORTED = 12  # of the problems, by every algorithm
+REFUSED = {
+    "winograd": {
+        "saves nothing with a kernel of one tap": ["one kernel of one tap"],
+        "needs stride 1 and dilation 1": ["stride", "stride and padding", "dilation", "depthwise", "everything"],
+    },
+    "fft": {"needs stride 1": ["stride", "stride and padding", "depthwise", "everything"]},
+}
+"""What each algorithm cannot do of the problems, and why; what is not listed can do everything."""
+
+
+def cases(*executors: str) -> list[ParameterSet]:
+    """Every algorithm on each of the problems that it supports on the host, and on each of the executors."""
+    return [
+        pytest.param(
+            *(algorithm, *([executor] if executor else []), Problem.parse(PROBLEMS[name])),
+            id="-".join(filter(None, (algorithm, executor, name))),
+        )
+        for algorithm in ALGORITHMS
+        for name in PROBLEMS
+        for executor in executors or [""]
+        if ALGORITHMS[algorithm].obstacle(Problem.parse(PROBLEMS[name]), "numba") is None
+    ]
 
 
 def assert_close(out: np.ndarray, expected: np.ndarray, problem: Problem) -> None:
@@ -44,11 +68,19 @@ def test_the_reference_is_what_scipy_computes(problem):
             np.testing.assert_allclose(convolve(problem, x, weights)[image, kernel], expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("executor", HOST_EXECUTORS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_algorithm_refuses_what_it_is_known_to_and_says_why(algorithm):
+    found = {}
+    for name, descriptor in PROBLEMS.items():
+        if (reason := ALGORITHMS[algorithm].obstacle(Problem.parse(descriptor), "numba")) is not None:
+            found.setdefault(reason, []).append(name)
+    known = {reason: sorted(names) for reason, names in REFUSED.get(algorithm, {}).items()}
+    assert {reason: sorted(names) for reason, names in found.items()} == known
+    assert len(PROBLEMS) - sum(map(len, found.values())) >= LEAST_SUPPORTED
+
+
+@pytest.mark.parametrize(("algorithm", "executor", "problem"), cases(*HOST_EXECUTORS))
 def test_every_algorithm_agrees_with_the_reference_on_every_executor(algorithm, executor, problem):
-    if (reason := ALGORITHMS[algorithm].supports(problem)) is not None:
-        pytest.skip(f"{algorithm}: {reason}")
     x, weights = data(problem)
     cores = 2 if EXECUTORS[executor].scales else 1
     with plan(problem, weights, algorithm=algorithm, executor=executor, cores=cores) as bound:
@@ -63,10 +95,8 @@ def test_every_algorithm_agrees_with_the_reference_on_every_executor(algorithm, 
         assert bound.threads() == cores
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(("algorithm", "problem"), cases())
 def test_a_tile_fills_its_units_and_touches_nothing_else(algorithm, problem):
-    if ALGORITHMS[algorithm].supports(problem) is not None or "numba" not in ALGORITHMS[algorithm].prepare:
-        pytest.skip(f"{algorithm} cannot compute this on the host")
     x, weights = data(problem)
     work = ALGORITHMS[algorithm].prepare["numba"](problem, weights)
     tile = work.tile.load(problem.dtype)

@@ -107,6 +107,7 @@ def test_a_memory_limit_is_kept(small):
     )
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_sweep_from_python(tmp_path):
     problem = Problem(height=12, width=12, out_channels=4, kernel_height=3, kernel_width=3, name="small")
     results = convbench.sweep(
@@ -122,6 +123,7 @@ def test_a_sweep_from_python(tmp_path):
     assert set(frame["executor"]) == {"serial", "threads"}
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_sweep_without_a_directory_leaves_none(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

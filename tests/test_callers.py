@@ -260,7 +260,6 @@ def alarms() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.alone
 @pytest.mark.usefixtures("alarms")
 @pytest.mark.parametrize("executor", HOST)
 def test_calls_after_an_alarm_at_any_moment_are_right(executor):

@@ -174,7 +174,7 @@ def small(kernel: str) -> Launch:
     )
 
 
-@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("card", [CARDS[0], *(pytest.param(card, marks=pytest.mark.long) for card in CARDS[1:])])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_sources_compile_for_every_card(dtype, card):
     compile_for(card, launch("multiply_add", 132, tiles=2**17), dtype)
@@ -276,7 +276,7 @@ def test_the_cards_peak_is_what_its_cells_are_measured_against():
 @on_the_host
 def test_a_sweep_records_the_card_and_what_it_told(tmp_path):
     words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "serial,gpu", "--runs", "1"]
-    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path)
+    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path, BRIEF_PEAKS="1")
     assert done.returncode == 0, done.stderr
     sweep = load(tmp_path)
     assert sweep.header["machine"]["gpu"]["name"] == "a GPU on the host"

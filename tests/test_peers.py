@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
-from conftest import data
+from conftest import PROBLEMS, data
 
 from convbench.measure.reference import TOLERANCE, convolve
 from convbench.measure.spec import Timing, make_spec
 from convbench.measure.sweep import run_sweep
 from convbench.peers import LIBRARY, PEERS, device_peer, missing
 from convbench.plans import Candidate, bind
+from convbench.problem import Problem
 from convbench.report.content import Material
 from convbench.report.versus import versus_tables
 from convbench.results.record import Record
 from convbench.results.store import Sweep, load
 
+ON_THE_HOST = [name for name in PEERS if not device_peer(name)]
+LEAST_SUPPORTED = 8  # of the problems, by every peer
 
-@pytest.mark.parametrize("peer", [name for name in PEERS if not device_peer(name)])
+
+@pytest.mark.parametrize("peer", ON_THE_HOST)
+def test_every_peer_that_is_installed_supports_what_it_is_compared_on(peer):
+    if (reason := PEERS[peer].available()) is not None:
+        pytest.skip(f"{peer}: {reason}")
+    refused = [reason for text in PROBLEMS.values() if (reason := PEERS[peer].supports(Problem.parse(text)))]
+    assert len(PROBLEMS) - len(refused) >= LEAST_SUPPORTED
+    assert all(re.search("channel|stride|dilation|padding|float64", reason) for reason in refused)
+
+
+@pytest.mark.parametrize(
+    ("peer", "problem"),
+    [
+        pytest.param(peer, Problem.parse(text), id=f"{peer}-{name}")
+        for peer in ON_THE_HOST
+        for name, text in PROBLEMS.items()
+        if Candidate(peer, LIBRARY, 2).obstacle(Problem.parse(text)) is None
+    ],
+)
 def test_every_peer_agrees_with_the_reference(peer, problem):
     candidate = Candidate(peer, LIBRARY, 2)
-    if (reason := candidate.obstacle(problem)) is not None:
-        pytest.skip(f"{peer}: {reason}")
     x, weights = data(problem)
     out = np.full(problem.output_shape, np.nan, problem.dtype)
     with bind(problem, weights, candidate) as plan:
@@ -49,7 +69,7 @@ def test_no_peer_is_imported_before_it_is_used(peer):
 
 def test_peers_are_measured_in_the_same_runs_and_ranked(tmp_path):
     spec = make_spec(["mb1ic1ih40iw50oc12kh5kw5"], executors=("serial",), peers=("scipy",), cores=(1, 2), runs=2)
-    quick = Timing(min_seconds=0.0, min_samples=2, max_samples=2, peak_repetitions=2)
+    quick = Timing(min_seconds=0.0, min_samples=2, max_samples=2, peak_repetitions=1)
     run_sweep(dataclasses.replace(spec, timing=quick), tmp_path / "sweep")
     sweep = load(tmp_path / "sweep")
     peers = [record for record in sweep.records if record.algorithm == "scipy"]

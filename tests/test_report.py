@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import command, python
+from conftest import DEADLINE, command, python
 from PIL import Image
 
 from convbench.measure.spec import Timing, make_spec
@@ -232,7 +232,7 @@ def test_several_problems_get_tables_of_their_own(tmp_path):
     words = [*request, "--executors", "threads", "--cores", "1,2", "--runs", "1", "--algorithms", "direct"]
     done = python("-m", "convbench", "sweep", *words, "--output", tmp_path / "s")
     assert done.returncode == 0, done.stderr
-    subprocess.run(command(["report", tmp_path / "s"]), check=True, capture_output=True, timeout=120)
+    subprocess.run(command(["report", tmp_path / "s"]), check=True, capture_output=True, timeout=DEADLINE)
     for name in ("net-conv1", "net-conv2"):
         assert (tmp_path / "s" / "tables" / f"table3-{name}-direct-threads.csv").exists()
         assert (tmp_path / "s" / "figures" / f"fig11-{name}.png").exists()

@@ -10,8 +10,6 @@ from convbench.measure import timing
 from convbench.measure.spec import Timing
 from convbench.measure.timing import take_samples, warm_up
 
-pytestmark = pytest.mark.alone
-
 
 class Clock:
     """A clock that each call moves on by the next of some times."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from convbench.clock import STAGES
 from convbench.executors.memory import private_empty
-from convbench.tile import Work, compiling, jit
+from convbench.tile import Work, compiling, jit, signature
 
 _CACHE_LINE = 64
 
@@ -54,9 +54,12 @@ def call_tile(typing_context, address, x, weights, out, parameters, scratch, clo
     return types.void(types.int64, *arguments_of_tile), generate
 
 
-def address(tile: Any) -> int:
-    """Where the machine code of a tile is, see `TileName.load`; the tile must be kept as long as it is called."""
-    [compiled] = tile.overloads.values()
+def address(tile: Any, dtype: str) -> int:
+    """Where a tile's machine code for a dtype is, see `TileName.load`; keep the tile as long as it is called.
+
+    It may be compiled for other dtypes too.
+    """
+    compiled = tile.overloads[tuple(signature(dtype).args)]
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
@@ -101,6 +104,7 @@ def _compiled_claim(dtype: str) -> Callable[..., None]:
 
 @cache
 def _compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
+    _compiled_claim(dtype)  # which it calls, and which compiles nothing by itself
     array, vector = _arrays(dtype)
     scratch, integers = getattr(types, dtype)[:, ::1], types.int64[::1]
     return _compiled(

@@ -114,7 +114,7 @@ class PoolWorker:
             scratch_size=order["scratch_size"],
         )
         tile, claim = work.tile.load(dtype), compiled_claim(dtype)
-        address_of_tile, scratch = address(tile), new_scratch(work, 1)[0]
+        address_of_tile, scratch = address(tile, dtype), new_scratch(work, 1)[0]
         clock = self._view(order["clock"], "int64")[order["row"]]
 
         def run(x: NDArray[Any], out: NDArray[Any], counter: NDArray[Any]) -> None:

@@ -124,7 +124,7 @@ class ThreadsRunner:
             )
         self._cores = cores
         self._kept = work.tile.load(work.dtype.name)
-        self._tile = address(self._kept)
+        self._tile = address(self._kept, work.dtype.name)
         self._drive = compiled_claim_on_threads(work.dtype.name)
         self._claim = compiled_claim(work.dtype.name)
         self.setup = {"compile": time.perf_counter() - begin}
