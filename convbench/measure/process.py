@@ -13,9 +13,12 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from convbench import card
+from convbench.measure import other
+
+_WORKER: Final = "convbench.measure.worker"
 
 
 class WorkerProcess:
@@ -24,19 +27,26 @@ class WorkerProcess:
     Args:
         job: What to measure, see `worker`.
         threads: The largest number of threads that a cell of the job needs.
+        python: Another environment's interpreter, whose convbench is to measure; by default this convbench does.
+
+    Raises:
+        OSError: The interpreter cannot be started.
     """
 
-    def __init__(self, job: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, job: Mapping[str, Any], threads: int, python: str | None = None) -> None:
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        command, environment = [sys.executable, "-m", _WORKER], {**os.environ, "PYTHONPATH": path}
+        if python is not None:
+            command, environment = other.command(python, "-m", _WORKER), other.environment()
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `stop`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "convbench.measure.worker"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
-            env={**os.environ, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": path},
+            env={**environment, "NUMBA_NUM_THREADS": str(threads)},
         )
         with contextlib.suppress(BrokenPipeError):  # it died at once; `next_line` says so
             self._process.stdin.write(json.dumps(job).encode() + b"\n")  # type: ignore[union-attr]  # it is a pipe
