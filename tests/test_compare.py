@@ -8,7 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from convbench.analysis.compare import DRIFT_SHARE, compare, differences, slowdown
+from convbench.analysis.compare import compare, slowdown
+from convbench.analysis.differences import differences
+from convbench.analysis.evidence import DRIFT_SHARE
 from convbench.results.record import Record
 
 DESCRIPTOR = "mb1ic1ih9oh7kh3iw9ow7kw3oc2"

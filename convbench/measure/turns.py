@@ -1,9 +1,9 @@
 """Two versions of the code in one sweep, measured in turns: what a busy host does over minutes then hits both.
 
-Each version has a sweep of its own, of the same cells in the same runs: this one in the directory that is asked for, the
-other one in `AGAINST` below it. Within a run, one version measures some cells, then the other one the same cells, each in
-a fresh process of its own; and so on until the run is complete. Which goes first is random, and in every second run the
-other way round. See docs/decisions/0011-in-turns.md.
+Each version has a sweep of its own, of the same cells in the same runs: this one in the directory that is asked for,
+the other one in `AGAINST` below it. Within a run, one version measures some cells, then the other one the same cells,
+each in a fresh process of its own; and so on until the run is complete. Which goes first is random, and in every second
+run the other way round. See docs/decisions/0011-in-turns.md.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _measure(
 
 
 def _run(spec: Spec, run: int, sides: Sequence[Side], deadline: float) -> Iterator[Record]:
-    """Measure what both lack of a run, turn by turn: as many cells as one version measures in `TURN_SECONDS`, by both."""
+    """Measure what a run lacks: what one version measures in `TURN_SECONDS`, then the same cells by the other."""
     begins = goes_first(spec.seed, run)
     order = list(enumerate(spec.order(run)))
     for turn in itertools.count():
