@@ -40,7 +40,7 @@ PROBLEMS = (  # 20, 40 or so units of work each, of which a twentieth is whole o
     "mb1ic8ih120iw120oc32kh5kw5",
     "mb1ic16ih120iw120oc16kh5kw5",
 )
-TIMING = Timing(sample_seconds=0.004, max_samples=40, min_seconds=0.12, max_warmups=3, peak_repetitions=0)
+TIMING = Timing(sample_seconds=0.001, max_samples=80, min_seconds=0.12, max_warmups=3, peak_repetitions=0)
 MORE = 0.05
 ALLOWED_FALSE, ASKED_FOUND = 0.05, 0.9
 PARTS = {"same": "same code", "slower": f"{MORE:.0%} more work"}

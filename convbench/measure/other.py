@@ -38,13 +38,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(kept)}
 
 
-def describe(python: str, spec: Mapping[str, Any], limit: float = LIMIT) -> dict[str, Any]:
+def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """The other environment as its own convbench describes it.
 
     Args:
         python: Path of the interpreter, or a name that is looked up in PATH.
         spec: What it is going to measure, as JSON.
-        limit: Seconds after which it counts as hanging.
 
     Returns:
         "python", the absolute path of the interpreter; "machine" and "versions", as in the header of a sweep.
@@ -62,14 +61,14 @@ def describe(python: str, spec: Mapping[str, Any], limit: float = LIMIT) -> dict
             env=environment(),
             input=json.dumps(spec).encode(),
             capture_output=True,
-            timeout=limit,
+            timeout=LIMIT,
             check=False,
         )
     except OSError as error:
         raise RequestError(f"against={python!r} cannot be started ({error.strerror}); give another python") from None
     except subprocess.TimeoutExpired:
         raise RequestError(
-            f"against={python!r} did not describe its convbench within {limit:g} s; see whether it imports convbench"
+            f"against={python!r} did not describe its convbench within {LIMIT:g} s; see whether it imports convbench"
         ) from None
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"

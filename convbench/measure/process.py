@@ -40,14 +40,18 @@ class WorkerProcess:
         if python is not None:
             command, environment = other.command(python, "-m", _WORKER), other.environment()
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `stop`
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
-            env={**environment, "NUMBA_NUM_THREADS": str(threads)},
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
+                env={**environment, "NUMBA_NUM_THREADS": str(threads)},
+            )
+        except OSError:
+            self._complaints.close()
+            raise
         with contextlib.suppress(BrokenPipeError):  # it died at once; `next_line` says so
             self._process.stdin.write(json.dumps(job).encode() + b"\n")  # type: ignore[union-attr]  # it is a pipe
             self._process.stdin.flush()  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,7 +160,9 @@ def _measure(
             on_progress(Progress(len(records), total, len(jobs), record, _seconds_left(records, jobs)))
 
 
-def measured(spec: Spec, run: int, job: Job, deadline: float, python: str | None = None) -> Iterator[Record]:
+def measured(
+    spec: Spec, run: int, job: Job, deadline: float, python: str | None = None
+) -> Generator[Record, None, None]:
     """Measure cells of one run, in as many processes as it takes: one, unless a worker dies or hangs.
 
     Args:

@@ -15,7 +15,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,12 +212,12 @@ def _run(spec: Spec, run: int, sides: Sequence[Side], deadline: float) -> Iterat
         if not lacking or time.monotonic() >= deadline:
             return
         until = time.monotonic() + TURN_SECONDS
-        for side in (sides[begins], sides[1 - begins]):
+        for first, side in ((True, sides[begins]), (False, sides[1 - begins])):
             job = [pair for pair in lacking if (run, pair[1]) not in side.done]
-            for record in measured(spec, run, job, min(until, deadline), side.python):
-                told = {**record.worker, "turn": turn, "first": side is sides[begins]}
-                side.add(dataclasses.replace(record, worker=told))
-                yield record
-            if any((run, pair[1]) in side.done for pair in lacking):  # these are the other one's turn, to their end
-                lacking = [pair for pair in lacking if (run, pair[1]) in side.done]
-                until = deadline
+            with closing(measured(spec, run, job, deadline, side.python)) as records:
+                for record in records:
+                    side.add(dataclasses.replace(record, worker={**record.worker, "turn": turn, "first": first}))
+                    yield record
+                    if first and time.monotonic() >= until:
+                        break
+            lacking = [pair for pair in lacking if (run, pair[1]) in side.done] or lacking  # the other one's turn
