@@ -177,6 +177,8 @@ def show_comparison(
             f"{before.directory} and {after.directory} have no measured cell in common; nothing to compare"
         )
     show_table(comparison_table(before, after, found, names))
+    if unknown := sum(one.ratio.low is None for one in found):
+        say(f"{unknown} of {len(found)} cells have no interval: too few runs; add some by --resume and more --runs")
     if allowed is None:
         return 0
     slow = slower_beyond(found, allowed)

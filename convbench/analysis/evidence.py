@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRIFT_SHARE: Final = 0.1  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
-FASTER_SHARE: Final = 0.5  # of a version's runs tell what its code takes: the others may have been disturbed
+FASTER_SHARE: Final = 1 / 3  # of a version's runs tell what its code takes: the others may have been disturbed
+NEIGHBOURS: Final = 3  # runs before and after one that tell how fast the machine was then
+ROUNDS: Final = 3  # of finding which runs are the faster ones
 ALL_EXCHANGES: Final = 12  # runs up to which every way to exchange the versions is tried
-SOME_EXCHANGES: Final = 2**ALL_EXCHANGES  # so many at random beyond that
+SOME_EXCHANGES: Final = 2 ** (ALL_EXCHANGES - 1)  # so many at random beyond that
 NEAREST: Final = 0.01  # from the estimate is looked for an interval's end first, ...
 FURTHEST: Final = 64.0  # ... and nowhere further than this
-HALVINGS: Final = 16  # of what is left to look in
+HALVINGS: Final = 10  # of what is left to look in
 
 
 class Evidence(Protocol):
@@ -93,7 +95,8 @@ class InTurns:
     So where both take the same time, any exchange in any of the runs is as likely as what was seen, whatever the host
     did (Fisher's randomisation test, "The design of experiments", 1935). What is looked at is the difference between
     the means of the logarithms of each version's faster runs: what disturbs a run makes it slower, so these are the
-    ones that were disturbed least.
+    ones that were disturbed least. How fast a run is goes by the fastest of both versions in the runs around it, since
+    a machine becomes faster and slower for minutes; an exchange leaves that as it is.
 
     Attributes:
         times: Logarithms of seconds, a row for each version and a column for each run.
@@ -113,17 +116,28 @@ class InTurns:
 
     @cached_property
     def value(self) -> float:
-        """Difference of the means of the faster runs."""
-        return float(_of_faster_runs(self.times[1]) - _of_faster_runs(self.times[0]))
+        """Difference of the means of the faster runs; which those are depends on it, so it is found step by step."""
+        found = float(np.median(self.times[1] - self.times[0]))
+        for _ in range(ROUNDS):
+            first, second = self._levelled(found)
+            found += float(_of_faster_runs(second) - _of_faster_runs(first))
+        return found
 
     def p_value(self, ratio: float) -> float:
         """The share of exchanges that give at least as large a difference, with the second divided by `ratio`."""
         exchanged = _exchanges(self.runs)
-        first, second = self.times[0], self.times[1] - ratio
+        first, second = self._levelled(ratio)
         differences = _of_faster_runs(np.where(exchanged, first, second))
         differences -= _of_faster_runs(np.where(exchanged, second, first))
         seen = abs(differences[0])  # no exchange
         return float(np.mean(abs(differences) >= seen - 1e-12 * (1 + seen)))
+
+    def _levelled(self, ratio: float) -> NDArray[np.float64]:
+        """Times with the second divided by `ratio`, all over the fastest of the runs around them."""
+        times = self.times - [[0.0], [ratio]]
+        fastest = times.min(axis=0)
+        around = [fastest[max(0, run - NEIGHBOURS) : run + NEIGHBOURS + 1].min() for run in range(self.runs)]
+        return np.asarray(times - around)
 
     def interval(self, alpha: float) -> tuple[float, float] | None:
         """Every ratio that is not rejected; its ends are found by bisection."""
@@ -155,17 +169,20 @@ def discoveries(p_values: Sequence[float], level: float) -> int:
 
 def _of_faster_runs(times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of the smallest `FASTER_SHARE` of the last axis, rounded up."""
-    count = math.ceil(FASTER_SHARE * times.shape[-1])
+    count = math.ceil(FASTER_SHARE * times.shape[-1] - 1e-9)
     return np.asarray(np.partition(times, count - 1, axis=-1)[..., :count].mean(axis=-1))
 
 
 @cache
 def _exchanges(runs: int) -> NDArray[np.bool_]:
-    """In which runs the versions are exchanged, a row for each way; none in the first row."""
+    """In which runs the versions are exchanged, a row for each way; none in the first row.
+
+    The first run is never exchanged: to exchange all the others in its place changes the difference's sign alone.
+    """
     if runs <= ALL_EXCHANGES:
-        return np.array(list(itertools.product((False, True), repeat=runs)))
+        return np.array([(False, *rest) for rest in itertools.product((False, True), repeat=runs - 1)])
     some = np.random.default_rng(0).random((SOME_EXCHANGES, runs)) < 0.5
-    some[0] = False
+    some[0] = some[:, 0] = False
     return some
 
 
