@@ -28,8 +28,8 @@ from rich.console import Console
 from convbench.analysis.compare import Comparison, compare
 from convbench.analysis.evidence import InTurns
 from convbench.analysis.statistics import geometric_mean
-from convbench.measure.spec import Spec, Timing, make_spec
-from convbench.measure.turns import AGAINST, RUNS, run_in_turns
+from convbench.measure.spec import Spec, make_spec
+from convbench.measure.turns import AGAINST, RUNS, TIMING, run_in_turns
 from convbench.report.content import Column, Table
 from convbench.results.store import load
 from convbench.terminal import show_table
@@ -42,7 +42,7 @@ PROBLEMS = (  # 20 or 40 units of work each, so that a twentieth is whole ones
     "mb1ic8ih120iw120oc32kh5kw5",
     "mb1ic16ih120iw120oc16kh5kw5",
 )
-TIMING = Timing(sample_seconds=0.001, max_samples=80, min_seconds=0.1, max_warmups=3, peak_repetitions=0)
+BRIEFLY = dataclasses.replace(TIMING, min_seconds=0.1, max_warmups=3, peak_repetitions=0)
 MORE = 0.05
 ALLOWED_FALSE, ASKED_FOUND = 0.05, 0.9
 PARTS = {"same": "same code", "slower": f"{MORE:.0%} more work"}
@@ -83,7 +83,7 @@ Serial.open = open_busier
 def spec(seed: int, runs: int) -> Spec:
     """What a pair measures."""
     asked = make_spec(PROBLEMS, algorithms=ALGORITHMS, executors=("serial",), cores=(1,), runs=runs, seed=seed)
-    return dataclasses.replace(asked, timing=TIMING)
+    return dataclasses.replace(asked, timing=BRIEFLY)
 
 
 def interpreter(directory: Path, part: str) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -123,39 +124,34 @@ def sweep(
 
     directory = output or _new_directory()
     given = {name: value for name, value in request.items() if value not in (None, ())}
+    how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval}
     if against or (resume and is_pair(directory)):
-        _sweep_in_turns(directory, against, given, time_limit, fail_above, resume=resume)
+        how["allowed"] = None if fail_above is None else _share(fail_above)
+        sys.exit(_sweep_in_turns(directory, against, given, how, resume=resume))
     if fail_above is not None:
         raise RequestError(f"fail_above={fail_above:g} is of two versions of convbench; give --against PYTHON, too")
     with terminal.sweep_progress(directory) as progress:
-        how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval, "on_progress": progress}
+        how["on_progress"] = progress
         finished = resume_sweep(directory, given, **how) if resume else run_sweep(make_spec(**given), directory, **how)
     sys.exit(terminal.show_sweep(finished))
 
 
 def _sweep_in_turns(
-    directory: Path,
-    python: str | None,
-    request: dict[str, Any],
-    time_limit: float | None,
-    fail_above: float | None,
-    *,
-    resume: bool,
-) -> NoReturn:
-    """Measure this version and another one in turns."""
+    directory: Path, python: str | None, request: dict[str, Any], how: dict[str, Any], *, resume: bool
+) -> int:
+    """Measure this version and another one in turns; the exit status."""
     from convbench import terminal
-    from convbench.analysis.series import widest_interval
     from convbench.measure.spec import make_spec
-    from convbench.measure.turns import RUNS, resume_in_turns, run_in_turns
+    from convbench.measure.turns import RUNS, TIMING, resume_in_turns, run_in_turns
 
-    allowed = None if fail_above is None else _share(fail_above)
+    allowed = how.pop("allowed")
     with terminal.sweep_progress(directory) as progress:
-        how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval, "on_progress": progress}
         if resume:
-            pair = resume_in_turns(directory, request, python, **how)
+            pair = resume_in_turns(directory, request, python, on_progress=progress, **how)
         else:
-            pair = run_in_turns(make_spec(**{"runs": RUNS, **request}), directory, str(python), **how)
-    sys.exit(terminal.show_in_turns(*pair, allowed))
+            spec = dataclasses.replace(make_spec(**{"runs": RUNS, **request}), timing=TIMING)
+            pair = run_in_turns(spec, directory, str(python), on_progress=progress, **how)
+    return terminal.show_in_turns(*pair, allowed)
 
 
 @cli.command()

@@ -24,7 +24,7 @@ from typing import Any, Final
 from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure import other
-from convbench.measure.spec import Spec, same_spec
+from convbench.measure.spec import Spec, Timing, same_spec
 from convbench.measure.sweep import Progress, Width, add_peaks, measured
 from convbench.results.record import Cell, Record
 from convbench.results.store import Store, Sweep, holds_sweep, load
@@ -32,6 +32,8 @@ from convbench.results.store import Store, Sweep, holds_sweep, load
 AGAINST: Final = "against"
 TURN_SECONDS: Final = 5.0  # after which it is the other version's turn; starting a process takes one of them
 RUNS: Final = 12  # by default; see docs/decisions/0011-in-turns.md
+TIMING: Final = Timing(sample_seconds=0.001, max_samples=100, min_seconds=0.3, max_seconds=1.0)
+"""By default: many short samples, since what is compared is each run's fastest one."""
 
 Pair = tuple[Sweep, Sweep]
 
