@@ -42,7 +42,7 @@ PROBLEMS = (  # 20 or 40 units of work each, so that a twentieth is whole ones
     "mb1ic8ih120iw120oc32kh5kw5",
     "mb1ic16ih120iw120oc16kh5kw5",
 )
-BRIEFLY = dataclasses.replace(TIMING, min_seconds=0.1, max_warmups=3, peak_repetitions=0)
+BRIEFLY = dataclasses.replace(TIMING, min_seconds=0.06, max_warmups=3, peak_repetitions=0)
 MORE = 0.05
 ALLOWED_FALSE, ASKED_FOUND = 0.05, 0.9
 PARTS = {"same": "same code", "slower": f"{MORE:.0%} more work"}

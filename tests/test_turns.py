@@ -18,7 +18,7 @@ from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.measure.sweep import Progress, resume_sweep
 from convbench.measure.turns import AGAINST, goes_first, is_pair, resume_in_turns, run_in_turns
 from convbench.results.record import Record
-from convbench.results.store import Sweep, load
+from convbench.results.store import Store, Sweep, load
 
 PROBLEM = "mb1ic1ih9iw10oc2kh3kw3"
 ALGORITHMS = ("direct", "unrolled", "winograd")
@@ -268,8 +268,13 @@ def test_neither_is_gone_on_with_alone_or_by_another_version(fakes, tmp_path):
     for place in (directory, directory / AGAINST):
         with pytest.raises(RequestError, match=r"is measured in turns with .*; go on with both"):
             resume_sweep(place)
-    with pytest.raises(RequestError, match="is not a sweep that --against began"):
+    with pytest.raises(RequestError, match=f"is the other version's sweep; go on with both by --output {directory}$"):
         resume_in_turns(directory / AGAINST)
+    with Store.create(tmp_path / "plain", {"spec": small().to_json(), "machine": {}, "versions": {}}):
+        pass
+    assert not is_pair(tmp_path / "plain")
+    with pytest.raises(RequestError, match="was not begun with --against"):
+        resume_in_turns(tmp_path / "plain", python=fakes.other)
     with pytest.raises(RequestError, match="python differs"):
         resume_in_turns(directory, python=fakes.this)
     fakes.goes_wrong("changed")

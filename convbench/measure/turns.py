@@ -135,8 +135,12 @@ def resume_in_turns(
         store, before = Store.reopen(directory)
         stack.enter_context(store)
         pair = before.header.get("pair")
-        if pair is None or pair["side"] != "this":
-            raise RequestError(f"{directory} is not a sweep that --against began; resume without, or measure anew")
+        if pair is None:
+            raise RequestError(f"{directory} was not begun with --against; go on with it without, or measure anew")
+        if pair["side"] != "this":
+            raise RequestError(
+                f"{directory} is the other version's sweep; go on with both by --output {directory.parent}"
+            )
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
         told = other.describe(python or pair["python"], spec.to_json())
