@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -84,7 +86,7 @@ def cli() -> None:
 @click.option("--executors", type=Names(EXECUTORS), help=f"From {', '.join(EXECUTORS)}.  [default: all]")
 @click.option("--peers", type=Names(PEERS), help=f"Other libraries, from {', '.join(PEERS)}.  [default: none]")
 @click.option("--cores", type=Counts(), help="Core counts.  [default: 1,2,4,... up to this machine's]")
-@click.option("--runs", type=int, help="Fresh processes that measure everything once.  [default: 10]")
+@click.option("--runs", type=int, help="Fresh processes that measure everything once.  [default: 10; 12 in turns]")
 @click.option("--precision", type=Share(), metavar="PERCENT", help="Add runs until every interval is as tight as this.")
 @click.option("--scaling", metavar="strong|weak", help="weak has the image grow with the cores.  [default: strong]")
 @click.option("--cache", metavar="hot|cold", help="cold empties the caches before every sample.  [default: hot]")
@@ -95,22 +97,61 @@ def cli() -> None:
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no measurement after this.")
 @click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the sweep in --output.")
-def sweep(output: Path | None, *, resume: bool, time_limit: float | None, **request: Any) -> None:
+@click.option(
+    "--against", metavar="PYTHON", help="Measure in turns with the convbench of another environment's python."
+)
+@click.option("--fail-above", type=float, metavar="PERCENT", help="With --against, exit 1 as compare does.")
+def sweep(
+    output: Path | None,
+    *,
+    resume: bool,
+    time_limit: float | None,
+    against: str | None,
+    fail_above: float | None,
+    **request: Any,
+) -> None:
     """Measure algorithms on executors and core counts.
 
-    Every run is a fresh process that measures every combination once, in random order.
+    Every run is a fresh process that measures every combination once, in random order. With --against, two versions of
+    convbench measure all of it in turns, and this version's time over that of PYTHON's is printed; the other sweep is
+    in DIR/against.
     """
     from convbench import terminal
     from convbench.analysis.series import widest_interval
     from convbench.measure.spec import make_spec
     from convbench.measure.sweep import resume_sweep, run_sweep
+    from convbench.measure.turns import is_pair
 
     directory = output or _new_directory()
     given = {name: value for name, value in request.items() if value not in (None, ())}
+    how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval}
+    if against or (resume and is_pair(directory)):
+        how["allowed"] = None if fail_above is None else _share(fail_above)
+        sys.exit(_sweep_in_turns(directory, against, given, how, resume=resume))
+    if fail_above is not None:
+        raise RequestError(f"fail_above={fail_above:g} is of two versions of convbench; give --against PYTHON, too")
     with terminal.sweep_progress(directory) as progress:
-        how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval, "on_progress": progress}
+        how["on_progress"] = progress
         finished = resume_sweep(directory, given, **how) if resume else run_sweep(make_spec(**given), directory, **how)
     sys.exit(terminal.show_sweep(finished))
+
+
+def _sweep_in_turns(
+    directory: Path, python: str | None, request: dict[str, Any], how: dict[str, Any], *, resume: bool
+) -> int:
+    """Measure this version and another one in turns; the exit status."""
+    from convbench import terminal
+    from convbench.measure.spec import make_spec
+    from convbench.measure.turns import RUNS, TIMING, resume_in_turns, run_in_turns
+
+    allowed = how.pop("allowed")
+    with terminal.sweep_progress(directory) as progress:
+        if resume:
+            pair = resume_in_turns(directory, request, python, on_progress=progress, **how)
+        else:
+            spec = dataclasses.replace(make_spec(**{"runs": RUNS, **request}), timing=TIMING)
+            pair = run_in_turns(spec, directory, str(python), on_progress=progress, **how)
+    return terminal.show_in_turns(*pair, allowed)
 
 
 @cli.command()
@@ -177,7 +218,15 @@ def compare(before: Path, after: Path, fail_above: float) -> None:
     from convbench import terminal
     from convbench.results.store import load
 
-    sys.exit(terminal.show_comparison(load(before), load(after), fail_above / 100))
+    allowed = _share(fail_above)
+    sys.exit(terminal.show_comparison(load(before), load(after), allowed))
+
+
+def _share(percent: float) -> float:
+    """What --fail-above allows, as a share."""
+    if not 0 <= percent < math.inf:
+        raise RequestError(f"fail_above={percent:g} is not allowed; give a percentage from 0 up")
+    return percent / 100
 
 
 def _new_directory() -> Path:

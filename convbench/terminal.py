@@ -126,30 +126,63 @@ def show_versus(sweep: Sweep) -> int:
     return _end(sweep)
 
 
-def show_comparison(before: Sweep, after: Sweep, allowed: float) -> int:
-    """What differs between two sweeps' machines, then every cell's ratio and verdict.
+def show_in_turns(this: Sweep, against: Sweep, allowed: float | None) -> int:
+    """The comparison of two versions that were measured in turns, and what is missing from either.
 
     Returns:
-        The exit status: 1 if a cell is slower by more than `allowed`.
+        The exit status: 1 if a cell failed, or if this version is slower by more than `allowed`, unless that is None.
     """
-    from convbench.analysis.compare import INDIFFERENT, compare, differences, slowdown
-    from convbench.report.comparison import comparison_table
+    python = this.header["pair"]["python"]
+    names = (f"that of {python}", "this version")
+    slower = 0
+    if {record.cell for record in this.records if record.samples} & {
+        record.cell for record in against.records if record.samples
+    }:
+        slower = show_comparison(against, this, allowed, names)
+    failed = [_end(sweep) for sweep in (this, against)]
+    say(f"compared once more: convbench compare {against.directory} {this.directory}")
+    return max(slower, *failed)
+
+
+def show_comparison(
+    before: Sweep, after: Sweep, allowed: float | None, names: tuple[str, str] = ("the first", "the second")
+) -> int:
+    """What differs between two sweeps' machines, then every cell's ratio and verdict.
+
+    Args:
+        before: The sweep whose times are divided by.
+        after: The one whose times are divided.
+        allowed: By what share a cell may be slower; None lets it be as slow as it is.
+        names: What to call the two.
+
+    Returns:
+        The exit status: 1 if a cell is slower, beyond doubt, by more than `allowed`.
+    """
+    from convbench.analysis.compare import INDIFFERENT, compare, slowdown, slower_beyond
+    from convbench.analysis.differences import check_same_quantity, differences
+    from convbench.report.comparison import comparison_table, in_turns
     from convbench.report.content import Material
 
+    check_same_quantity(before.header, after.header)
     for line in differences(before.header, after.header):
         say(f"differs: {line}")
+    paired = in_turns(before.header, after.header)
     change = slowdown(before.records, after.records) - 1
-    if abs(change) > INDIFFERENT:
+    if abs(change) > INDIFFERENT and not paired:
         say(f"differs: the machine's speed: a fixed piece of work took {change:+.1%} in the second")
-    material = Material(before, before.header["spec"])
-    found = compare(before.records, after.records, material.order)
+    order = Material(before, before.header["spec"]).order
+    found = compare(before.records, after.records, order, in_turns=paired)
     if not found:
         raise RequestError(
             f"{before.directory} and {after.directory} have no measured cell in common; nothing to compare"
         )
-    show_table(comparison_table(material, found))
-    slow = [one for one in found if one.verdict == "slower" and one.ratio.value > 1 + allowed]
-    say(f"{len(slow)} of {len(found)} cells slower by more than {allowed:.1%}")
+    show_table(comparison_table(before, after, found, names))
+    if unknown := sum(one.ratio.low is None for one in found):
+        say(f"{unknown} of {len(found)} cells have no interval: too few runs; add some by --resume and more --runs")
+    if allowed is None:
+        return 0
+    slow = slower_beyond(found, allowed)
+    say(f"{len(slow)} of {len(found)} cells slower, beyond doubt, by more than {allowed:.1%}")
     return 1 if slow else 0
 
 

@@ -18,7 +18,7 @@ from test_store import HEADER, RECORD
 
 from convbench import card
 from convbench.analysis.card import Told, facts
-from convbench.analysis.compare import differences
+from convbench.analysis.differences import differences
 from convbench.analysis.limits import Limits
 from convbench.device import Launch
 from convbench.executors import EXECUTORS

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from convbench.analysis.compare import DRIFT_SHARE, compare, differences, slowdown
+from convbench.analysis.compare import compare, slowdown, slower_beyond
+from convbench.analysis.differences import differences
+from convbench.analysis.evidence import DRIFT_SHARE
 from convbench.results.record import Record
 
 DESCRIPTOR = "mb1ic1ih9oh7kh3iw9ow7kw3oc2"
@@ -87,6 +90,83 @@ def test_a_slower_machine_is_not_taken_for_slower_code():
     assert slowdown(sweep([1.0]), sweep([2.0])) == 1
 
 
+def test_sweeps_of_unequal_runs_with_duplicate_records_are_compared():
+    first, second = sweep([1.0, 1.01, 0.99]), sweep([1.2, 1.21, 1.19, 1.2, 1.22])
+    [one] = compare(first, second)
+    assert (one.verdict, one.ratio.runs) == ("slower", 3)
+    assert compare(first, [*second, *sweep([9.0] * 5)])[0].ratio == one.ratio
+    [single] = compare(first, second[:1])
+    assert (single.verdict, single.ratio.low) == ("cannot tell", None)
+    [steady] = compare(sweep([1.0] * 3), sweep([1.0] * 3))
+    assert (steady.ratio.low, steady.ratio.high, steady.verdict) == (1.0, 1.0, "no difference seen")
+
+
+def many(random: np.random.Generator, mean: float, cells: int = 40) -> list[Record]:
+    return [
+        record
+        for cell in range(cells)
+        for record in sweep(list(mean * np.exp(random.normal(0, 0.02, 10))), algorithm=f"cell-{cell}")
+    ]
+
+
+def test_forty_cells_are_not_taken_for_one():
+    """If each were tested alone, most pairs of sweeps of the same code would have a cell that is called different."""
+    random = np.random.default_rng(2)
+    pairs = [compare(many(random, 1), many(random, 1)) for _ in range(60)]
+    assert np.mean([any(one.verdict in ("faster", "slower") for one in found) for found in pairs]) <= 0.08
+    alone = [any(one.evidence.p_value(0.0) <= 0.05 for one in found) for found in pairs]
+    assert np.mean(alone) > 0.15, "the tests of single cells are what they were"
+
+
+def test_no_sweep_fails_for_cells_that_are_as_slow_as_is_allowed():
+    random = np.random.default_rng(3)
+    pairs = [compare(many(random, 1), many(random, 1.05)) for _ in range(60)]
+    assert np.mean([any(one.verdict == "slower" for one in found) for found in pairs]) > 0.9
+    assert np.mean([bool(slower_beyond(found, 0.05)) for found in pairs]) <= 0.05
+    worse = [slower_beyond(compare(many(random, 1), many(random, 1.12)), 0.05) for _ in range(5)]
+    assert np.mean([len(found) for found in worse]) > 35
+    for found in pairs + worse:
+        for one in slower_beyond(found, 0.02):
+            assert one.ratio.low > 1.02
+
+
+def test_libraries_that_were_loaded_in_another_order_are_no_difference():
+    one, other = ({"internal_api": "openblas", "version": version} for version in ("0.3.27", "0.3.30"))
+    first, second = ({"machine": {"blas": blas}} for blas in ([one, other], [other, one]))
+    assert differences(first, second) == []
+    twice = {"machine": {"blas": [one, one]}}
+    assert differences(first, twice) == ["blas: openblas 0.3.27, openblas 0.3.30 -> openblas 0.3.27, openblas 0.3.27"]
+
+
+def test_how_long_was_measured_is_a_difference():
+    first, second = ({"spec": {"timing": {"min_seconds": seconds, "max_samples": 30}}} for seconds in (0.6, 0.1))
+    assert differences(first, second) == ["timing min_seconds: 0.6 -> 0.1"]
+    assert differences(first, {"spec": {"timing": {"max_samples": 30}}}) == []
+    assert differences(first, {"spec": {}}) == []
+
+
+@pytest.mark.parametrize(("key", "one", "other"), [("cache", "hot", "cold"), ("scaling", "strong", "weak")])
+def test_what_is_not_the_same_quantity_is_not_compared(convbench, tmp_path, key, one, other):
+    for name, value in (("a", one), ("b", other)):
+        write(tmp_path / name, sweep([1.0, 1.01, 0.99]), spec={key: value})
+    done = convbench("compare", tmp_path / "a", tmp_path / "b")
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert f"first sweep is of {one}" in line
+    assert f"measure both with --{key} {one} or both with --{key} {other}" in line
+
+
+def test_a_title_says_how_each_was_measured_where_that_differs(convbench, tmp_path):
+    for name, allowed in (("a", False), ("b", True)):
+        write(tmp_path / name, sweep([1.0, 1.01, 0.99]), spec={"cache": "cold", "allow_tf32": allowed})
+    title = " ".join(convbench("compare", tmp_path / "a", tmp_path / "b").stdout.split())
+    assert (
+        "time in the second (cold caches, TF32 allowed on GPUs) over time in the first (cold caches) algorithm" in title
+    )
+    same = " ".join(convbench("compare", tmp_path / "a", tmp_path / "a").stdout.split())
+    assert "time in the second over time in the first (cold caches) algorithm" in same
+
+
 def test_what_differs_between_machines_is_named():
     one = {"machine": {"cpu": "A", "usable_cores": 2}, "versions": {"numpy": "2.0", "numba": "0.61"}}
     other = {"machine": {"cpu": "B", "usable_cores": 2}, "versions": {"numpy": "2.1", "numba": "0.61"}}
@@ -94,11 +174,71 @@ def test_what_differs_between_machines_is_named():
     assert differences(one, one) == []
 
 
-def write(directory, records: list[Record]) -> None:
+def write(directory: Path, records: list[Record], **header: object) -> None:
     directory.mkdir()
-    header = {"schema": 1, "spec": {}, "machine": {"cpu": directory.name}, "versions": {}, "started": ""}
+    header = {"schema": 1, "spec": {}, "machine": {"cpu": directory.name}, "versions": {}, "started": "", **header}
     (directory / "sweep.json").write_text(json.dumps(header))
     (directory / "results.jsonl").write_text("".join(record.to_json() + "\n" for record in records))
+
+
+def test_the_command_tells_the_same_code_from_a_slower_one_and_names_what_it_saw(convbench, tmp_path):
+    for name, factor in (("before", 1.0), ("same", 1.0), ("slower", 1.1)):
+        write(tmp_path / name, sweep([factor * time for time in (0.0201, 0.0200, 0.0202, 0.0201)]))
+    same = convbench("compare", tmp_path / "before", tmp_path / "same")
+    assert same.returncode == 0, same.stdout
+    assert "no difference seen" in same.stdout
+    slower = convbench("compare", tmp_path / "before", tmp_path / "slower")
+    assert slower.returncode == 1, slower.stdout
+    [line] = [line for line in slower.stdout.splitlines() if line.startswith("direct")]
+    _, _, _, ratio, low, high, verdict = line.split()
+    assert (ratio, verdict) == ("1.100", "slower")
+    assert float(low) <= 1.1 <= float(high)
+    assert "1 of 1 cells slower, beyond doubt, by more than 5.0%" in slower.stderr
+
+
+def test_the_command_fails_on_the_intervals_bound_and_not_on_the_estimate(convbench, tmp_path):
+    """About 1.08 times as long, but it may be 1.03 times."""
+    write(tmp_path / "a", sweep([1.0, 1.03, 0.97, 1.02, 0.98, 1.0]))
+    write(tmp_path / "b", sweep([1.08, 1.12, 1.04, 1.11, 1.05, 1.08]))
+    done = convbench("compare", tmp_path / "a", tmp_path / "b")
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("direct")]
+    *_, ratio, low, _, verdict = line.split()
+    assert float(ratio) > 1.05 > float(low) > 1.01
+    assert verdict == "slower"
+    assert done.returncode == 0, done.stderr
+    assert "0 of 1 cells slower, beyond doubt, by more than 5.0%" in done.stderr
+    assert convbench("compare", tmp_path / "a", tmp_path / "b", "--fail-above", "2").returncode == 1
+
+
+def test_the_command_compares_inside_runs_what_was_measured_in_turns(convbench, tmp_path):
+    """From the seventh run on, the machine takes 20 % longer; the second version 3 % longer in each."""
+    times = [1.0 + 0.002 * (run % 3) + 0.2 * (run > 5) for run in range(12)]
+    pair = {"id": "one", "python": "/other/python", "versions": {}}
+    write(tmp_path / "a", sweep(times), pair={**pair, "side": "against"})
+    write(tmp_path / "b", sweep([1.03 * time for time in times]), pair={**pair, "side": "this"})
+    write(tmp_path / "c", sweep([1.03 * time for time in times]), pair={**pair, "id": "two", "side": "this"})
+    done = convbench("compare", tmp_path / "a", tmp_path / "b", "--fail-above", "1")
+    assert done.returncode == 1, done.stderr
+    assert "measured in turns, compared inside runs by their fastest samples" in " ".join(done.stdout.split())
+    assert "slower" in done.stdout
+    for one, other in (("a", "c"), ("c", "b")):
+        apart = convbench("compare", tmp_path / one, tmp_path / other)
+        assert "cannot tell" in apart.stdout
+        assert "in turns" not in apart.stdout
+
+
+def test_too_few_runs_for_an_interval_are_named(convbench, tmp_path):
+    write(tmp_path / "a", sweep([1.0]))
+    done = convbench("compare", tmp_path / "a", tmp_path / "a")
+    assert "1 of 1 cells have no interval: too few runs" in done.stderr
+
+
+@pytest.mark.parametrize("percent", ["-5", "nan", "inf"])
+def test_a_percentage_that_makes_no_sense_is_refused(convbench, tmp_path, percent):
+    write(tmp_path / "a", sweep([1.0, 1.1]))
+    done = convbench("compare", tmp_path / "a", tmp_path / "a", "--fail-above", percent)
+    assert done.returncode == 2
+    assert f"fail_above={percent} is not allowed; give a percentage from 0 up" in done.stderr
 
 
 def test_the_command_exits_1_for_a_real_slowdown_alone(convbench, tmp_path):

@@ -11,7 +11,7 @@ from conftest import PROBLEMS, ROOT, python, with_fake_gpu
 from on_the_host import obstacle
 
 from convbench.algorithms import ALGORITHMS
-from convbench.analysis.compare import differences
+from convbench.analysis.differences import differences
 from convbench.executors import EXECUTORS
 from convbench.measure.spec import Spec, make_spec
 from convbench.peers import LIBRARY, PEERS, device_peer, is_bound

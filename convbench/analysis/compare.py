@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from convbench.analysis.card import facts
-from convbench.analysis.series import CellTimes, group
-from convbench.analysis.statistics import Estimate, student
+from convbench.analysis.evidence import Evidence, Independent, InTurns, Runs, discoveries
+from convbench.analysis.series import group
+from convbench.analysis.statistics import CONFIDENCE, Estimate
 from convbench.results.record import Cell, Record
 
-Speeds = Mapping[int, float]  # seconds of the fixed piece of work for each run
 Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
 
 INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
-DRIFT_SHARE: Final = 0.1  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
 CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
-REQUEST_FACTS: Final = ("cache", "scaling", "allow_tf32", "kernels", "source", "seed")
-MACHINE_FACTS: Final = (
-    "cpu",
-    "vector",
-    "usable_cores",
-    "logical_cpus",
-    "memory_bytes",
-    "system",
-    "python",
-    "blas",
-)
 
 
 @dataclass(frozen=True)
@@ -41,23 +25,68 @@ class Comparison:
 
     Attributes:
         cell: Problem, algorithm, executor, cores.
-        ratio: Time in the second over time in the first: geometric means over runs, and an interval.
+        ratio: Time in the second over time in the first, and an interval that allows for how many cells are compared.
         verdict: What that says of the second.
+        evidence: What the ratio and its interval come from.
     """
 
     cell: Cell
     ratio: Estimate
     verdict: Verdict
+    evidence: Evidence
 
 
-def compare(first: Iterable[Record], second: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> list[Comparison]:
-    """Every cell that both sweeps have measured; `order` as for `group`."""
+def compare(
+    first: Iterable[Record], second: Iterable[Record], order: Sequence[Sequence[str]] = (), *, in_turns: bool = False
+) -> list[Comparison]:
+    """Every cell that both sweeps have measured.
+
+    Of all cells that are called faster or slower, 5 % are expected to be neither (Benjamini and Hochberg, "Controlling
+    the false discovery rate", J. R. Statist. Soc. B 57, 1995); if none is, the chance that any is called so is 5 %.
+    Intervals go by the same level (Benjamini and Yekutieli, "False discovery rate-adjusted multiple confidence
+    intervals for selected parameters", JASA 100, 2005), so that they leave out 1 where a difference was found.
+
+    Args:
+        first: Records of a sweep. Of several of one cell in one run, the first that is ok counts.
+        second: Of another one.
+        order: As for `group`.
+        in_turns: Whether the sweeps were measured in turns: then runs of one number are compared with each other.
+    """
     first, second = list(first), list(second)
-    before, after, speeds = _cells(first, order), _cells(second), _speeds(first, second)
+    before, after = _runs(first, order), _runs(second)
+    found: dict[Cell, Evidence] = {}
+    speeds = _speeds(first, second)
+    for cell in before:
+        if cell in after and in_turns:
+            common = [run for run in before[cell] if run in after[cell]]
+            if common:
+                found[cell] = InTurns.of(
+                    *([min(runs[cell][run].samples) for run in common] for runs in (before, after))
+                )
+        elif cell in after:
+            times = [_means(runs[cell], speed) for runs, speed in zip((before, after), speeds, strict=True)]
+            found[cell] = Independent(*times)
+    p_values = [evidence.p_value(0.0) for evidence in found.values()]
+    alpha = (1 - CONFIDENCE) * max(1, discoveries(p_values, 1 - CONFIDENCE)) / max(1, len(p_values))
+    ratios = {cell: _estimate(evidence, alpha) for cell, evidence in found.items()}
+    return [Comparison(cell, ratio, verdict(ratio), found[cell]) for cell, ratio in ratios.items()]
+
+
+def slower_beyond(found: Sequence[Comparison], allowed: float) -> list[Comparison]:
+    """The cells that are slower by more than a share, beyond doubt.
+
+    Their intervals lie above 1 + `allowed`. If no cell is slower by more than that, the chance that any is named is at
+    most 2.5 %, however many are compared: it is Benjamini and Hochberg's procedure again, on the one-sided question
+    whether a ratio is above 1 + `allowed`.
+    """
+    limit = math.log1p(allowed)
+    p_values = [one.evidence.p_value(limit) / 2 if one.evidence.value > limit else 1.0 for one in found]
+    level = (1 - CONFIDENCE) / 2
+    threshold = level * discoveries(p_values, level) / max(1, len(found))
     return [
-        Comparison(cell, ratio := _ratio(before[cell], after[cell], speeds), verdict(ratio))
-        for cell in before
-        if cell in after
+        one
+        for one, p_value in zip(found, p_values, strict=True)
+        if p_value <= threshold and one.ratio.low is not None and one.ratio.low > 1 + allowed
     ]
 
 
@@ -75,91 +104,37 @@ def verdict(ratio: Estimate) -> Verdict:
     """
     if ratio.low is None or ratio.high is None:
         return "cannot tell"
-    if abs(math.log(ratio.value)) > INDIFFERENT and not ratio.low <= 1 <= ratio.high:
+    if abs(math.log(ratio.value)) > INDIFFERENT and not ratio.low < 1 < ratio.high:
         return "slower" if ratio.value > 1 else "faster"
     near = ratio.low >= 1 - CLEAR and ratio.high <= 1 + CLEAR
     return "no difference seen" if near else "cannot tell"
 
 
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """What differs between two sweeps' machines, versions and manner of measuring, a line each."""
-    lines = []
-    for what, keys in (("machine", MACHINE_FACTS), ("versions", None), ("spec", REQUEST_FACTS)):
-        one, other = first.get(what, {}), second.get(what, {})
-        lines += [
-            f"{key}: {_brief(one.get(key))} -> {_brief(other.get(key))}"
-            for key in keys or sorted({*one, *other})
-            if (one.get(key) or None) != (other.get(key) or None)  # older sweeps lack what was off then
-        ]
-    cards = [facts(header.get("machine", {})) for header in (first, second)]
-    return lines + _cards_differ(*cards)
+def _estimate(evidence: Evidence, alpha: float) -> Estimate:
+    interval = evidence.interval(alpha)
+    low, high = (None, None) if interval is None else (math.exp(bound) for bound in interval)
+    return Estimate(math.exp(evidence.value), low, high, evidence.runs)
 
 
-def _cards_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """The same for GPUs; two that both have a name are compared in what both sweeps knew of them."""
-    keys = sorted({*first} & {*second}) or ["name"]
-    if first.get("name") != second.get("name"):
-        keys = ["name"]
-    return [
-        f"gpu {key}: {_brief(first.get(key))} -> {_brief(second.get(key))}"
-        for key in keys
-        if first.get(key) != second.get(key)
-    ]
-
-
-def _brief(value: object) -> str:
-    if isinstance(value, Mapping) and "sha256" in value:
-        return f"{value['path'].rpartition('/')[2]} ({value['sha256'][:8]})"
-    if isinstance(value, Mapping):
-        return " ".join(map(str, value.values()))
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_brief(item) for item in value)
-    return "none" if value is None else str(value)
-
-
-def _cells(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> dict[Cell, CellTimes]:
-    return {
-        (times.problem, series.algorithm, series.executor, cores): times
+def _runs(records: Sequence[Record], order: Sequence[Sequence[str]] = ()) -> dict[Cell, dict[int, Record]]:
+    """The record that counts of each cell and run, cells in `order`, runs ascending."""
+    cells: dict[Cell, dict[int, Record]] = {
+        (times.problem, series.algorithm, series.executor, cores): {}
         for series in group(records, order)
         for cores, times in series.cells.items()
     }
+    for record in sorted(records, key=lambda record: record.run):
+        if record.status == "ok":
+            cells[record.cell].setdefault(record.run, record)
+    return cells
 
 
-def _ratio(before: CellTimes, after: CellTimes, speeds: tuple[Speeds, Speeds]) -> Estimate:
-    """Geometric means over runs against each other, and an interval for what the code alone is responsible for.
-
-    It has in it both Welch's interval on the logarithms of runs ("The generalization of Student's problem", 1947), and
-    the same of times in units of the fixed piece of work, with `DRIFT_SHARE` of the variance between runs taken to be
-    common to all runs of a sweep, so that it does not average out.
-    """
-    one, other = (np.log(list(cell.runs.values())) for cell in (before, after))
-    value, runs = math.exp(float(other.mean() - one.mean())), min(one.size, other.size)
-    if runs < 2:
-        return Estimate(value, None, None, runs)
-    units = [
-        np.log([speed.get(run, 1.0) for run in cell.runs]) for cell, speed in zip((before, after), speeds, strict=True)
-    ]
-    intervals = [
-        _interval(one, other, 0.0),
-        _interval(one - units[0], other - units[1], DRIFT_SHARE),
-    ]
-    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
-    return Estimate(value, math.exp(low), math.exp(high), runs)
+def _means(runs: dict[int, Record], speed: dict[int, float]) -> Runs:
+    """The mean of each run's samples, and how long the fixed piece of work took in that run."""
+    return Runs([statistics.fmean(record.samples) for record in runs.values()], [speed.get(run, 1.0) for run in runs])
 
 
-def _interval(one: NDArray[np.float64], other: NDArray[np.float64], shared: float) -> tuple[float, float]:
-    """Welch's, for the difference of means; `shared` of the variance does not average out."""
-    difference = float(other.mean() - one.mean())
-    parts = [float(times.var(ddof=1)) * (1 / times.size + shared) for times in (one, other)]
-    if not (variance := sum(parts)):
-        return difference, difference
-    degrees = [times.size - 1 for times in (one, other)]
-    freedom = variance**2 / sum(part**2 / degree for part, degree in zip(parts, degrees, strict=True))
-    half = student(freedom) * math.sqrt(variance)
-    return difference - half, difference + half
-
-
-def _speeds(first: Sequence[Record], second: Sequence[Record]) -> tuple[Speeds, Speeds]:
+def _speeds(first: Sequence[Record], second: Sequence[Record]) -> tuple[dict[int, float], dict[int, float]]:
     """For each run of two sweeps, the median time of the fixed piece of work; nothing if it is not known of all."""
     found: list[dict[int, float]] = []
     for records in (first, second):

@@ -11,9 +11,12 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from convbench import card, interpreter
+from convbench.measure import other
+
+_WORKER: Final = "convbench.measure.worker"
 
 
 class WorkerProcess:
@@ -22,18 +25,29 @@ class WorkerProcess:
     Args:
         job: What to measure, see `worker`.
         threads: The largest number of threads that a cell of the job needs.
+        python: Another environment's interpreter, whose convbench is to measure; by default this convbench does.
+
+    Raises:
+        OSError: The interpreter cannot be started.
     """
 
-    def __init__(self, job: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, job: Mapping[str, Any], threads: int, python: str | None = None) -> None:
+        command, environment = interpreter.command(_WORKER), interpreter.environment()
+        if python is not None:
+            command, environment = other.command(python, "-m", _WORKER), other.environment()
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `stop`
-        self._process = subprocess.Popen(
-            interpreter.command("convbench.measure.worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
-            env=interpreter.environment({"NUMBA_NUM_THREADS": str(threads)}),
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
+                env={**environment, "NUMBA_NUM_THREADS": str(threads)},
+            )
+        except OSError:
+            self._complaints.close()
+            raise
         with contextlib.suppress(BrokenPipeError):  # it died at once; `next_line` says so
             self._process.stdin.write(json.dumps(job).encode() + b"\n")  # type: ignore[union-attr]  # it is a pipe
             self._process.stdin.flush()  # type: ignore[union-attr]

@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from convbench import machine
+from convbench.errors import RequestError
 from convbench.measure.process import WorkerProcess
 from convbench.measure.spec import Spec, same_spec
 from convbench.results.record import Cell, Record, Status
@@ -72,7 +73,7 @@ def run_sweep(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with Store.create(directory, header) as store:
-        _add_peaks(spec, store, header)
+        add_peaks(spec, store, header)
         _measure(spec, store, [], time_limit, width, on_progress)
     return load(directory)
 
@@ -99,24 +100,36 @@ def resume_sweep(
         What was measured, then and now.
 
     Raises:
-        RequestError: The directory holds no sweep, it is another sweep than `request` says, or its picture has changed.
+        RequestError: The directory holds no sweep, it is another sweep than `request` says, its picture has changed, or
+            it is one of two that were measured in turns.
     """
     store, before = Store.reopen(directory)
     with store:
+        if pair := before.header.get("pair"):
+            raise RequestError(
+                f"{directory} is measured in turns with {pair['python']}; go on with both by "
+                "convbench sweep --resume --output and the directory that holds the other one"
+            )
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
-        _add_peaks(spec, store, before.header)
+        add_peaks(spec, store, before.header)
         _measure(spec, store, list(before.records), time_limit, width, on_progress)
     return load(directory)
 
 
-def _add_peaks(spec: Spec, store: Store, header: Mapping[str, Any]) -> None:
-    """Measure the machine's limits on every number of cores that fits it, unless the sweep has them."""
+def add_peaks(spec: Spec, store: Store, header: Mapping[str, Any]) -> Any:
+    """Measure the machine's limits on every number of cores that fits it, unless the sweep has them.
+
+    Returns:
+        What was measured, now or before; None if the spec wants none.
+    """
     if spec.timing.peak_repetitions and "peaks" not in header["machine"]:
         usable = machine.usable_cores()
         counts = {1, usable, *(cores for cores in spec.cores if cores <= usable)}
         peaks = WorkerProcess.peaks(counts, spec.timing.peak_repetitions)
         store.write_header({**header, "machine": {**header["machine"], "peaks": peaks}})
+        return peaks
+    return header["machine"].get("peaks")
 
 
 def _measure(
@@ -139,7 +152,7 @@ def _measure(
             if precise or time.monotonic() >= deadline:
                 return
             jobs.append(list(enumerate(spec.order(run))))
-        for record in _run(spec, run, jobs[run], deadline):
+        for record in measured(spec, run, jobs[run], deadline):
             store.append(record)
             records.append(record)
             jobs[run].remove((record.order, record.cell))
@@ -147,12 +160,34 @@ def _measure(
             on_progress(Progress(len(records), total, len(jobs), record, _seconds_left(records, jobs)))
 
 
-def _run(spec: Spec, run: int, job: Job, deadline: float) -> Iterator[Record]:
-    """Measure one run, in as many processes as it takes: one, unless a worker dies or hangs."""
+def measured(
+    spec: Spec, run: int, job: Job, deadline: float, python: str | None = None
+) -> Generator[Record, None, None]:
+    """Measure cells of one run, in as many processes as it takes: one, unless a worker dies or hangs.
+
+    Args:
+        spec: Of the sweep.
+        run: Which run.
+        job: Its cells that are to be measured.
+        deadline: Begin no cell after this, by `time.monotonic`.
+        python: Another environment's interpreter, whose convbench is to measure; by default this convbench does.
+
+    Yields:
+        A record for each cell, in the order of `job`.
+
+    Raises:
+        RequestError: The interpreter cannot be started.
+    """
     left = list(job)
     while left and time.monotonic() < deadline:
         begin = time.monotonic()
-        worker = WorkerProcess({"spec": spec.to_json(), "run": run, "cells": left}, max(spec.cores))
+        try:
+            worker = WorkerProcess({"spec": spec.to_json(), "run": run, "cells": left}, max(spec.cores), python)
+        except OSError as error:
+            raise RequestError(
+                f"{python or 'a worker process'} cannot be started ({error.strerror}); what was measured is kept: "
+                "go on with --resume when it can be"
+            ) from None
         try:
             for record in _records(worker, spec, run, list(left), begin):
                 del left[0]
@@ -175,7 +210,7 @@ def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float
             line = worker.next_line(spec.cell_limit)
             if line is not None:
                 now = time.monotonic()
-                yield dataclasses.replace(Record.from_json(line), wall_seconds=now - begin)
+                yield dataclasses.replace(_record_of(line, run, order, cell), wall_seconds=now - begin)
                 begin = now
                 continue
             if place > 0 and worker.ended_by_itself():
@@ -183,8 +218,22 @@ def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float
             reason = worker.cause_of_death()
         except TimeoutError:
             status, reason = "timeout", f"no end after {spec.cell_limit:g} s"
+        except (ValueError, RecursionError) as error:  # of another version, or no convbench at all
+            reason = f"the worker process wrote a line that is no record of this cell ({error})"
         yield spec.record(run, order, cell, status=status, reason=reason, wall_seconds=time.monotonic() - begin)
         return
+
+
+def _record_of(line: bytes, run: int, order: int, cell: Cell) -> Record:
+    """The record in a worker's line.
+
+    Raises:
+        ValueError: It has none, or that of another cell.
+    """
+    record = Record.from_json(line)
+    if (record.run, record.order, record.cell) != (run, order, cell):
+        raise ValueError(f"is of {' '.join(map(str, record.cell))}, cell {record.order} of run {record.run}")
+    return record
 
 
 def _seconds_left(records: list[Record], jobs: list[Job]) -> float:

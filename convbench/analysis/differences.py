@@ -1,0 +1,94 @@
+"""What differs between two sweeps beside the code: machines, versions, and the manner of measuring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from convbench.analysis.card import facts
+from convbench.errors import RequestError
+
+QUANTITY: Final = {"cache": "caches", "scaling": "scaling"}
+"""Where these differ, two sweeps measured different quantities, whose ratio tells nothing of the code."""
+MANNER: Final = ("allow_tf32", "kernels", "source", "seed")
+MACHINE_FACTS: Final = (
+    "cpu",
+    "vector",
+    "usable_cores",
+    "logical_cpus",
+    "memory_bytes",
+    "system",
+    "python",
+    "blas",
+)
+
+
+def check_same_quantity(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """Refuse sweeps that did not measure the same quantity.
+
+    Args:
+        first: Header of a sweep.
+        second: Header of another one.
+
+    Raises:
+        RequestError: One is of cold caches and the other of hot ones, or one of weak scaling and the other of strong.
+    """
+    for key, what in QUANTITY.items():
+        one, other = (header.get("spec", {}).get(key) for header in (first, second))
+        if one is not None and other is not None and one != other:
+            raise RequestError(
+                f"the first sweep is of {one} {what} and the second of {other} {what}, which are different quantities; "
+                f"measure both with --{key} {one} or both with --{key} {other}"
+            )
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """What differs between two sweeps' machines, versions and manner of measuring, a line each."""
+    lines = []
+    for what, keys in (("machine", MACHINE_FACTS), ("versions", None), ("spec", (*QUANTITY, *MANNER))):
+        one, other = first.get(what, {}), second.get(what, {})
+        lines += [
+            f"{key}: {_brief(one.get(key))} -> {_brief(other.get(key))}"
+            for key in keys or sorted({*one, *other})
+            if _comparable(one.get(key)) != _comparable(other.get(key))
+        ]
+    lines += _timing_differs(*(header.get("spec", {}).get("timing") or {} for header in (first, second)))
+    cards = [facts(header.get("machine", {})) for header in (first, second)]
+    return lines + _cards_differ(*cards)
+
+
+def _timing_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The same for how long was measured, in what both sweeps could be told."""
+    return [
+        f"timing {key}: {first[key]} -> {second[key]}" for key in first if key in second and first[key] != second[key]
+    ]
+
+
+def _cards_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The same for GPUs; two that both have a name are compared in what both sweeps knew of them."""
+    keys = sorted({*first} & {*second}) or ["name"]
+    if first.get("name") != second.get("name"):
+        keys = ["name"]
+    return [
+        f"gpu {key}: {_brief(first.get(key))} -> {_brief(second.get(key))}"
+        for key in keys
+        if first.get(key) != second.get(key)
+    ]
+
+
+def _comparable(value: object) -> object:
+    """A value in a form that is the same for what does not differ: lists are of things that have no order."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return sorted(json.dumps(item, sort_keys=True) for item in value) or None
+    return value or None  # older sweeps lack what was off then
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, Mapping) and "sha256" in value:
+        return f"{value['path'].rpartition('/')[2]} ({value['sha256'][:8]})"
+    if isinstance(value, Mapping):
+        return " ".join(map(str, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_brief(item) for item in value)
+    return "none" if value is None else str(value)

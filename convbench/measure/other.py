@@ -1,0 +1,82 @@
+"""Another environment's Python and the convbench that is installed there: how it is started, and what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from convbench.errors import RequestError
+
+LIMIT: Final = 120.0  # seconds to describe itself in; the first start of a new environment compiles its modules
+_DESCRIBE: Final = """\
+import json, sys
+from convbench import machine
+from convbench.measure.spec import Spec
+Spec.from_json(json.load(sys.stdin)).cells()
+print()
+print(json.dumps({"machine": machine.describe(), "versions": machine.versions()}))
+"""
+
+
+def command(python: str, *words: str) -> list[str]:
+    """How to start an interpreter so that it looks for no module in the current folder."""
+    return [python, "-P", *words]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment less what would have another interpreter find this convbench instead of its own.
+
+    That is an entry of PYTHONPATH that is relative, or that holds a convbench.
+    """
+    entries = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    kept = [str(entry) for entry in entries if entry.is_absolute() and not (entry / "convbench").exists()]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(kept)}
+
+
+def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The other environment as its own convbench describes it.
+
+    Args:
+        python: Path of the interpreter, or a name that is looked up in PATH.
+        spec: What it is going to measure, as JSON.
+
+    Returns:
+        "python", the absolute path of the interpreter; "machine" and "versions", as in the header of a sweep.
+
+    Raises:
+        RequestError: It cannot be started, has no convbench, or one that does not know what `spec` names.
+    """
+    found = shutil.which(python)
+    if found is None:
+        raise RequestError(f"against={python!r} is no program; give the path of another environment's python")
+    path = os.path.abspath(found)  # noqa: PTH100  # where a link leads to is not in that environment any more
+    try:
+        done = subprocess.run(
+            command(path, "-c", _DESCRIBE),
+            env=environment(),
+            input=json.dumps(spec).encode(),
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    except OSError as error:
+        raise RequestError(f"against={python!r} cannot be started ({error.strerror}); give another python") from None
+    except subprocess.TimeoutExpired:
+        raise RequestError(
+            f"against={python!r} did not describe its convbench within {LIMIT:g} s; see whether it imports convbench"
+        ) from None
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+        raise RequestError(
+            f"against={python!r} cannot measure this ({words}); install a convbench there, or ask for what both know"
+        )
+    try:
+        told = json.loads(done.stdout.splitlines()[-1])
+        return {"python": path, "machine": dict(told["machine"]), "versions": dict(told["versions"])}
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise RequestError(f"against={python!r} is no Python interpreter; give another environment's python") from None

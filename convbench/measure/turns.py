@@ -1,0 +1,229 @@
+"""Two versions of the code in one sweep, measured in turns: what a busy host does over minutes then hits both.
+
+Each version has a sweep of its own, of the same cells in the same runs: this one in the directory that is asked for,
+the other one in `AGAINST` below it. Within a run, one version measures some cells, then the other one the same cells,
+each in a fresh process of its own; and so on until the run is complete. Which goes first is random, and in every second
+run the other way round. See docs/decisions/0011-in-turns.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from convbench import machine
+from convbench.errors import RequestError
+from convbench.measure import other
+from convbench.measure.spec import Spec, Timing, same_spec
+from convbench.measure.sweep import Progress, Width, add_peaks, measured
+from convbench.results.record import Cell, Record
+from convbench.results.store import Store, Sweep, holds_sweep, load
+
+AGAINST: Final = "against"
+TURN_SECONDS: Final = 5.0  # after which it is the other version's turn; starting a process takes one of them
+RUNS: Final = 12  # by default; see docs/decisions/0011-in-turns.md
+TIMING: Final = Timing(sample_seconds=0.001, max_samples=100, min_seconds=0.3, max_seconds=1.0)
+"""By default: many short samples, since what is compared is each run's fastest one."""
+
+Pair = tuple[Sweep, Sweep]
+
+
+@dataclass
+class Side:
+    """One of the two versions.
+
+    Attributes:
+        store: Where its records go.
+        python: The interpreter of its environment; None for this one.
+        records: What it has measured, in runs before and in this one.
+    """
+
+    store: Store
+    python: str | None
+    records: list[Record]
+    done: set[tuple[int, Cell]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.done = {(record.run, record.cell) for record in self.records}
+
+    def add(self, record: Record) -> None:
+        """Write a record down."""
+        self.store.append(record)
+        self.records.append(record)
+        self.done.add((record.run, record.cell))
+
+
+def run_in_turns(
+    spec: Spec,
+    directory: str | Path,
+    python: str,
+    *,
+    time_limit: float | None = None,
+    width: Width | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Pair:
+    """Measure two new sweeps in turns.
+
+    Args:
+        spec: What to measure.
+        directory: Where to; the other version's sweep goes into `AGAINST` below it.
+        python: The interpreter of the environment in which the other version is installed.
+        time_limit: As for `run_sweep`.
+        width: As for `run_sweep`, of whichever version has the wider intervals.
+        on_progress: As for `run_sweep`; cells of both versions count.
+
+    Returns:
+        This version's sweep and the other's.
+
+    Raises:
+        RequestError: The directory holds a sweep already, or cannot be written; the other version cannot be started, or
+            does not know what `spec` names.
+    """
+    directory = Path(directory)
+    told = other.describe(python, spec.to_json())
+    pair = {"id": uuid.uuid4().hex, "python": told["python"], "versions": told["versions"]}
+    began = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "spec": spec.to_json()}
+    facts = {"machine": machine.describe(), "versions": machine.versions()}
+    header = {**began, **facts, "pair": {**pair, "side": "this"}}
+    with Store.create(directory, header) as store:
+        peaks = add_peaks(spec, store, header)
+        of_other = _header_of_other(header, told, peaks)
+        with Store.create(directory / AGAINST, of_other) as against:
+            sides = (Side(store, None, []), Side(against, told["python"], []))
+            _measure(spec, sides, time_limit, width, on_progress)
+    return load(directory), load(directory / AGAINST)
+
+
+def resume_in_turns(
+    directory: str | Path,
+    request: Mapping[str, Any] | None = None,
+    python: str | None = None,
+    *,
+    time_limit: float | None = None,
+    width: Width | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Pair:
+    """Go on with two sweeps that were measured in turns: measure the cells of both that have no record yet.
+
+    Args:
+        directory: Where this version's sweep is.
+        request: As for `resume_sweep`.
+        python: The other version's interpreter, to be checked; by default the one that the sweeps began with.
+        time_limit: As for `run_sweep`.
+        width: As for `run_in_turns`.
+        on_progress: As for `run_in_turns`.
+
+    Returns:
+        What was measured, then and now.
+
+    Raises:
+        RequestError: The directory holds no sweep or one that was not measured in turns, it is another one than
+            `request` says, its picture has changed, or the other version is gone or another one now.
+    """
+    directory = Path(directory)
+    with ExitStack() as stack:
+        store, before = Store.reopen(directory)
+        stack.enter_context(store)
+        pair = before.header.get("pair")
+        if pair is None:
+            raise RequestError(f"{directory} was not begun with --against; go on with it without, or measure anew")
+        if pair["side"] != "this":
+            raise RequestError(
+                f"{directory} is the other version's sweep; go on with both by --output {directory.parent}"
+            )
+        spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
+        spec.verify_source()
+        told = other.describe(python or pair["python"], spec.to_json())
+        for what in ("python", "versions"):
+            if told[what] != pair[what]:
+                raise RequestError(
+                    f"against={python or pair['python']!r} is not what {directory} was measured with ({what} differs); "
+                    "put that one back, or measure into another directory"
+                )
+        peaks = add_peaks(spec, store, before.header)
+        if not holds_sweep(directory / AGAINST):  # it was interrupted before it had begun
+            Store.create(directory / AGAINST, _header_of_other(before.header, told, peaks)).close()
+        against, its = Store.reopen(directory / AGAINST)
+        stack.enter_context(against)
+        if its.header.get("pair", {}).get("id") != pair["id"]:
+            raise RequestError(f"{directory / AGAINST} was not measured in turns with {directory}; put it elsewhere")
+        sides = (Side(store, None, list(before.records)), Side(against, told["python"], list(its.records)))
+        _measure(spec, sides, time_limit, width, on_progress)
+    return load(directory), load(directory / AGAINST)
+
+
+def is_pair(directory: str | Path) -> bool:
+    """Whether a directory holds a sweep that was measured in turns with another one."""
+    return holds_sweep(Path(directory)) and "pair" in load(directory).header
+
+
+def goes_first(seed: int, run: int) -> int:
+    """Which of the two versions begins every turn of a run: 0 or 1, random, and in the next run the other one.
+
+    So each begins as often as the other one, and no cell gains from always being first.
+    """
+    return (random.Random(f"{seed}/first/{run // 2}").randrange(2) + run) % 2
+
+
+def _header_of_other(header: Mapping[str, Any], told: Mapping[str, Any], peaks: Any) -> dict[str, Any]:
+    """The other sweep's header; the machine's limits are the same, so they are measured once."""
+    facts = {**told["machine"], **({"peaks": peaks} if peaks is not None else {})}
+    pair = {**header["pair"], "side": AGAINST}
+    return {**header, "machine": facts, "versions": told["versions"], "pair": pair}
+
+
+def _measure(
+    spec: Spec,
+    sides: tuple[Side, Side],
+    time_limit: float | None,
+    width: Width | None,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Measure what has no record, and write it down."""
+    deadline = time.monotonic() + time_limit if time_limit is not None else float("inf")
+    runs = max([spec.runs, *(record.run + 1 for side in sides for record in side.records)])
+    cells = 2 * len(spec.cells())
+    took: list[float] = []  # seconds of each cell
+    done = sum(len(side.done) for side in sides)
+    on_progress(Progress(done, runs * cells, runs, None, None))
+    for run in itertools.count():
+        if run == runs:
+            precise = width is None or spec.precision is None or max(width(s.records) for s in sides) <= spec.precision
+            if precise or time.monotonic() >= deadline:
+                return
+            runs += 1
+        for record in _run(spec, run, sides, deadline):
+            took.append(record.wall_seconds)
+            done = sum(len(side.done) for side in sides)
+            left = (runs * cells - done) * statistics.fmean(took)
+            on_progress(Progress(done, runs * cells, runs, record, left))
+
+
+def _run(spec: Spec, run: int, sides: Sequence[Side], deadline: float) -> Iterator[Record]:
+    """Measure what a run lacks: what one version measures in `TURN_SECONDS`, then the same cells by the other."""
+    begins = goes_first(spec.seed, run)
+    order = list(enumerate(spec.order(run)))
+    for turn in itertools.count():
+        lacking = [pair for pair in order if any((run, pair[1]) not in side.done for side in sides)]
+        if not lacking or time.monotonic() >= deadline:
+            return
+        until = time.monotonic() + TURN_SECONDS
+        for first, side in ((True, sides[begins]), (False, sides[1 - begins])):
+            job = [pair for pair in lacking if (run, pair[1]) not in side.done]
+            with closing(measured(spec, run, job, deadline, side.python)) as records:
+                for record in records:
+                    side.add(dataclasses.replace(record, worker={**record.worker, "turn": turn, "first": first}))
+                    yield record
+                    if first and time.monotonic() >= until:
+                        break
+            lacking = [pair for pair in lacking if (run, pair[1]) in side.done] or lacking  # the other one's turn
