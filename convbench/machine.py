@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from convbench import card
+from convbench import card, cgroup
 from convbench.cgroup import cpu_quota
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -25,6 +25,8 @@ _THREAD_VARIABLE: Final = re.compile(
     r"(OMP|GOMP|KMP|MKL|OPENBLAS|GOTO|BLIS|VECLIB|TBB|NUMBA|ORT)_\w*(THREAD|PROC_BIND|PLACES|AFFINITY|DYNAMIC|WAIT)\w*"
     r"(?<!NUMBA_NUM_THREADS)"
 )
+_MOST_CORES: Final = 64
+_OVERSUBSCRIPTION: Final = 4
 _PACKAGES: Final = (
     "numpy",
     "numba",
@@ -47,6 +49,20 @@ def usable_cores() -> int:
     """How many cores this process may keep busy: its affinity, and its cgroup's quota where that is less."""
     quota = cpu_quota()
     return min(len(allowed_cpus()), math.ceil(quota) if quota else 2**31)
+
+
+def most_cores() -> int:
+    """How many cores a request may name: oversubscribing a machine several times is an experiment, more a mistake."""
+    return max(_MOST_CORES, _OVERSUBSCRIPTION * (os.cpu_count() or 1))
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: the machine's, or its control group's where that is less."""
+    import psutil
+
+    free: int = psutil.virtual_memory().available
+    granted = cgroup.free_memory()
+    return free if granted is None else min(free, granted)
 
 
 def thread_variables() -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from convbench import machine
 from convbench.measure.process import WorkerProcess
@@ -18,6 +18,8 @@ from convbench.measure.spec import Spec, same_spec
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
 
+PEAKS_LIMIT: Final = 120.0  # seconds for the host's limits, and for those of a card
+PEAKS_SHARE: Final = 1 / 3  # of a time limit, for the same
 Width = Callable[[Sequence[Record]], float]
 Job = list[tuple[int, Cell]]  # cells with their positions in the run
 
@@ -65,6 +67,7 @@ def run_sweep(
     Raises:
         RequestError: The directory holds a sweep already, or cannot be written.
     """
+    deadline = _deadline(time_limit)
     header = {
         "spec": spec.to_json(),
         "machine": machine.describe(),
@@ -72,8 +75,8 @@ def run_sweep(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with Store.create(directory, header) as store:
-        _add_peaks(spec, store, header)
-        _measure(spec, store, [], time_limit, width, on_progress)
+        _add_peaks(spec, store, header, deadline)
+        _measure(spec, store, [], deadline, width, on_progress)
     return load(directory)
 
 
@@ -101,34 +104,44 @@ def resume_sweep(
     Raises:
         RequestError: The directory holds no sweep, it is another sweep than `request` says, or its picture has changed.
     """
+    deadline = _deadline(time_limit)
     store, before = Store.reopen(directory)
     with store:
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
-        _add_peaks(spec, store, before.header)
-        _measure(spec, store, list(before.records), time_limit, width, on_progress)
+        _add_peaks(spec, store, before.header, deadline)
+        _measure(spec, store, list(before.records), deadline, width, on_progress)
     return load(directory)
 
 
-def _add_peaks(spec: Spec, store: Store, header: Mapping[str, Any]) -> None:
-    """Measure the machine's limits on every number of cores that fits it, unless the sweep has them."""
-    if spec.timing.peak_repetitions and "peaks" not in header["machine"]:
+def _deadline(time_limit: float | None) -> float:
+    """When the last cell may begin, by `time.monotonic`."""
+    return time.monotonic() + (float("inf") if time_limit is None else time_limit)
+
+
+def _add_peaks(spec: Spec, store: Store, header: Mapping[str, Any], deadline: float) -> None:
+    """Measure the machine's limits on every number of cores that fits it, unless the sweep has them.
+
+    They take no more than a part of the time that there is: what is cut short is left for a sweep that goes on.
+    """
+    limit = min(PEAKS_LIMIT, PEAKS_SHARE * (deadline - time.monotonic()))
+    if spec.timing.peak_repetitions and "peaks" not in header["machine"] and limit > 0:
         usable = machine.usable_cores()
         counts = {1, usable, *(cores for cores in spec.cores if cores <= usable)}
-        peaks = WorkerProcess.peaks(counts, spec.timing.peak_repetitions)
-        store.write_header({**header, "machine": {**header["machine"], "peaks": peaks}})
+        peaks = WorkerProcess.peaks(counts, spec.timing.peak_repetitions, limit)
+        if limit == PEAKS_LIMIT or not any("reason" in found for found in (peaks, peaks.get("device", {}))):
+            store.write_header({**header, "machine": {**header["machine"], "peaks": peaks}})
 
 
 def _measure(
     spec: Spec,
     store: Store,
     records: list[Record],
-    time_limit: float | None,
+    deadline: float,
     width: Width | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Measure what has no record, and write it down."""
-    deadline = time.monotonic() + time_limit if time_limit is not None else float("inf")
     have = {(record.run, record.cell) for record in records}
     runs = max([spec.runs, *(record.run + 1 for record in records)])
     jobs = [[pair for pair in enumerate(spec.order(run)) if (run, pair[1]) not in have] for run in range(runs)]
