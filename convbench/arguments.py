@@ -35,8 +35,8 @@ def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -
     return number
 
 
-def real_number(name: str, value: object, *, least: float = -math.inf) -> float:
-    """`value` as a Python float, whatever real type it has.
+def real_number(name: str, value: object, *, least: float = -math.inf, wanted: str = "a number") -> float:
+    """`value` as a Python float, whatever real type it has; `wanted` says in an error what would be right.
 
     Raises:
         RequestError: It is no real number, NaN, or less than `least`.
@@ -47,7 +47,7 @@ def real_number(name: str, value: object, *, least: float = -math.inf) -> float:
         number = math.nan
     if not number >= least:
         limit = "" if least == -math.inf else f" from {least:g} up"
-        raise RequestError(f"{name}={shown(value)} is not allowed; give a number{limit}")
+        raise RequestError(f"{name}={shown(value)} is not allowed; give {wanted}{limit}")
     return number
 
 

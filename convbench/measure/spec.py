@@ -29,6 +29,7 @@ from convbench.results.record import Cell, Record
 CACHES: Final = ("hot", "cold")
 SCALINGS: Final = ("strong", "weak")
 MOST_RUNS: Final = 10_000  # each a process that takes a second to start
+_A_SHARE: Final = "a share such as 1% or 0.01"
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
 
 
@@ -109,7 +110,7 @@ class Spec:
         one_of("cache", self.cache, CACHES)
         one_of("scaling", self.scaling, SCALINGS)
         if self.precision is not None and not 0 < self.precision < 1:
-            raise RequestError(f"precision={self.precision:g} is not allowed; give a share such as 1% or 0.01")
+            raise RequestError(f"precision={self.precision:g} is not allowed; give {_A_SHARE}")
         for field_name in ("problems", "algorithms", "executors", "cores", "peers"):
             values = getattr(self, field_name)
             if not values and field_name != "peers":
@@ -240,7 +241,7 @@ def make_spec(
         cores=machine.core_series() if cores is None else _core_counts(cores),
         peers=texts("peers", peers),
         runs=whole_number("runs", runs, least=1, most=MOST_RUNS),
-        precision=None if precision is None else real_number("precision", precision),
+        precision=None if precision is None else real_number("precision", precision, wanted=_A_SHARE),
         scaling=scaling,
         cache=cache,
         allow_tf32=truth("allow_tf32", allow_tf32),
