@@ -20,23 +20,23 @@ from convbench import machine
 from convbench.algorithms import ALGORITHMS
 from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
-from convbench.arguments import path, real_number
+from convbench.arguments import path, real_number, whole_number
+from convbench.arrays import as_array, on_gpu, on_host
 from convbench.errors import RequestError, UnavailableError, shown
-from convbench.executors import EXECUTORS, device
+from convbench.executors import EXECUTORS
 from convbench.measure.spec import make_spec
 from convbench.measure.sweep import Progress, run_sweep
-from convbench.plans import Candidate, Plan
-from convbench.problem import Padding, Problem
+from convbench.plans import Candidate, Plan, checked_cores
+from convbench.problem import ITEM_SIZE, Padding, Problem
 from convbench.results import export, store
 from convbench.results.record import Cell, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DLPACK_CUDA: Final = 2  # DLPack's number of such devices
 PREFERENCE: Final = ("winograd", "direct", "unrolled", "naive")
 """What `conv2d` tries, in this order, ..."""
-PREFERENCE_ON_A_DEVICE: Final = ("winograd", "unrolled", "direct")
+PREFERENCE_ON_A_GPU: Final = ("winograd", "unrolled", "direct")
 """... and on a GPU."""
 
 
@@ -52,13 +52,21 @@ def conv2d(
     cores: int | None = None,
     memory_limit: int | None = None,
     *,
+    algorithm: str | None = None,
     allow_tf32: bool = False,
 ) -> NDArray[Any]:
     """Convolve images with a bank of kernels (cross-correlation: the kernels are not flipped).
 
+    May be called from any thread, in a forked child, and from a signal handler.
+
+    `winograd` and `fft` compute a tile of outputs from all of the inputs under it. So one NaN or infinity in `x`
+    spreads over a whole tile of outputs there; by definition it belongs in those alone whose kernel covers it. Where
+    that matters, choose a form that sums tap by tap, for instance `algorithm="direct"`.
+
     Args:
-        x: (height, width), (channels, height, width) or (batch, channels, height, width). An array of CuPy's, or
-            anything else that lies on a GPU and speaks its or DLPack's protocol, is convolved there, without a copy.
+        x: (height, width), (channels, height, width) or (batch, channels, height, width), of any layout, byte order and
+            alignment, writable or not. An array of CuPy's, or anything else that lies on a GPU and speaks its or
+            DLPack's protocol, is convolved there, without a copy.
         w: (kernels, rows, columns) for one channel a group, or (kernels, channels // groups, rows, columns).
         bias: (kernels,), added to each output channel.
         stride: Step of the kernel: n or (vertical, horizontal).
@@ -66,24 +74,28 @@ def conv2d(
         dilation: Distance of kernel taps: n or (vertical, horizontal).
         groups: Groups that channels and kernels fall into.
         out: Where to put the result; allocated if not given, which costs more than the convolution where it is large.
+            Nothing is written to it if any argument is wrong.
         cores: How many to use; default: those that this process may use.
-        memory_limit: Bytes that may be used beside input, weights and output.
+        memory_limit: Bytes that may be used beside input, weights and output: a form's scratch and packed weights, and
+            a copy of `x` where one is needed. What is needed is known before it is taken.
+        algorithm: One of `convbench.algorithms.ALGORITHMS`; default: the first of `PREFERENCE` that can.
         allow_tf32: Whether a GPU may round the inputs of float32's products to TF32, with 10 bits behind the point.
 
     Returns:
-        (kernels, rows, columns), or (batch, kernels, rows, columns) if `x` is 4-D: float64 if `x` or `w` is, otherwise
-        float32. On a GPU, where `x` is.
+        (kernels, rows, columns), or (batch, kernels, rows, columns) if `x` is 4-D: float64 if `x` or `w` is (or is
+        wider than that), otherwise float32. On a GPU, where `x` is.
 
     Raises:
         RequestError: An argument is wrong, or no algorithm keeps to `memory_limit`.
-        UnavailableError: `x` lies on a GPU that cannot be used.
+        UnavailableError: `x` lies on a GPU that cannot be used, no algorithm can do this there, or memory ran out.
     """
-    executor = "gpu" if _on_device(x) else "serial" if (cores or machine.usable_cores()) == 1 else "threads"
+    count = machine.usable_cores() if cores is None else checked_cores(cores)
+    executor = "gpu" if on_gpu(x) else "serial" if count == 1 else "threads"
     if (reason := EXECUTORS[executor].available()) is not None:
         raise UnavailableError(f"x lies on a GPU, and {reason}")
-    arrays = EXECUTORS[executor].module()
-    image, weights = _as_array("x", x, (2, 3, 4), arrays), _as_array("w", _on_host(w), (3, 4), np)
-    dtype: Any = "float64" if np.float64 in (image.dtype, weights.dtype) else "float32"
+    image = _of_dimensions("x", as_array("x", x, EXECUTORS[executor].module()), (2, 3, 4))
+    weights = _of_dimensions("w", as_array("w", on_host("w", w)), (3, 4))
+    wide = any(array.dtype.kind == "f" and array.itemsize >= 8 for array in (image, weights))
     problem = Problem(
         height=image.shape[-2],
         width=image.shape[-1],
@@ -96,23 +108,17 @@ def conv2d(
         stride=stride,
         padding=padding,
         dilation=dilation,
-        dtype=dtype,
+        dtype="float64" if wide else "float32",
     )
-    count = 1 if executor == "gpu" else machine.usable_cores() if cores is None else cores
-    place = getattr(image, "device", None) if device(executor) else None
-    with (
-        place or nullcontext(),
-        _chosen_plan(problem, weights, executor, count, memory_limit, allow_tf32=allow_tf32) as plan,
-    ):
+    shift = None if bias is None else _as_bias(bias, problem)
+    limit = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
+    wanted = _candidates(problem, executor, 1 if executor == "gpu" else count, algorithm, allow_tf32=allow_tf32)
+    copied = _copied(image, problem.dtype) + _copied(weights, problem.dtype)
+    place = getattr(image, "device", None) if executor == "gpu" else None
+    with place or nullcontext(), _chosen_plan(problem, weights, wanted, limit, copied) as plan:
         result = plan(image, out)
-    if bias is not None:
-        shift = np.asarray(_on_host(bias), dtype)
-        if shift.shape != (problem.out_channels,):
-            raise RequestError(
-                f"bias has shape {shift.shape}; ({problem.out_channels},) is needed, one for each kernel"
-            )
-        with place or nullcontext():
-            result += arrays.asarray(shift[:, None, None])
+        if shift is not None:
+            result += EXECUTORS[executor].module().asarray(shift)
     return result
 
 
@@ -251,60 +257,66 @@ class Results:
         return pd.DataFrame(list(export.rows(self.sweep)), columns=list(export.COLUMNS))
 
 
-def _on_device(value: ArrayLike) -> bool:
-    """Whether an array lies on a GPU."""
-    if hasattr(value, "__cuda_array_interface__"):
-        return True
-    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == DLPACK_CUDA
-
-
-def _on_host(value: Any) -> Any:
-    """The array itself, or a copy of it if it lies on a GPU."""
-    if not _on_device(value):
-        return value
-    gpu = EXECUTORS["gpu"]
-    if (reason := gpu.available()) is not None:
-        raise UnavailableError(f"an array lies on a GPU, and {reason}")
-    return gpu.download(gpu.module().asarray(value))
-
-
-def _as_array(name: str, value: ArrayLike, dimensions: tuple[int, ...], arrays: Any) -> NDArray[Any]:
-    """Any array as one of NumPy's or CuPy's (`arrays`), of real numbers."""
-    native = isinstance(value, arrays.ndarray) or hasattr(value, "__array__")
-    foreign = hasattr(value, "__dlpack__") and not native and not hasattr(value, "__cuda_array_interface__")
-    array: NDArray[Any] = arrays.from_dlpack(value) if foreign else arrays.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise RequestError(f"{name} holds {array.dtype}; give real numbers")
+def _of_dimensions(name: str, array: NDArray[Any], dimensions: tuple[int, ...]) -> NDArray[Any]:
     if array.ndim not in dimensions:
         allowed = " or ".join(map(str, dimensions))
         raise RequestError(f"{name} has {array.ndim} dimensions (shape {array.shape}); {allowed} are allowed")
     return array
 
 
+def _as_bias(bias: ArrayLike, problem: Problem) -> NDArray[Any]:
+    """A copy of the bias that can be added to an output: shape (kernels, 1, 1)."""
+    shift = np.array(as_array("bias", on_host("bias", bias)), problem.dtype)
+    if shift.shape != (problem.out_channels,):
+        raise RequestError(f"bias has shape {shift.shape}; ({problem.out_channels},) is needed, one for each kernel")
+    return shift[:, None, None]
+
+
+def _copied(array: NDArray[Any], dtype: str) -> int:
+    """Bytes of the copy that is made of an array, if one is."""
+    as_it_is = array.dtype == dtype and array.flags.c_contiguous and getattr(array.flags, "aligned", True)
+    return 0 if as_it_is else array.size * ITEM_SIZE[dtype]
+
+
+def _candidates(
+    problem: Problem, executor: str, cores: int, algorithm: str | None, *, allow_tf32: bool
+) -> list[Candidate]:
+    """Those that can compute a problem, the preferred first; where TF32 is allowed, one that uses it before others."""
+    preference = PREFERENCE_ON_A_GPU if executor == "gpu" else PREFERENCE
+    names = preference if algorithm is None else (ALGORITHMS.check(algorithm),)
+    every = [Candidate(name, executor, cores, allow_tf32) for name in names]
+    reasons = {candidate.algorithm: candidate.obstacle(problem) for candidate in every}
+    able = [candidate for candidate in every if reasons[candidate.algorithm] is None]
+    if not able:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise UnavailableError(f"no algorithm computes {problem} on the {executor} executor ({why})")
+    return sorted(able, key=lambda candidate: not candidate.uses_tf32(problem))
+
+
 def _chosen_plan(
-    problem: Problem,
-    weights: NDArray[Any],
-    executor: str,
-    cores: int,
-    memory_limit: int | None,
-    *,
-    allow_tf32: bool = False,
+    problem: Problem, weights: NDArray[Any], candidates: Sequence[Candidate], memory_limit: int | None, copied: int
 ) -> Plan:
-    """The first algorithm that keeps to the memory limit; where TF32 is allowed, one that uses it before the others."""
-    if cores < 1:
-        raise RequestError(f"cores={cores} is not allowed; give a whole number from 1 up")
+    """The first candidate that keeps to the memory limit, and for which there is memory.
+
+    Args:
+        problem: What to compute.
+        weights: Its weights.
+        candidates: At least one, the preferred first.
+        memory_limit: Bytes; None for no limit.
+        copied: Bytes that are used in any case.
+    """
     needed = []
-    names = PREFERENCE_ON_A_DEVICE if device(executor) else PREFERENCE
-    candidates = [Candidate(name, executor, cores, allow_tf32) for name in names]
-    for candidate in sorted(candidates, key=lambda candidate: not candidate.uses_tf32(problem)):
-        if ALGORITHMS[candidate.algorithm].obstacle(problem, EXECUTORS[executor].flavour) is None:
-            plan = Plan(problem, weights, candidate)
-            if memory_limit is None or plan.scratch_bytes <= memory_limit:
-                return plan
-            plan.close()
-            needed.append(plan.scratch_bytes)
+    for candidate in candidates:
+        need = copied + candidate.memory(problem)
+        if memory_limit is not None and need > memory_limit:
+            needed.append(need)
+            continue
+        try:
+            return Plan(problem, weights, candidate, borrow=True)
+        except MemoryError:
+            continue
     if not needed:
-        raise UnavailableError(f"no algorithm computes {problem} on the {executor} executor")
+        raise UnavailableError(f"there is no memory to compute {problem} in; use a smaller batch or memory_limit")
     raise RequestError(
         f"memory_limit={memory_limit} is too little for {problem}; at least {min(needed)} bytes are needed"
     )

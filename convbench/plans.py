@@ -6,21 +6,25 @@ What a sweep times is the very `Plan` that `conv2d` runs, so a measured number i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convbench import machine
 from convbench.algorithms import ALGORITHMS, Algorithm
-from convbench.errors import RequestError, UnavailableError
+from convbench.arguments import whole_number
+from convbench.arrays import as_array
+from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS, Executor, device
+from convbench.executors.host import readable
 from convbench.peers import LIBRARY, PEERS, device_peer
 from convbench.problem import Problem
 
 if TYPE_CHECKING:
-    from convbench.executors import DeviceRunner
+    from convbench.executors import DeviceRunner, Runner
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class Candidate:
         where = device(self.executor)
         return where.tf32_flavour() if where and self.allow_tf32 and problem.dtype == "float32" else None
 
+    def memory(self, problem: Problem) -> int:
+        """Bytes that one of our algorithms needs beside input, weights as they are, and output."""
+        needed = ALGORITHMS[self.algorithm].footprint(problem, self.flavour(problem))
+        return self.cores * needed.scratch_bytes_per_worker + needed.weights_bytes
+
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
 
@@ -87,20 +96,25 @@ class Closing:
 class Plan(Closing):
     """A candidate that is ready to compute one problem with one set of weights, again and again.
 
-    Use it as a context manager, or call `close` when done.
+    Use it as a context manager, or call `close` when done; a call after that is a `RequestError`.
+
+    It may be called from any number of threads. On `serial` their calls run side by side, each with scratch of its own;
+    on `threads` and `processes` one waits for the other, since each takes all the cores of the plan. On the host it may
+    be called in a forked child as well. An interrupt, or what else is raised in the middle of a call, costs that call
+    alone.
 
     Attributes:
         problem: What it computes.
         candidate: How.
         setup: Seconds that getting ready took, by step ("compile", "pack", "start").
-        scratch_bytes: Memory that it holds beside input, weights and output.
+        scratch_bytes: Memory that a call needs beside input, weights and output.
         error_bound: The largest error to be expected of an output, relative to the largest; None if it is not known.
-        pids: Worker processes that compute for it; empty where the calling process does.
         tf32: Whether it rounds the inputs of products to TF32.
         stages: Names of the stages that it tells apart; empty if none.
     """
 
-    def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
+    def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate, *, borrow: bool = False) -> None:
+        """Pack the weights and get ready; to `borrow` them is for who does not change them while the plan is used."""
         algorithm: Algorithm = ALGORITHMS[candidate.algorithm]
         if obstacle := candidate.obstacle(problem):
             raise UnavailableError(f"{candidate} cannot compute {problem}: {obstacle}")
@@ -109,30 +123,37 @@ class Plan(Closing):
         self.candidate = candidate
         begin = time.perf_counter()
         flavour = candidate.flavour(problem)
-        work = algorithm.prepare[flavour](problem, _as_weights(weights, problem))
+        given = _as_weights(weights, problem)
+        work = algorithm.prepare[flavour](problem, given)
+        if not borrow and np.may_share_memory(work.weights, given):
+            work = replace(work, weights=work.weights.copy())
         packed = time.perf_counter()
-        self._runner = self._executor.open(work, candidate.cores)
+        self._runner: Runner = self._executor.open(work, candidate.cores)
         self.setup = {"pack": packed - begin, **self._runner.setup}
         self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
         self.error_bound = work.error_bound
-        self.pids = tuple(self._runner.pids)
         self.tf32 = flavour != self._executor.flavour
         self.stages = work.stages
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Worker processes that compute for it; empty where the calling process does."""
+        return tuple(self._runner.pids)
+
     def empty_input(self) -> NDArray[Any]:
         """An array of `problem.input_shape` and undefined content where the executor reads fastest."""
-        return self._executor.empty(self.problem.input_shape, self.problem.dtype)
+        return self._empty(self.problem.input_shape)
 
     def empty_output(self) -> NDArray[Any]:
         """An array of `problem.output_shape` and undefined content where the executor writes fastest."""
-        return self._executor.empty(self.problem.output_shape, self.problem.dtype)
+        return self._empty(self.problem.output_shape)
 
     def __call__(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Convolve `x`.
 
         Args:
-            x: `problem.input_shape`; leading axes of length 1 may be left out. Copied unless it is C-contiguous and of
-                the problem's dtype.
+            x: `problem.input_shape`; leading axes of length 1 may be left out. Whatever can be had as an array is
+                taken, and copied unless it is C-contiguous, aligned and of the problem's dtype.
             out: Where to put the result: `problem.output_shape` or, for one image, without the batch axis;
                 C-contiguous, of the problem's dtype, not overlapping `x`. Allocated if not given, which for a large
                 output costs more than the convolution.
@@ -141,20 +162,25 @@ class Plan(Closing):
             `out`, or the new array: 4-D if `x` is, otherwise without the batch axis.
 
         Raises:
-            RequestError: A shape or dtype is not as above.
+            RequestError: A shape or dtype is not as above, or the plan is closed.
+            UnavailableError: There is no memory for the result, or a worker process is gone; the next call starts
+                another.
         """
-        problem = self.problem
-        arrays = self._executor.module()
-        image = arrays.ascontiguousarray(arrays.asarray(x), problem.dtype)
-        if image.ndim < 4:
-            image = image.reshape((1,) * (4 - image.ndim) + image.shape)
-        if image.shape != problem.input_shape:
-            raise RequestError(f"x has shape {np.shape(x)}; {problem.input_shape} is needed for {problem}")
+        runner, given = self._runner, as_array("x", x, self._executor.module())
+        image = self._input(given)
         result = self.empty_output() if out is None else self._checked(out, image)
-        self._runner(image, result)
+        runner(image, result)
         if out is not None:
             return out
-        return result if np.ndim(x) == 4 else result[0]
+        return result if given.ndim == 4 else result[0]
+
+    def _input(self, given: NDArray[Any]) -> NDArray[Any]:
+        """`x` as the 4-D array that the runner reads."""
+        problem = self.problem
+        if (1,) * (4 - given.ndim) + given.shape != problem.input_shape:
+            raise RequestError(f"x has shape {given.shape}; {problem.input_shape} is needed for {problem}")
+        image = self._executor.input(given, problem.dtype)
+        return image if image.ndim == 4 else image.reshape(problem.input_shape)
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:
         """The last call's output, which is in the `out` that it was given, as an array of the host's."""
@@ -175,8 +201,15 @@ class Plan(Closing):
         return cast("DeviceRunner", self._runner).shares(x, out)
 
     def close(self) -> None:
-        """Give back scratch memory and workers."""
-        self._runner.close()
+        """Give back scratch memory and workers; once more does nothing."""
+        runner, self._runner = self._runner, CLOSED
+        runner.close()
+
+    def _empty(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        try:
+            return self._executor.empty(shape, self.problem.dtype)
+        except (MemoryError, OSError):
+            raise UnavailableError(f"there is no memory for an array of shape {shape}; use a smaller batch") from None
 
     def _checked(self, out: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
         """`out` as the 4-D array that the runner fills."""
@@ -193,6 +226,26 @@ class Plan(Closing):
             raise RequestError("out overlaps x; give it memory of its own")
         reshaped: NDArray[Any] = out.reshape(problem.output_shape)
         return reshaped
+
+
+class _Closed:
+    """What is in the place of a runner after the plan was closed."""
+
+    def close(self) -> None:
+        """Nothing is left to give back."""
+
+    def __call__(self, *_: object) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise RequestError("the plan is closed; make a new one with convbench.plan")
+
+
+CLOSED: Final = cast("Runner", _Closed())
 
 
 class PeerPlan(Closing):
@@ -265,7 +318,7 @@ def memory(executor: str) -> str:
 
 
 def plan(
-    problem: Problem,
+    problem: Problem | str,
     weights: ArrayLike,
     *,
     algorithm: str = "direct",
@@ -276,7 +329,7 @@ def plan(
     """Bind a candidate to a problem and its weights.
 
     Args:
-        problem: What to compute.
+        problem: What to compute; a string is read as a descriptor, see `Problem.parse`.
         weights: Shape `problem.weights_shape`; (K, rows, columns) will do for one channel a group. Copied.
         algorithm: One of `convbench.algorithms.ALGORITHMS`.
         executor: One of `convbench.executors.EXECUTORS`.
@@ -290,15 +343,34 @@ def plan(
         RequestError: A name, a shape or the number of cores is wrong.
         UnavailableError: The candidate cannot compute the problem on this machine.
     """
-    if cores < 1 or (cores > 1 and not EXECUTORS[executor].scales):
-        allowed = "a whole number from 1 up" if EXECUTORS[executor].scales else f"1, which is all {executor} uses"
-        raise RequestError(f"cores={cores} is not allowed; give {allowed}")
-    return Plan(problem, weights, Candidate(algorithm, executor, cores, allow_tf32))
+    problem = as_problem(problem)
+    cores = checked_cores(cores)
+    if cores > 1 and not EXECUTORS[executor].scales:
+        raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
+    return Plan(problem, weights, Candidate(ALGORITHMS.check(algorithm), executor, cores, allow_tf32))
+
+
+def checked_cores(cores: int) -> int:
+    """A number of cores that makes sense.
+
+    Raises:
+        RequestError: It is no whole number from 1 up, or more than any use would be on this machine.
+    """
+    return whole_number("cores", cores, least=1, most=machine.most_cores())
+
+
+def as_problem(problem: Problem | str) -> Problem:
+    """A problem, or what its descriptor describes."""
+    if isinstance(problem, str):
+        return Problem.parse(problem)
+    if not isinstance(problem, Problem):
+        raise RequestError(f"problem={shown(problem)} is none; give a Problem, or a descriptor such as 'ic3ih32oc8kh3'")
+    return problem
 
 
 def _as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:
     """The weights as a C-contiguous 4-D array of the problem's dtype."""
-    array = np.array(weights, problem.dtype, order="C")
+    array = readable(as_array("weights", weights), problem.dtype)
     if array.shape == problem.weights_shape[:1] + problem.weights_shape[2:] and problem.weights_shape[1] == 1:
         array = array.reshape(problem.weights_shape)
     if array.shape != problem.weights_shape:

@@ -8,6 +8,8 @@ who fills which units. Neither knows the other.
 from __future__ import annotations
 
 import importlib
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -44,7 +46,8 @@ class TileName:
 
     def load(self, dtype: str) -> Callable[..., None]:
         """The tile, compiled for `dtype` (or read from the cache on disk)."""
-        return _compiled(self, dtype)
+        with compiling():
+            return _compiled(self, dtype)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,24 @@ def unpack(parameters):  # type: ignore[no-untyped-def]
         parameters[7],
         parameters[8],
     )
+
+
+_lock = threading.RLock()
+
+
+def compiling() -> threading.RLock:
+    """What is held while something is compiled, by one thread at a time."""
+    return _lock
+
+
+def _unlock() -> None:
+    """In a forked child, where whoever held it is not."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 @cache

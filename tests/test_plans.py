@@ -88,8 +88,10 @@ def test_wrong_shapes_and_names_are_named(small):
         plan(small, weights, cores=0)
     with pytest.raises(RequestError, match="all serial uses"):
         plan(small, weights, executor="serial", cores=2)
-    with pytest.raises(RequestError, match="NUMBA_NUM_THREADS=4096"):
-        plan(small, weights, executor="threads", cores=4096)
+    with pytest.raises(RequestError, match="NUMBA_NUM_THREADS=64"):
+        plan(small, weights, executor="threads", cores=64)
+    with pytest.raises(RequestError, match="from 1 to"):
+        plan(small, weights, executor="processes", cores=10**6)
 
 
 def test_a_gpu_that_is_not_there_is_a_reason_and_not_a_crash(small):

@@ -33,12 +33,14 @@ def test_shared_memory_is_given_back_with_the_last_array_in_it():
     part = array[10:20]
     del array
     gc.collect()
-    assert segment.number in memory.living()
+    number, fd = segment.number, segment.fd
+    del segment
+    assert number in memory.live_segments()
     del part
     gc.collect()
-    assert segment.number not in memory.living()
+    assert number not in memory.live_segments()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(segment.fd)
+        os.fstat(fd)
 
 
 def test_arrays_in_shared_memory_are_not_copied(small, monkeypatch):

@@ -36,13 +36,17 @@ class Runner(Protocol):
         """The processes that compute, where it is not the calling one."""
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Convolve `x` into `out`: both 4-D, C-contiguous, of the work's dtype, not overlapping."""
+        """Convolve `x` into `out`: both 4-D, C-contiguous, aligned, of the work's dtype, not overlapping.
+
+        May be called from several threads at once, from a signal handler in the middle of another call, and in a forked
+        child. An exception in the middle of a call, such as an interrupt, leaves nothing behind that later calls feel.
+        """
 
     def threads(self) -> int:
         """How many threads compute, as read back from whatever runs them."""
 
     def close(self) -> None:
-        """Give back what the runner holds; it is not called again."""
+        """Give back what the runner holds; no call begins after that. May be called twice."""
 
 
 class DeviceRunner(Runner, Protocol):
@@ -74,6 +78,9 @@ class Executor(Protocol):
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """An array of undefined content where this executor reads and writes fastest."""
+
+    def input(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+        """An array of its module as its runners read it: C-contiguous, aligned, of a dtype; a copy where it is not."""
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
         """Copy one of NumPy's arrays into one of its own, and wait until it is there."""

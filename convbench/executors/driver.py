@@ -1,8 +1,9 @@
 """The two compiled loops that run tiles: one worker's, and Numba's thread pool of them.
 
 Workers claim one unit after the other from a common counter, so that a worker that is held up leaves its share to the
-others. Both loops take the tile as a first-class function of a fixed signature: they are compiled once for all tiles
-and kept on disk. Had they a tile for a closure, each tile would compile them anew in every process.
+others. Both loops take the address of the tile's machine code: they are compiled once for all tiles and kept on disk.
+Had they a tile for a closure, each tile would compile them anew in every process. Were it one of Numba's first-class
+functions, Numba would call Python in every call to find its address, and what a signal handler raises there is lost.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from convbench.clock import STAGES
 from convbench.executors.memory import private_empty
-from convbench.tile import Work, jit, signature
+from convbench.tile import Work, compiling, jit
 
 _CACHE_LINE = 64
 
@@ -35,14 +37,37 @@ def fetch_add(typing_context, counter, step):  # type: ignore[no-untyped-def]
     return types.int64(counter, types.int64), generate
 
 
+@intrinsic
+def call_tile(typing_context, address, x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+    """Call the tile at an address."""
+    arguments_of_tile = (x, weights, out, parameters, scratch, clock, types.int64, types.int64)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        convention = context.call_conv
+        function_type = convention.get_function_type(types.void, arguments_of_tile)
+        function = builder.inttoptr(arguments[0], function_type.as_pointer())
+        status, _ = convention.call_function(builder, function, types.void, arguments_of_tile, arguments[1:])
+        with cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *arguments_of_tile), generate
+
+
+def address(tile: Any) -> int:
+    """Where the machine code of a tile is, see `TileName.load`; the tile must be kept as long as it is called."""
+    [compiled] = tile.overloads.values()
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
 @jit
 def claim(tile, x, weights, out, parameters, scratch, clock, units, counter):  # type: ignore[no-untyped-def]
-    """Fill unit after unit until none is left."""
+    """Fill unit after unit until none is left; `tile` is an address."""
     while True:
         unit = fetch_add(counter, 1)
         if unit >= units:
             break
-        tile(x, weights, out, parameters, scratch, clock, unit, unit + 1)
+        call_tile(tile, x, weights, out, parameters, scratch, clock, unit, unit + 1)
 
 
 @numba.njit(parallel=True, nogil=True, cache=True)
@@ -55,28 +80,34 @@ def claim_on_threads(  # type: ignore[no-untyped-def]
         claim(tile, x, weights, out, parameters, scratch[worker], clock[worker], units, counter)
 
 
-@cache
 def compiled_claim(dtype: str) -> Callable[..., None]:
     """`claim` for a dtype; it compiles nothing later, whatever tile it is given."""
-    array, vector = _arrays(dtype)
-    integers = types.int64[::1]
-    return _compiled(claim, *(_tile(dtype), array, vector, array, integers, vector, integers, types.int64, integers))
+    with compiling():
+        return _compiled_claim(dtype)
+
+
+def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
+    """The same of `claim_on_threads`."""
+    with compiling():
+        return _compiled_claim_on_threads(dtype)
 
 
 @cache
-def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
-    """The same of `claim_on_threads`."""
+def _compiled_claim(dtype: str) -> Callable[..., None]:
+    array, vector = _arrays(dtype)
+    integers = types.int64[::1]
+    return _compiled(claim, *(types.int64, array, vector, array, integers, vector, integers, types.int64, integers))
+
+
+@cache
+def _compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
     array, vector = _arrays(dtype)
     scratch, integers = getattr(types, dtype)[:, ::1], types.int64[::1]
     return _compiled(
         claim_on_threads,
-        *(_tile(dtype), array, vector, array, integers, scratch, types.int64[:, ::1]),
+        *(types.int64, array, vector, array, integers, scratch, types.int64[:, ::1]),
         *(types.int64, integers, integers),
     )
-
-
-def _tile(dtype: str) -> types.FunctionType:
-    return types.FunctionType(signature(dtype))
 
 
 def _arrays(dtype: str) -> tuple[types.Array, types.Array]:

@@ -6,12 +6,13 @@ As everywhere in CuPy, calls return when their work is queued. What is timed is 
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from convbench.errors import RequestError
+from convbench.errors import RequestError, UnavailableError
 
 TF32_CAPABILITY: Final = 80  # compute capability 8.0, Ampere: the first with such products
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
@@ -20,6 +21,7 @@ WAIT: Final = Path(__file__).parent / "wait.cu"
 CYCLES: Final = 3e9  # more than any card's clock has in a second
 HEAD_START: Final = 1e-4  # seconds that the device waits for the host to queue calls, at least ...
 LONGEST_HEAD_START: Final = 0.02  # ... and at most
+FORKED: Final = "CUDA does not outlive a fork; start the process afresh, as multiprocessing does with 'spawn'"
 TOGETHER: Final = 128  # calls that are queued at once, so few that none of their kernels waits for room in the queue
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Gpu:
     flavour = "cupy"
     scales = False
     memory = "device"
+    _pid = 0  # of the process that has used it
     _queueing = 0.0  # seconds that the host took for a call, when calls were last queued
 
     def available(self) -> str | None:
@@ -47,11 +50,18 @@ class Gpu:
             return "CuPy is not installed; pip install 'convbench[gpu]'"
         except ImportError as error:  # a CuPy for another CUDA, or half of one
             return f"CuPy cannot be loaded ({_first_line(error)}); install the one for this machine's CUDA"
+        if self.lost():
+            return FORKED
         try:
             devices = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
             return f"CuPy finds no usable GPU ({_first_line(error)}); install an NVIDIA driver that fits CuPy's CUDA"
+        self._pid = os.getpid()
         return None if devices else "there is no NVIDIA GPU"
+
+    def lost(self) -> bool:
+        """Whether it was first used before a fork."""
+        return self._pid not in (0, os.getpid())
 
     def module(self) -> Any:
         """CuPy's."""
@@ -62,6 +72,10 @@ class Gpu:
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Device memory."""
         return self.module().empty(shape, dtype)  # type: ignore[no-any-return]
+
+    def input(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+        """As kernels read it."""
+        return self.module().ascontiguousarray(array, dtype)  # type: ignore[no-any-return]
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
         """Copy into the device's memory."""
@@ -128,7 +142,7 @@ class Gpu:
 
 
 class GpuRunner:
-    """Queues the kernels."""
+    """Queues the kernels, on the calling thread's current stream."""
 
     pids = ()
     clock = None
@@ -136,7 +150,7 @@ class GpuRunner:
     def __init__(self, work: DeviceWork, gpu: Gpu) -> None:
         begin, cupy = time.perf_counter(), gpu.module()
         dtype = work.dtype.name
-        self._launches = work.launches
+        self._launches, self._dtype = work.launches, dtype
         self._kernels = [
             cupy.RawKernel(launch.code, launch.name, options=launch.options(dtype)) for launch in work.launches
         ]
@@ -144,7 +158,7 @@ class GpuRunner:
             kernel.compile()
         compiled = time.perf_counter()
         self._weights = cupy.asarray(work.weights)
-        self._scratch = cupy.empty((max(1, work.scratch_size),), dtype)
+        self._scratch_size = max(1, work.scratch_size)
         self._gpu, self._cuda = gpu, cupy.cuda
         cupy.cuda.Device().synchronize()
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
@@ -153,22 +167,30 @@ class GpuRunner:
         """Fill `out`; both lie on the device. The call returns when the kernels are queued."""
         if out.data.ptr % VECTOR_BYTES:  # type: ignore[attr-defined]  # CuPy's
             raise RequestError(f"out begins between multiples of {VECTOR_BYTES} bytes; give an array of its own")
+        if self._gpu.lost():
+            raise UnavailableError(FORKED)
+        scratch = self._new_scratch()
         for place in range(len(self._launches)):
-            self._launch(place, x, out)
+            self._launch(place, x, out, scratch)
 
-    def _launch(self, place: int, x: NDArray[Any], out: NDArray[Any]) -> None:
+    def _new_scratch(self) -> NDArray[Any]:
+        """Scratch for one call, which CuPy hands on to later ones of the same stream: other streams have their own."""
+        return self._gpu.empty((self._scratch_size,), self._dtype)
+
+    def _launch(self, place: int, x: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
         launch = self._launches[place]
-        self._kernels[place]((launch.blocks,), (launch.threads,), (x, self._weights, out, self._scratch))
+        self._kernels[place]((launch.blocks,), (launch.threads,), (x, self._weights, out, scratch))
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
         """What share of a call each launch takes, by a call with events between, which would cost others time."""
         if len(self._launches) == 1:
             return [1.0]
         events = [self._cuda.Event() for _ in range(len(self._launches) + 1)]
+        scratch = self._new_scratch()
         self._gpu.hold_up()
         events[0].record()
         for place, event in enumerate(events[1:]):
-            self._launch(place, x, out)
+            self._launch(place, x, out, scratch)
             event.record()
         events[-1].synchronize()
         parts = [self._cuda.get_elapsed_time(begin, end) for begin, end in itertools.pairwise(events)]
@@ -179,8 +201,8 @@ class GpuRunner:
         return 1
 
     def close(self) -> None:
-        """Give back weights and scratch."""
-        self._weights = self._scratch = None
+        """Give back the weights."""
+        self._weights = None
 
 
 def _first_line(error: Exception) -> str:

@@ -8,31 +8,42 @@ last of them is gone, however they end.
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import mmap
 import os
+import select
 import tempfile
 import weakref
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 _HUGE_PAGE: Final = 2 * 2**20
+# An object for epoll owns any descriptor, and closes it without a word, where a file's would complain.
+_OWNER: Final[Callable[[int], Any]] = select.epoll.fromfd if hasattr(select, "epoll") else io.FileIO
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of shared memory: what tells it apart, where it is mapped here, and what others map it by."""
+class Segment(mmap.mmap):
+    """A stretch of shared memory: what tells it apart, where it is mapped here, and what others map it by.
+
+    When its last array is gone, the interpreter gives back mapping and descriptor without any of Python's code, so that
+    no signal handler can come between, and no exception of one is lost in a finalizer.
+    """
 
     number: int
     address: int
-    size: int
-    fd: int
+    owner: Any
+
+    @property
+    def fd(self) -> int:
+        """The descriptor."""
+        return int(self.owner.fileno())
 
 
-_living: dict[int, Segment] = {}
+_segments: dict[int, weakref.ref[Segment]] = {}
 _numbers = itertools.count()
 
 
@@ -49,13 +60,29 @@ def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """The same in shared memory; `locate` tells another process where."""
     size = max(_size(shape, dtype), mmap.PAGESIZE)
-    fd = _anonymous_file(size)
-    mapping = _advised(mmap.mmap(fd, size))
-    array = _as_array(mapping, shape, dtype)
-    segment = Segment(next(_numbers), _address(array), size, fd)
-    _living[segment.number] = segment
-    weakref.finalize(mapping, _forget, segment.number).atexit = False
+    owner = _anonymous_file()
+    os.ftruncate(owner.fileno(), size)
+    segment = Segment(owner.fileno(), size)
+    segment.owner, segment.number = owner, next(_numbers)
+    array = _as_array(_advised(segment), shape, dtype)
+    segment.address = _address(array)
+    for number, known in list(_segments.items()):
+        if known() is None:
+            _segments.pop(number, None)
+    _segments[segment.number] = weakref.ref(segment)
     return array
+
+
+def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+    """Copies of arrays in one stretch of shared memory, each on a page boundary."""
+    begins = [0, *itertools.accumulate(-(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE for array in arrays)]
+    block = shared_empty((begins[-1],), "uint8")
+    copies = []
+    for array, begin in zip(arrays, begins, strict=False):
+        copy = block[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        copies.append(copy)
+    return copies
 
 
 def map_shared(fd: int) -> mmap.mmap:
@@ -76,19 +103,20 @@ def view(mapping: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: str) ->
 def locate(array: NDArray[Any]) -> tuple[Segment, int] | None:
     """The segment that an array lies in, and how many bytes into it; None where its memory is not shared."""
     address = _address(array)
-    for segment in _living.values():
-        if segment.address <= address and address + array.nbytes <= segment.address + segment.size:
+    for segment in _living():
+        if segment.address <= address and address + array.nbytes <= segment.address + len(segment):
             return segment, address - segment.address
     return None
 
 
-def living() -> frozenset[int]:
+def live_segments() -> frozenset[int]:
     """The numbers of the segments that still hold an array."""
-    return frozenset(_living)
+    return frozenset(segment.number for segment in _living())
 
 
-def _forget(number: int) -> None:
-    os.close(_living.pop(number).fd)
+def _living() -> list[Segment]:
+    """The segments; one whose addresses are being given back is none any more."""
+    return [segment for known in list(_segments.values()) if (segment := known()) is not None]
 
 
 def _size(shape: tuple[int, ...], dtype: str) -> int:
@@ -116,12 +144,11 @@ def _advised(mapping: mmap.mmap) -> mmap.mmap:
     return mapping
 
 
-def _anonymous_file(size: int) -> int:
-    """A file without a name: in memory where the system has such files, otherwise in the temporary directory."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("convbench", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return fd
+def _anonymous_file() -> Any:
+    """A file without a name, as an object that owns its descriptor: in memory where the system has such files.
+
+    From the descriptor to its owner no step is Python's, between which a signal handler might raise.
+    """
+    if not hasattr(os, "memfd_create"):
+        return tempfile.TemporaryFile()
+    return next(map(_OWNER, map(os.memfd_create, ("convbench",))))

@@ -1,7 +1,8 @@
 """What a worker of the `processes` executor runs: it maps shared memory, and fills units when a message says so.
 
-Started by `interpreter.command` with one argument, the number of its end of a socket pair. Messages are raw bytes
-(nothing is pickled): a command letter and what the structures below say. The worker leaves when the other end is gone.
+Started with the descriptor of its end of a socket pair, which keeps messages whole. Messages are raw bytes (nothing is
+pickled): a command letter, the number of the request, and what the structures below say. The worker leaves when the
+other end is gone.
 """
 
 from __future__ import annotations
@@ -9,73 +10,98 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
+import socket
 import struct
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from convbench.executors.memory import map_shared, view
 
-MAP: Final = struct.Struct("<cq")  # b"m", segment; the segment's descriptor follows
-DROP: Final = struct.Struct("<cq")  # b"d", segment
-OPEN: Final = b"o"  # followed by the work as JSON; answered
-CLOSE: Final = struct.Struct("<cq")  # b"c", work
-RUN: Final = struct.Struct("<cq6q6q")  # b"r", work, and for input and output: segment, offset, shape; answered
-DONE: Final = b"\0"  # the answer when all went well; any other answer says what went wrong
+MOST: Final = 2**15  # bytes of a message
+SYNC: Final = struct.Struct("<cq")  # b"s"; answered. Likewise b"o", to open a work, followed by the work as JSON
+MAP: Final = struct.Struct("<cqq")  # b"m", segment; its descriptor comes with the message
+DROP: Final = struct.Struct("<cqq")  # b"d", segment
+CLOSE: Final = struct.Struct("<cqq")  # b"c", work
+RUN: Final = struct.Struct("<cqq2q6q6q")  # b"r", work; of counter, input and output: segment, offset, shape; answered
+ANSWER: Final = struct.Struct("<q")  # the request, followed by what went wrong, if anything did
 
-Run = Callable[[NDArray[Any], NDArray[Any]], None]
+Run = Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], None]
 
 
-class Worker:
+class PoolWorker:
     """The state of one worker process: its end of the line, the segments it has mapped, and the work it has open."""
 
-    def __init__(self, line: Connection) -> None:
+    def __init__(self, line: socket.socket) -> None:
         self._line = line
         self._segments: dict[int, mmap.mmap] = {}
-        self._works: dict[int, tuple[Run, str]] = {}
+        self._works: dict[int, tuple[Run, str, object]] = {}  # the last is what must be kept
 
     def serve(self) -> None:
         """Do what the messages say until the other end is closed."""
-        commands = {b"m": self._map, b"d": self._drop, b"o": self._open, b"c": self._close, b"r": self._fill}
+        commands: dict[bytes, Callable[..., None]] = {
+            b"m": self._map,
+            b"d": self._drop,
+            b"o": self._open,
+            b"c": self._close,
+            b"r": self._fill,
+        }
+        answered = (b"s", b"o", b"r")
         while True:
             try:
-                message = self._line.recv_bytes()
-            except (EOFError, ConnectionResetError):
+                message, fds, _, _ = socket.recv_fds(self._line, MOST, 1)
+            except ConnectionResetError:
                 return
-            commands[message[:1]](message)
+            if not message:
+                return
+            letter, number = SYNC.unpack_from(message)
+            words = b""
+            try:
+                if letter in commands:
+                    commands[letter](message, *fds)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
+                words = f"{type(error).__name__}: {error}".encode()[: MOST // 2]
+            if letter in answered:
+                try:
+                    self._line.send(ANSWER.pack(number) + words)
+                except (BrokenPipeError, ConnectionResetError):
+                    return
 
-    def _map(self, message: bytes) -> None:
-        _, number = MAP.unpack(message)
-        fd = recv_handle(self._line)
-        self._segments[number] = map_shared(fd)
-        os.close(fd)
+    def _map(self, message: bytes, fd: int) -> None:
+        """Requests may come twice where the caller was interrupted between sending one and noting that it has."""
+        _, _, segment = MAP.unpack(message)
+        try:
+            if segment not in self._segments:
+                self._segments[segment] = map_shared(fd)
+        finally:
+            os.close(fd)
 
     def _drop(self, message: bytes) -> None:
-        _, number = DROP.unpack(message)
-        del self._segments[number]
+        _, _, segment = DROP.unpack(message)
+        self._segments.pop(segment, None)
 
     def _close(self, message: bytes) -> None:
-        _, number = CLOSE.unpack(message)
-        del self._works[number]
+        _, _, work = CLOSE.unpack(message)
+        self._works.pop(work, None)
 
     def _open(self, message: bytes) -> None:
-        order = json.loads(message[1:])
-        self._answer(lambda: self._works.update({order["work"]: (self._load(order), order["dtype"])}))
+        order = json.loads(message[SYNC.size :])
+        run, kept = self._load(order)
+        self._works[order["work"]] = (run, order["dtype"], kept)
 
     def _fill(self, message: bytes) -> None:
-        _, number, *places = RUN.unpack(message)
-        run, dtype = self._works[number]
-        x, out = (self._view((segment, offset, shape), dtype) for segment, offset, *shape in (places[:6], places[6:]))
-        self._answer(lambda: run(x, out))
+        _, _, work, *places = RUN.unpack(message)
+        run, dtype, _ = self._works[work]
+        counter = self._view((*places[:2], (1,)), "int64")
+        x, out = (self._view((segment, offset, shape), dtype) for segment, offset, *shape in (places[2:8], places[8:]))
+        run(x, out, counter)
 
-    def _load(self, order: dict[str, Any]) -> Run:
-        """Load the tile and make room for it."""
-        from convbench.executors.driver import compiled_claim, new_scratch
+    def _load(self, order: dict[str, Any]) -> tuple[Run, object]:
+        """Load the tile and make room for it; what is called, and the tile, whose machine code that needs."""
+        from convbench.executors.driver import address, compiled_claim, new_scratch
         from convbench.tile import TileName, Work
 
         module, name, arguments = order["tile"]
@@ -84,31 +110,30 @@ class Worker:
             tile=TileName(module, name, None if arguments is None else tuple(arguments)),
             units=order["units"],
             weights=self._view(order["weights"], dtype),
-            parameters=np.array(order["parameters"], np.int64),
+            parameters=self._view(order["parameters"], "int64"),
             scratch_size=order["scratch_size"],
         )
         tile, claim = work.tile.load(dtype), compiled_claim(dtype)
-        scratch = new_scratch(work, 1)[0]
-        counter = self._view(order["counter"], "int64")
+        address_of_tile, scratch = address(tile), new_scratch(work, 1)[0]
         clock = self._view(order["clock"], "int64")[order["row"]]
-        return lambda x, out: claim(tile, x, work.weights, out, work.parameters, scratch, clock, work.units, counter)
 
-    def _answer(self, step: Callable[[], object]) -> None:
-        try:
-            step()
-            answer = DONE
-        except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
-            answer = f"{type(error).__name__}: {error}".encode()
-        self._line.send_bytes(answer)
+        def run(x: NDArray[Any], out: NDArray[Any], counter: NDArray[Any]) -> None:
+            claim(address_of_tile, x, work.weights, out, work.parameters, scratch, clock, work.units, counter)
 
-    def _view(self, place: tuple[int, int, list[int]], dtype: str) -> NDArray[Any]:
-        number, offset, shape = place
-        return view(self._segments[number], offset, tuple(shape), dtype)
+        return run, tile
+
+    def _view(self, place: Any, dtype: str) -> NDArray[Any]:
+        segment, offset, shape = place
+        return view(self._segments[segment], offset, tuple(shape), dtype)
 
 
 def main() -> None:
     """Serve the socket whose descriptor is the only argument."""
-    Worker(Connection(int(sys.argv[1]))).serve()
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process of a terminal; the caller says what is to be
+    line = socket.socket(fileno=int(sys.argv[1]))
+    PoolWorker(line).serve()
 
 
 if __name__ == "__main__":

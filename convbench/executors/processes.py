@@ -1,41 +1,39 @@
 """Many cores: a persistent pool of worker processes fills the units in shared memory.
 
 Workers are plain subprocesses, not children of `multiprocessing`: they do not run the caller's main module again, and
-they leave by themselves when the caller is gone. A call sends each of them a hundred bytes that say where input and
-output lie; nothing is pickled, and arrays that already lie in shared memory are not copied.
+they leave by themselves when the caller is gone. A call sends each of them some two hundred bytes that say where input
+and output lie; nothing is pickled, and arrays that already lie in shared memory are not copied.
+
+Calls from several threads wait for one another: each has the workers, and so the cores, to itself.
 """
 
 from __future__ import annotations
 
-import atexit
-import itertools
+import contextlib
 import json
 import os
 import socket
-import subprocess
-import threading
 import time
-from collections.abc import Iterable
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
-from typing import TYPE_CHECKING, Any, Final
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from convbench import interpreter
 from convbench.clock import STAGES
 from convbench.errors import UnavailableError
 from convbench.executors import memory
 from convbench.executors.host import Host
-from convbench.executors.pool_worker import CLOSE, DONE, DROP, MAP, OPEN, RUN
+from convbench.executors.pool import next_number, pool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
     from numpy.typing import NDArray
 
     from convbench.executors import Runner
     from convbench.tile import Work
 
-_ONE_THREAD: Final = dict.fromkeys(
-    ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
-)
+T = TypeVar("T")
 
 
 class Processes(Host):
@@ -45,177 +43,144 @@ class Processes(Host):
     memory = "shared"
 
     def available(self) -> str | None:
-        """Needs a system that passes file descriptors between processes."""
-        if hasattr(socket, "AF_UNIX") and hasattr(socket, "SCM_RIGHTS"):
-            return None
+        """Needs a system that passes file descriptors between processes, in messages that stay whole."""
+        if hasattr(socket, "SCM_RIGHTS") and hasattr(socket, "SOCK_SEQPACKET"):
+            with contextlib.suppress(OSError):
+                for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                    end.close()
+                return None
         return "this system cannot pass shared memory between processes; use the threads executor"
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Shared memory."""
-        return memory.shared_empty(shape, dtype)
+        """Shared memory; private memory, which is copied when it is used, where no descriptor is left for it."""
+        try:
+            return memory.shared_empty(shape, dtype)
+        except OSError:
+            return memory.private_empty(shape, dtype)
 
     def open(self, work: Work, cores: int) -> Runner:
         """Start the workers that are missing, and have each load the tile."""
         return ProcessesRunner(work, cores)
 
 
-class Member:
-    """One worker process, seen from the caller."""
+@dataclass
+class CallSpace:
+    """What one call at a time may use: the counter that units are claimed from, and arrays to copy through."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                interpreter.command("convbench.executors.pool_worker", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=interpreter.environment(_ONE_THREAD),
-            )
-        self._line = Connection(ours.detach())
-        self._mapped: set[int] = set()
-        self.pid = self._process.pid
+    counter: NDArray[np.int64]
+    staging: dict[str, NDArray[Any]] = field(default_factory=dict)
 
-    def send(self, message: bytes) -> None:
-        """Send one message."""
-        try:
-            self._line.send_bytes(message)
-        except OSError:
-            raise self._gone() from None
-
-    def wait(self) -> str | None:
-        """Wait until the worker has done what it was told; return what went wrong, if anything did."""
-        try:
-            answer = self._line.recv_bytes()
-        except (EOFError, OSError):
-            raise self._gone() from None
-        return None if answer == DONE else f"worker process {self.pid} of the processes executor: {answer.decode()}"
-
-    def map(self, segments: Iterable[memory.Segment]) -> None:
-        """See to it that the worker has these segments mapped, and none that hold no array any more."""
-        for number in self._mapped - memory.living():
-            self.send(DROP.pack(b"d", number))
-            self._mapped.remove(number)
-        for segment in segments:
-            if segment.number not in self._mapped:
-                self.send(MAP.pack(b"m", segment.number))
-                send_handle(self._line, segment.fd, self.pid)
-                self._mapped.add(segment.number)
-
-    def stop(self) -> None:
-        """Hang up and wait; a worker that is still computing is killed."""
-        self._line.close()
-        try:
-            self._process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _gone(self) -> UnavailableError:
-        stop_pool()
-        code = self._process.returncode
-        return UnavailableError(f"worker process {self.pid} of the processes executor is gone (exit status {code})")
-
-
-_pool: list[Member] = []
-_one_call_at_a_time = threading.Lock()
-_numbers = itertools.count()
-
-
-def members(count: int) -> list[Member]:
-    """The first `count` workers of the process's pool; those that are missing are started."""
-    _pool.extend(Member() for _ in range(count - len(_pool)))
-    return _pool[:count]
-
-
-def stop_pool() -> None:
-    """Stop every worker; the next plan starts new ones."""
-    while _pool:
-        _pool.pop().stop()
-
-
-atexit.register(stop_pool)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.clear)  # a forked child must not talk to its parent's workers
+    def shared(self, role: str, array: NDArray[Any]) -> NDArray[Any]:
+        """The array itself if it lies in shared memory, otherwise one of its shape that does."""
+        if memory.locate(array):
+            return array
+        if role not in self.staging or self.staging[role].shape != array.shape:
+            self.staging[role] = _had(memory.shared_empty, array.shape, array.dtype.name)
+        return self.staging[role]
 
 
 class ProcessesRunner:
-    """Tells its workers where input and output lie, and waits until they are through."""
+    """Tells the workers where input and output lie, and waits until they are through."""
 
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()
-        self._dtype = work.dtype.name
+        self._work, self._cores, self._dtype = work, cores, work.dtype.name
         work.tile.load(self._dtype)  # compiled once, here; the workers find it on disk
         compiled = time.perf_counter()
-        self._number = next(_numbers)
-        self._members = members(cores)
-        self._counter = memory.shared_empty((8,), "int64")
-        self.clock = memory.shared_empty((cores, STAGES), "int64")
-        self._weights = memory.shared_empty(work.weights.shape, self._dtype)
-        self._weights[:] = work.weights
-        self._staging: dict[str, NDArray[Any]] = {}
-        order = {
-            "work": self._number,
-            "tile": [work.tile.module, work.tile.name, work.tile.arguments],
-            "dtype": self._dtype,
-            "units": work.units,
-            "parameters": work.parameters.tolist(),
-            "scratch_size": work.scratch_size,
-            "weights": _place(self._weights),
-            "counter": _place(self._counter),
-            "clock": _place(self.clock),
-        }
-        self._tell(
-            [OPEN + json.dumps({**order, "row": row}).encode() for row in range(cores)],
-            *(self._weights, self._counter, self.clock),
-        )
+        self.number = next_number()
+        self._weights, self._parameters = _had(memory.shared_copies, work.weights, work.parameters)
+        self._own_what_changes()
+        self._forget = weakref.finalize(self, _forget, self.number)
+        self._forget.atexit = False
+        pool().call(self, cores)
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
+
+    def _own_what_changes(self) -> None:
+        """Make what workers write to: a forked child needs its own."""
+        self.clock: NDArray[np.int64] = _had(memory.shared_empty, (self._cores, STAGES), "int64")
+        self.clock.fill(0)
+        self._idle = [CallSpace(_had(memory.shared_empty, (STAGES,), "int64"))]
+        self._pid = os.getpid()
+
+    @property
+    def segments(self) -> Sequence[memory.Segment]:
+        """Of shared memory, that the work needs."""
+        return [_located(array)[0] for array in (self._weights, self.clock)]
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is not to be called any more."""
+        return not self._forget.alive
+
+    def order(self, row: int) -> bytes:
+        """What the worker of a row has to know to open the work."""
+        work = self._work
+        return json.dumps(
+            {
+                "work": self.number,
+                "tile": [work.tile.module, work.tile.name, work.tile.arguments],
+                "dtype": self._dtype,
+                "units": work.units,
+                "scratch_size": work.scratch_size,
+                "weights": _place(self._weights),
+                "parameters": _place(self._parameters),
+                "clock": _place(self.clock),
+                "row": row,
+            }
+        ).encode()
 
     @property
     def pids(self) -> tuple[int, ...]:
         """The workers' process numbers."""
-        return tuple(member.pid for member in self._members)
+        return pool().pids(self._cores)
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill `out`, through shared memory where an array does not lie there."""
-        source, target = self._shared("input", x), self._shared("output", out)
+        if os.getpid() != self._pid:
+            self._own_what_changes()
+        try:
+            space = self._idle.pop()
+        except IndexError:
+            space = CallSpace(_had(memory.shared_empty, (STAGES,), "int64"))
+        source, target = space.shared("input", x), space.shared("output", out)
         if source is not x:
             source[:] = x
-        self._counter[0] = 0
-        places = (number for *place, shape in (_place(source), _place(target)) for number in (*place, *shape))
-        message = RUN.pack(b"r", self._number, *places)
-        self._tell([message] * len(self._members), source, target)
+        space.counter[0] = 0
+        (segments, places) = zip(*map(_located, (space.counter, source, target)), strict=True)
+        pool().call(
+            self,
+            self._cores,
+            segments,
+            *(segments[0].number, places[0]),
+            *(segments[1].number, places[1], *source.shape),
+            *(segments[2].number, places[2], *target.shape),
+        )
         if target is not out:
             out[:] = target
+        self._idle.append(space)  # but not after an exception: who knows which worker still claims from its counter
 
     def threads(self) -> int:
         """One in each worker."""
-        return len(self._members)
+        return self._cores
 
     def close(self) -> None:
         """Have the workers forget the work; they stay for the next."""
-        for member in self._members:
-            if member in _pool:
-                member.send(CLOSE.pack(b"c", self._number))
+        self._forget()
 
-    def _tell(self, messages: list[bytes], *arrays: NDArray[Any]) -> None:
-        """Send each worker its message about arrays in shared memory, and wait for all answers."""
-        segments = [_located(array)[0] for array in arrays]
-        with _one_call_at_a_time:
-            for member, message in zip(self._members, messages, strict=True):
-                member.map(segments)
-                member.send(message)
-            failures = [failure for member in self._members if (failure := member.wait())]
-        if failures:
-            raise UnavailableError(failures[0])
 
-    def _shared(self, role: str, array: NDArray[Any]) -> NDArray[Any]:
-        """The array itself if it lies in shared memory, otherwise one of its shape that does."""
-        if memory.locate(array):
-            return array
-        if role not in self._staging or self._staging[role].shape != array.shape:
-            self._staging[role] = memory.shared_empty(array.shape, self._dtype)
-        return self._staging[role]
+def _forget(number: int) -> None:
+    pool().close_later(number)
+
+
+def _had(allocate: Callable[..., T], *arguments: Any) -> T:
+    """Shared memory, or a clear word that there is none."""
+    try:
+        return allocate(*arguments)
+    except OSError as error:
+        raise UnavailableError(
+            f"no shared memory can be had ({error.strerror}); close plans and drop outputs that are no longer needed, "
+            "or allow more open files"
+        ) from None
 
 
 def _located(array: NDArray[Any]) -> tuple[memory.Segment, int]:

@@ -1,14 +1,20 @@
-"""One core: the calling thread fills all units."""
+"""One core: the calling thread fills all units.
+
+Calls from several threads run side by side, each with scratch of its own: that is what a program wants that computes on
+one core in each of several threads.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from convbench.executors import Runner
@@ -34,32 +40,58 @@ class Serial(Host):
         return SerialRunner(work)
 
 
+@dataclass
+class CallSpace:
+    """What one call at a time may write to beside its output: scratch, and ticks of stages."""
+
+    scratch: NDArray[Any]
+    clock: NDArray[np.int64]
+
+
 class SerialRunner:
     """Calls the tile once for all units."""
 
     pids = ()
 
     def __init__(self, work: Work) -> None:
-        from convbench.executors.driver import new_clock, new_scratch
-
         begin = time.perf_counter()
         self._tile = work.tile.load(work.dtype.name)
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
-        self._scratch = new_scratch(work, 1)[0]
-        self.clock = new_clock(1)
+        self._clocks: list[NDArray[np.int64]] = []
+        self._idle = [self._new_space()]
+
+    @property
+    def clock(self) -> NDArray[np.int64]:
+        """Of all threads that have called, as of one worker."""
+        ticks: NDArray[np.int64] = sum(self._clocks.copy())  # type: ignore[assignment]
+        return ticks
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill `out`."""
         work = self._work
-        self._tile(x, work.weights, out, work.parameters, self._scratch, self.clock[0], 0, work.units)
+        try:
+            space = self._idle.pop()
+        except IndexError:  # as many threads as there are spaces are computing
+            space = self._new_space()
+        try:
+            self._tile(x, work.weights, out, work.parameters, space.scratch, space.clock[0], 0, work.units)
+        finally:
+            self._idle.append(space)
+
+    def _new_space(self) -> CallSpace:
+        from convbench.executors.driver import new_clock, new_scratch
+
+        clock = new_clock(1)
+        self._clocks.append(clock)
+        return CallSpace(new_scratch(self._work, 1)[0], clock)
 
     def threads(self) -> int:
         """The calling one."""
         return 1
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Scratch goes with the runner."""
 
 
 SERIAL = Serial()

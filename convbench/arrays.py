@@ -1,0 +1,74 @@
+"""What callers pass as arrays: whatever can be had as one of NumPy's or CuPy's, without a copy where that can be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from convbench.errors import RequestError, UnavailableError
+from convbench.executors import EXECUTORS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DLPACK_CUDA: Final = 2  # DLPack's number of such devices
+UNREADABLE: Final = (TypeError, ValueError, RuntimeError, AttributeError, BufferError, OverflowError)
+"""What libraries raise for what is no array, for tensors with gradients, and for memory that they cannot share."""
+
+REAL: Final = "fiub"  # kinds of dtypes
+
+
+def on_gpu(value: Any) -> bool:
+    """Whether an array lies on a GPU."""
+    if type(value) is np.ndarray:
+        return False
+    try:
+        if hasattr(value, "__cuda_array_interface__"):
+            return True
+    except RuntimeError:  # PyTorch's answer for a tensor on a GPU that has gradients
+        return True
+    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == DLPACK_CUDA
+
+
+def on_host(name: str, value: Any) -> Any:
+    """The array itself, or a copy of it if it lies on a GPU.
+
+    Raises:
+        UnavailableError: It lies on a GPU that cannot be used.
+    """
+    if not on_gpu(value):
+        return value
+    gpu = EXECUTORS["gpu"]
+    if (reason := gpu.available()) is not None:
+        raise UnavailableError(f"{name} lies on a GPU, and {reason}")
+    return gpu.download(as_array(name, value, gpu.module()))
+
+
+def as_array(name: str, value: Any, arrays: Any = np) -> NDArray[Any]:
+    """Anything as an array of NumPy's or CuPy's that holds real numbers.
+
+    Args:
+        name: What to call it in an error.
+        value: An array of NumPy's or CuPy's, what speaks `__array__`, CuPy's interface or DLPack, or a nested list.
+        arrays: numpy or cupy.
+
+    Raises:
+        RequestError: It cannot be had as an array, or what it holds are no real numbers.
+    """
+    array = value if type(value) is arrays.ndarray else _converted(name, value, arrays)
+    if array.dtype.kind not in REAL:
+        raise RequestError(f"{name} holds {array.dtype}; give real numbers")
+    return array
+
+
+def _converted(name: str, value: Any, arrays: Any) -> NDArray[Any]:
+    if hasattr(value, "filled"):
+        raise RequestError(f"{name} is a masked array; give it filled, as in {name}.filled(0)")
+    native = isinstance(value, arrays.ndarray) or hasattr(value, "__array__")
+    try:
+        foreign = hasattr(value, "__dlpack__") and not native and not hasattr(value, "__cuda_array_interface__")
+        return arrays.from_dlpack(value) if foreign else arrays.asarray(value)  # type: ignore[no-any-return]
+    except UNREADABLE as error:
+        words = str(error).strip().partition("\n")[0]
+        raise RequestError(f"{name} cannot be read as an array ({words or type(error).__name__})") from None
