@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +20,9 @@ from convbench import machine
 from convbench.algorithms import ALGORITHMS
 from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
-from convbench.arguments import whole_number
+from convbench.arguments import path, real_number, whole_number
 from convbench.arrays import as_array, on_gpu, on_host
-from convbench.errors import RequestError, UnavailableError
+from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS
 from convbench.measure.spec import make_spec
 from convbench.measure.sweep import Progress, run_sweep
@@ -120,12 +123,12 @@ def conv2d(
 
 
 def sweep(
-    problems: Sequence[Problem | str] = (),
+    problems: Problem | str | Iterable[Problem | str] = (),
     *,
-    algorithms: Sequence[str] | None = None,
-    executors: Sequence[str] | None = None,
-    cores: Sequence[int] | None = None,
-    peers: Sequence[str] = (),
+    algorithms: str | Iterable[str] | None = None,
+    executors: str | Iterable[str] | None = None,
+    cores: int | str | Iterable[int] | None = None,
+    peers: str | Iterable[str] = (),
     runs: int = 10,
     precision: float | None = None,
     time_limit: float | None = None,
@@ -139,11 +142,11 @@ def sweep(
     """Measure problems, or the multicore experiment if none is given, as `convbench sweep` does.
 
     Args:
-        problems: What to convolve; inputs are random numbers.
-        algorithms: Names; default: those that are measured unasked.
-        executors: Names; default: all.
-        cores: Core counts; default: 1, 2, 4, ... up to this machine's.
-        peers: Other libraries to measure in the same runs.
+        problems: What to convolve, one or several; inputs are random numbers.
+        algorithms: Names, or "one,two" as on the command line; default: those that are measured unasked.
+        executors: Names, in either form; default: all.
+        cores: A core count, or several; default: 1, 2, 4, ... up to this machine's.
+        peers: Other libraries to measure in the same runs, in either form.
         runs: Fresh processes, each of which measures everything once in random order.
         precision: Add runs until every cell's interval is this tight, as a share of its mean, ...
         time_limit: ... or so many seconds are over; no measurement is begun after that.
@@ -151,7 +154,9 @@ def sweep(
         cache: "hot", or "cold" to empty the caches before every sample.
         allow_tf32: Whether a GPU may round the inputs of float32's products to TF32.
         seed: Of the order and of random data.
-        output: The directory to write; default: a temporary one, read back and removed.
+        output: The directory to write; default: a temporary one, read back and removed. If the sweep ends in an
+            exception, an interrupt included, after the first measurement, the directory is kept: a line on standard
+            error and a note of the exception say where it is, for `load` and for `convbench sweep --resume`.
         on_progress: Called before the first measurement and after each.
 
     Returns:
@@ -162,10 +167,10 @@ def sweep(
     """
     spec = make_spec(
         problems,
-        algorithms=None if algorithms is None else tuple(algorithms),
-        executors=None if executors is None else tuple(executors),
-        cores=None if cores is None else tuple(cores),
-        peers=tuple(peers),
+        algorithms=algorithms,
+        executors=executors,
+        cores=cores,
+        peers=peers,
         runs=runs,
         precision=precision,
         scaling=scaling,
@@ -173,11 +178,32 @@ def sweep(
         allow_tf32=allow_tf32,
         seed=seed,
     )
-    measure = partial(run_sweep, spec, time_limit=time_limit, width=widest_interval, on_progress=on_progress)
-    if output is not None:
-        return Results(measure(output))
-    with tempfile.TemporaryDirectory(prefix="convbench-") as directory:
-        return Results(measure(directory))
+    limit = None if time_limit is None else real_number("time_limit", time_limit, least=0)
+    if not callable(on_progress):
+        raise RequestError(f"on_progress={shown(on_progress)} cannot be called; give a function of one argument")
+    measure = partial(run_sweep, spec, time_limit=limit, width=widest_interval, on_progress=on_progress)
+    return Results(measure(path("output", output)) if output is not None else _measured_in_passing(measure))
+
+
+def _measured_in_passing(measure: Callable[[Path], store.Sweep]) -> store.Sweep:
+    """Measure into a temporary directory that stays only if something goes wrong after the first measurement."""
+    directory = Path(tempfile.mkdtemp(prefix="convbench-"))
+    try:
+        measured = measure(directory)
+    except BaseException as error:
+        if not store.holds_records(directory):
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        note = (
+            f"what was measured is in {directory}: convbench.load({str(directory)!r}) reads it, and "
+            f"convbench sweep --resume --output {shlex.quote(str(directory))} goes on with it"
+        )
+        error.add_note(note)
+        if sys.stderr is not None:
+            print(f"convbench: {note}", file=sys.stderr)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
+    return measured
 
 
 def load(directory: str | Path) -> Results:
@@ -186,7 +212,7 @@ def load(directory: str | Path) -> Results:
     Raises:
         RequestError: The directory holds no sweep.
     """
-    return Results(store.load(directory))
+    return Results(store.load(path("directory", directory)))
 
 
 @dataclass(frozen=True)

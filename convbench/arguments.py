@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import numbers
 import operator
+import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from convbench.errors import RequestError, shown
@@ -15,6 +20,7 @@ Sides = tuple[tuple[int, int], tuple[int, int]]
 LARGEST: Final = 2**63 - 1  # what compiled code counts with; no array has more bytes
 LARGEST_STEP: Final = 2**31 - 1  # of stride, dilation and padding; other libraries' int
 LONGEST_NAME: Final = 200  # characters; files are named after problems
+LONGEST_LIST: Final = 10_000  # entries; some iterators never end
 
 
 def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -> int:
@@ -27,6 +33,86 @@ def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -
     if number is None:
         raise RequestError(f"{name}={shown(value)} is not allowed; give a whole number {_range(least, most)}")
     return number
+
+
+def real_number(name: str, value: object, *, least: float = -math.inf, wanted: str = "a number") -> float:
+    """`value` as a Python float, whatever real type it has; `wanted` says in an error what would be right.
+
+    Raises:
+        RequestError: It is no real number, NaN, or less than `least`.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.nan
+    if not number >= least:
+        limit = "" if least == -math.inf else f" from {least:g} up"
+        raise RequestError(f"{name}={shown(value)} is not allowed; give {wanted}{limit}")
+    return number
+
+
+def truth(name: str, value: object) -> bool:
+    """`value` as a Python bool; only those of Python and NumPy are taken."""
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
+        raise RequestError(f"{name}={shown(value)} is not allowed; give True or False")
+    return bool(value)
+
+
+def whole_numbers(name: str, value: object, *, least: int) -> tuple[int, ...]:
+    """A whole number, several, or text such as "1,2,4,8" as a tuple.
+
+    Raises:
+        RequestError: Something else, or one of them is less than `least`.
+    """
+    if isinstance(value, str):
+        words = [word.strip() for word in value.split(",")]
+        for word in words:
+            if not re.fullmatch("-?[0-9]{1,19}", word):
+                raise RequestError(
+                    f"{name}={shown(word)} is not a number; give whole numbers from {least} up, such as 1,2,4,8"
+                )
+        return tuple(whole_number(name, int(word), least=least) for word in words)
+    entries = entries_of(value)
+    return tuple(whole_number(name, entry, least=least) for entry in ((value,) if entries is None else entries))
+
+
+def texts(name: str, value: object) -> tuple[str, ...]:
+    """Names separated by commas, or several names, as a tuple.
+
+    Raises:
+        RequestError: Something else.
+    """
+    entries: Iterable[object] | None = value.split(",") if isinstance(value, str) else entries_of(value)
+    if entries is None:
+        raise RequestError(f"{name}={shown(value)} cannot be read; give names, or text such as 'one,two'")
+    found = []
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise RequestError(f"{shown(entry)} in {name} is no text; give names")
+        found.append(str(entry).strip())
+    return tuple(found)
+
+
+def entries_of(value: Any) -> tuple[object, ...] | None:
+    """The entries of a collection, in its order; None where it is none, or has no order."""
+    if isinstance(value, str | bytes | Mapping | AbstractSet):
+        return None
+    try:
+        return tuple(itertools.islice(iter(value), LONGEST_LIST + 1))
+    except TypeError:
+        return None
+
+
+def path(name: str, value: object) -> Path:
+    """Text, or a path, as a `Path`.
+
+    Raises:
+        RequestError: Something else, or what no file can be called.
+    """
+    where = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(where, str) or not where or "\0" in where:
+        raise RequestError(f"{name}={shown(value)} is not allowed; give the path of a file or directory")
+    return Path(where)
 
 
 def sides(padding: object) -> tuple[tuple[int, int] | Literal["same"], tuple[int, int] | Literal["same"]]:

@@ -1,4 +1,4 @@
-"""What the control groups of this process, version 1 or 2, grant it of the CPUs, and what they took from it."""
+"""What the control groups of this process, version 1 or 2, grant it of CPUs and memory, and what they took from it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ _ROOT: Final = Path("/sys/fs/cgroup")
 
 def cpu_quota() -> float | None:
     """Cores' worth of time that the process may use: the least that a group above it grants; None without a limit."""
-    return min((quota for group in _groups() if (quota := _quota(group)) is not None), default=None)
+    return min((quota for group in _groups("cpu") if (quota := _quota(group)) is not None), default=None)
 
 
 def throttled_seconds() -> float | None:
     """CPU time that the quotas have held back so far, as the groups count it; None where they do not."""
-    found = [seconds for group in _groups() if (seconds := _throttled(group)) is not None]
+    found = [seconds for group in _groups("cpu") if (seconds := _throttled(group)) is not None]
     return sum(found) if found else None
 
 
+def free_memory() -> int | None:
+    """Bytes that the process may still take: the least that a group above it leaves; None without a limit.
+
+    What the system caches of files that nobody uses counts as free: it is given back before anything is refused.
+    """
+    return min((free for group in _groups("memory") if (free := _free(group)) is not None), default=None)
+
+
 @cache
-def _groups() -> Iterable[Path]:
-    """The directories of the groups that the process is in and that rule CPU time, from its own up to the root."""
+def _groups(controller: str) -> Iterable[Path]:
+    """The directories of the groups that the process is in and that rule a resource, from its own up to the root."""
     try:
         lines = [line.split(":", 2) for line in _OWN.read_text().splitlines()]
     except OSError:
         lines = []
     found: dict[Path, None] = {}  # each once, in this order
-    for _, controllers, path in [*lines, ("", "", "/"), ("", "cpu", "/")]:
-        if controllers == "" or "cpu" in controllers.split(","):
+    for _, controllers, path in [*lines, ("", "", "/"), ("", controller, "/")]:
+        if controllers == "" or controller in controllers.split(","):
             root = _ROOT / controllers
             group = root / path.strip("/")
             found |= dict.fromkeys(place for place in (group, *group.parents) if place.is_relative_to(root))
@@ -49,11 +57,30 @@ def _quota(group: Path) -> float | None:
     return int(allowance) / int(period) if allowance.isdecimal() else None
 
 
+def _free(group: Path) -> int | None:
+    for limit, usage, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            allowed, used = ((group / name).read_text().strip() for name in (limit, usage))
+        except OSError:
+            continue
+        if allowed.isdecimal():  # and not "max"
+            return max(0, int(allowed) - int(used) + int(_counts(group / "memory.stat").get(cached, 0)))
+    return None
+
+
 def _throttled(group: Path) -> float | None:
-    try:
-        counts = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
+    counts = _counts(group / "cpu.stat")
     if "throttled_usec" in counts:
         return int(counts["throttled_usec"]) / 1e6
     return int(counts["throttled_time"]) / 1e9 if "throttled_time" in counts else None
+
+
+def _counts(file: Path) -> dict[str, str]:
+    """The lines of a file of names and numbers; none where it cannot be read."""
+    try:
+        return dict(line.split() for line in file.read_text().splitlines())
+    except (OSError, ValueError):
+        return {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import os
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 
 from convbench import __version__
 from convbench.algorithms import ALGORITHMS
+from convbench.arguments import path, real_number, texts, whole_numbers
 from convbench.errors import ConvbenchError, RequestError
 from convbench.executors import EXECUTORS
 from convbench.peers import PEERS
@@ -30,9 +32,9 @@ class Names(click.ParamType[tuple[str, ...]]):
     def __init__(self, table: Table[Any]) -> None:
         self._table = table
 
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
         """Split and look up."""
-        return tuple(self._table.check(name.strip()) for name in value.split(","))
+        return tuple(map(self._table.check, texts(param.name if param else "LIST", value)))
 
 
 class Share(click.ParamType[float]):
@@ -54,12 +56,18 @@ class Counts(click.ParamType[tuple[int, ...]]):
     name = "LIST"
 
     def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[int, ...]:
-        """Split and read; what a number may be, the spec says."""
-        words = [word.strip() for word in value.split(",")]
-        for word in words:
-            if not word.lstrip("-").isdecimal():
-                raise RequestError(f"cores={word!r} is not a number; give whole numbers from 1 up, such as 1,2,4,8")
-        return tuple(map(int, words))
+        """Split and read; how many there may be, the spec says."""
+        return whole_numbers("cores", value, least=1)
+
+
+class Place(click.ParamType[Path]):
+    """A file or directory."""
+
+    name = "PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> Path:
+        """Nothing is no place; Python would take it for the current folder."""
+        return path((param and param.name) or "path", value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -95,7 +103,7 @@ def cli() -> None:
 )
 @click.option("--seed", type=int, help="Of the random order and of random data.  [default: 0]")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no measurement after this.")
-@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
+@click.option("--output", metavar="DIR", type=Place(), help="Where to.  [default: reports/TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the sweep in --output.")
 @click.option(
     "--against", metavar="PYTHON", help="Measure in turns with the convbench of another environment's python."
@@ -122,6 +130,8 @@ def sweep(
     from convbench.measure.sweep import resume_sweep, run_sweep
     from convbench.measure.turns import is_pair
 
+    if time_limit is not None:
+        real_number("time-limit", time_limit, least=0)
     directory = output or _new_directory()
     given = {name: value for name, value in request.items() if value not in (None, ())}
     how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval}
@@ -155,11 +165,11 @@ def _sweep_in_turns(
 
 
 @cli.command()
-@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[DIR]", required=False, type=Place())
 @click.option(
     "--output",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="Where to.  [default: beside the results]",
 )
 def report(directory: Path | None, output: Path | None) -> None:
@@ -187,7 +197,7 @@ def report(directory: Path | None, output: Path | None) -> None:
 @click.option("--cores", type=Counts(), help="Core counts.  [default: 1 and all of this machine's]")
 @click.option("--runs", type=int, default=5, show_default=True, help="Fresh processes.")
 @click.option("--allow-tf32", is_flag=True, help="Let GPUs round float32's products to TF32.  [default: exact]")
-@click.option("--output", metavar="DIR", type=click.Path(path_type=Path), help="Where to.  [default: reports/TIME]")
+@click.option("--output", metavar="DIR", type=Place(), help="Where to.  [default: reports/TIME]")
 def versus(output: Path | None, cores: tuple[int, ...] | None, peers: tuple[str, ...] | None, **request: Any) -> None:
     """Measure our algorithms beside other libraries in one run, and on a GPU too where there is one.
 
@@ -207,8 +217,8 @@ def versus(output: Path | None, cores: tuple[int, ...] | None, peers: tuple[str,
 
 
 @cli.command()
-@click.argument("before", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("after", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("before", metavar="DIR", type=Place())
+@click.argument("after", metavar="DIR", type=Place())
 @click.option("--fail-above", type=float, metavar="PERCENT", default=5.0, show_default=True, help="Exit 1 above this.")
 def compare(before: Path, after: Path, fail_above: float) -> None:
     """Say cell by cell whether the second sweep is faster or slower than the first.
@@ -224,9 +234,10 @@ def compare(before: Path, after: Path, fail_above: float) -> None:
 
 def _share(percent: float) -> float:
     """What --fail-above allows, as a share."""
-    if not 0 <= percent < math.inf:
-        raise RequestError(f"fail_above={percent:g} is not allowed; give a percentage from 0 up")
-    return percent / 100
+    allowed = real_number("fail-above", percent, least=0) / 100
+    if allowed == float("inf"):
+        raise RequestError("fail-above=inf is not allowed; give a percentage from 0 up")
+    return allowed
 
 
 def _new_directory() -> Path:
@@ -262,12 +273,12 @@ def machine(*, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=Place())
 @click.option("--format", "form", metavar="csv|json|pyperf", required=True, help="What to write.")
 @click.option(
     "--output",
     metavar="PATH",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="Where to.  [default: standard output; for pyperf DIR/pyperf]",
 )
 def export(directory: Path, form: str, output: Path | None) -> None:
@@ -283,8 +294,17 @@ def export(directory: Path, form: str, output: Path | None) -> None:
         click.echo(line, nl=False)
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal that asks the program to end; what was measured is kept, as it is when Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
+
+
 def main() -> None:
     """Run the command line; a wrong request is one line on standard error and exit status 2."""
+    _hear_signals()
     try:
         sys.exit(cli(standalone_mode=False))
     except click.exceptions.Exit as request:
@@ -296,8 +316,24 @@ def main() -> None:
         _fail(error.format_message())
     except ConvbenchError as error:
         _fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed on the way out
+        sys.exit(128 + 13)
+    except (KeyboardInterrupt, click.Abort) as interrupt:
+        cause = interrupt.__cause__ or interrupt
+        sys.exit(cause.status if isinstance(cause, Stopped) else 130)
+
+
+def _hear_signals() -> None:
+    """Have signals that end programs end this one as Ctrl-C does, so that no worker outlives it."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # and not told to ignore it, as by nohup
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise Stopped(number)
 
 
 def _fail(message: str) -> None:

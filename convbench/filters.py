@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.arguments import path as given_path
 from convbench.errors import RequestError
 
 ORIENTATIONS: Final = 16
@@ -15,6 +16,7 @@ WAVELENGTHS: Final = 8  # 16 x 8 = the 128 kernels of the multicore experiment
 SIZE: Final = 11  # 11 x 11, as there
 _BANDWIDTH: Final = 0.56  # sigma / wavelength at a half-response bandwidth of one octave (Petkov, 1995)
 _ASPECT: Final = 0.5  # how much longer than wide the envelope is (Petkov, 1995)
+LARGEST: Final = float(np.finfo(np.float32).max)  # what they are computed in
 KINDS: Final = ("gabor", "random")
 
 
@@ -61,7 +63,7 @@ def load_kernels(path: str | Path) -> NDArray[np.float64]:
     Raises:
         RequestError: The file is missing or no array file, or its array is not a bank of finite numbers.
     """
-    path = Path(path)
+    path = given_path("kernels", path)
     where = f"kernels {str(path)!r}"
     try:
         with path.open("rb") as file:
@@ -69,8 +71,9 @@ def load_kernels(path: str | Path) -> NDArray[np.float64]:
         bank = np.load(path, allow_pickle=False) if is_array else None
     except FileNotFoundError:
         raise RequestError(f"{where} do not exist; choose from {', '.join(KINDS)}, or give an .npy file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise RequestError(f"{where} cannot be read ({error}); save a plain array of numbers") from None
+    except Exception as error:  # noqa: BLE001  # on damaged files, NumPy raises whatever its code runs into
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise RequestError(f"{where} cannot be read ({words}); save a plain array of numbers") from None
     if bank is None:
         raise RequestError(f"{where} are no .npy file; save one array with numpy.save")
     if bank.ndim != 3:
@@ -81,4 +84,6 @@ def load_kernels(path: str | Path) -> NDArray[np.float64]:
         raise RequestError(f"{where} hold {bank.dtype}; save integers or floating-point numbers")
     if not np.isfinite(bank).all():
         raise RequestError(f"{where} hold NaN or infinity; save finite numbers only")
+    if float(np.abs(bank).max()) > LARGEST:
+        raise RequestError(f"{where} hold numbers beyond {LARGEST:.3g}, the largest of float32; scale them down")
     return np.asarray(bank, np.float64)

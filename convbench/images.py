@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from convbench.arguments import path as given_path
 from convbench.errors import RequestError
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601-7, section 2.5.1
@@ -55,10 +56,10 @@ def load_image(path: str | Path) -> Image:
     Raises:
         RequestError: There is no such file, it is no picture, it is damaged, or it is absurdly large.
     """
-    path = Path(path)
+    path = given_path("image", path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of large pictures and of damaged tags; what matters is an error
             with PillowImage.open(path) as picture:
                 picture.load()
                 return _to_luminance(path, picture)
@@ -69,13 +70,16 @@ def load_image(path: str | Path) -> Image:
             f"image {str(path)!r} is not a picture that Pillow reads; convert it to PNG, JPEG or TIFF"
         ) from None
     except PillowImage.DecompressionBombError as error:
-        pixels, limit = re.findall(r"\d+", str(error))
+        size, *_ = re.findall(r"\d+ pixels", str(error)) or ["too many pixels"]
         raise RequestError(
-            f"image {str(path)!r} has {pixels} pixels; at most {limit} are read; scale it down"
+            f"image {str(path)!r} has {size}; at most {2 * (PillowImage.MAX_IMAGE_PIXELS or 0)} are read; scale it down"
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except MemoryError:
+        raise RequestError(f"image {str(path)!r} does not fit into memory; scale it down") from None
+    except Exception as error:  # noqa: BLE001  # on damaged files, decoders raise whatever their code runs into
+        words = " ".join(str(error).split()) or type(error).__name__
         raise RequestError(
-            f"image {str(path)!r} cannot be read ({error}); give a whole picture that may be read"
+            f"image {str(path)!r} cannot be read ({words}); give a whole picture that may be read"
         ) from None
 
 

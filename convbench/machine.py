@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from convbench import card
+from convbench import card, cgroup
 from convbench.cgroup import cpu_quota
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -25,6 +25,8 @@ _THREAD_VARIABLE: Final = re.compile(
     r"(OMP|GOMP|KMP|MKL|OPENBLAS|GOTO|BLIS|VECLIB|TBB|NUMBA|ORT)_\w*(THREAD|PROC_BIND|PLACES|AFFINITY|DYNAMIC|WAIT)\w*"
     r"(?<!NUMBA_NUM_THREADS)"
 )
+_MOST_CORES: Final = 64
+_OVERSUBSCRIPTION: Final = 4
 _PACKAGES: Final = (
     "numpy",
     "numba",
@@ -50,8 +52,17 @@ def usable_cores() -> int:
 
 
 def most_cores() -> int:
-    """The largest number of cores that a request may have: oversubscribing may be a question, thousands are a slip."""
-    return max(64, 4 * (os.cpu_count() or 1))
+    """How many cores a request may name: oversubscribing a machine several times is an experiment, more a mistake."""
+    return max(_MOST_CORES, _OVERSUBSCRIPTION * (os.cpu_count() or 1))
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: the machine's, or its control group's where that is less."""
+    import psutil
+
+    free: int = psutil.virtual_memory().available
+    granted = cgroup.free_memory()
+    return free if granted is None else min(free, granted)
 
 
 def thread_variables() -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from convbench.errors import RequestError
+from convbench.errors import RequestError, shown
 
 T = TypeVar("T")
 
@@ -52,15 +52,15 @@ class Table(Generic[T]):
         return iter(self.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entry_of
+        return isinstance(name, str) and name in self._entry_of
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def check(self, name: str) -> str:
         """Return `name` if the table has it; raise a `RequestError` that lists the names otherwise."""
-        if name not in self._entry_of:
-            raise RequestError(f"unknown {self.kind} {name!r}; choose from {', '.join(self.names)}")
+        if name not in self:
+            raise RequestError(f"unknown {self.kind} {shown(name)}; choose from {', '.join(self.names)}")
         return name
 
     def __getitem__(self, name: str) -> T:

@@ -50,7 +50,7 @@ def test_help_loads_little():
     found = loaded("sys.argv[1:] = ['--help']; runpy.run_module('convbench', run_name='__main__')")
     ours = {name for name in found if name.startswith("convbench")}
     tables = {"convbench.algorithms", "convbench.executors", "convbench.peers", "convbench.registry"}
-    assert ours == {"convbench", "convbench.cli", "convbench.errors", *tables}
+    assert ours == {"convbench", "convbench.arguments", "convbench.cli", "convbench.errors", *tables}
     others = {name.partition(".")[0] for name in found - ours} - sys.stdlib_module_names
     assert others == {"click"}
     assert len(found) <= 150, "with those of Python's and click's own"
@@ -94,7 +94,26 @@ def test_bad_kernels_are_refused(convbench, tmp_path, bank, words):
         ("--cores", "two", ["'two'", "whole numbers from 1 up"]),
         ("--cores", "1,1", ["1,1", "once"]),
         ("--cores", "", ["cores=''"]),
-        ("--runs", "0", ["runs=0", "from 1 up"]),
+        ("--cores", "4096", ["cores=4096", "at most"]),
+        ("--cores", "1,2,", ["cores=''"]),
+        ("--cores", "9" * 30, ["9" * 30, "whole numbers from 1 up"]),
+        ("--runs", "1000000000", ["runs=1000000000", "from 1 to 10000"]),
+        ("--seed", "-1", ["seed=-1", "from 0 up"]),
+        ("--time-limit", "-1", ["time-limit=-1", "from 0 up"]),
+        ("--time-limit", "nan", ["time-limit=nan"]),
+        ("--precision", "nan", ["precision=nan", "0.01"]),
+        ("--precision", "", ["precision=''"]),
+        ("--precision", "-1%", ["precision=-0.01"]),
+        ("--image", "", ["image=''"]),
+        ("--kernels", "", ["kernels=''"]),
+        ("--algorithms", "", ["unknown algorithm ''"]),
+        ("--executors", "serial,,threads", ["unknown executor ''"]),
+        ("--peers", "", ["unknown peer ''", "torch"]),
+        ("--problem", "", ["problem ''"]),
+        ("--problem", "ic3ih" + "9" * 5000 + "oc2kh3", ["cannot read problem"]),
+        ("--scaling", "", ["scaling=''", "strong, weak"]),
+        ("--cache", "warm", ["cache='warm'", "hot, cold"]),
+        ("--runs", "0", ["runs=0", "from 1 to 10000"]),
         ("--runs", "many", ["'many'", "integer"]),
         ("--algorithms", "indirect", ["'indirect'", "naive, direct, unrolled, winograd"]),
         ("--algorithms", "direct,direct", ["direct,direct", "once"]),
@@ -126,6 +145,33 @@ def test_a_report_on_nothing_is_refused(convbench, tmp_path):
     assert_refused(convbench("report", tmp_path), tmp_path, "holds no sweep")
     assert_refused(convbench("report"), "reports/ holds no sweep", "run convbench sweep first")
     assert not list(tmp_path.glob("*.md"))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["sweep", "--output", ""], "output=''"),
+        (["sweep", "--output", "", "--resume"], "output=''"),
+        (["report", ""], "directory=''"),
+        (["report", "--output", ""], "output=''"),
+        (["compare", "", ""], "before=''"),
+        (["compare", "a", "b", "--fail-above", "nan"], "fail-above=nan"),
+        (["compare", "a", "b", "--fail-above", "-5"], "fail-above=-5"),
+        (["export", "", "--format", "csv"], "directory=''"),
+        (["versus", "--runs", "0"], "runs=0"),
+        (["versus", "--cores", "4096"], "cores=4096"),
+        (["versus", "--output", ""], "output=''"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_every_command(convbench, tmp_path, words, named):
+    assert_refused(convbench(*words), named)
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_output_that_nobody_reads_to_the_end_is_no_traceback():
+    words = f"{' '.join(command(['sweep', '--help']))} | true"
+    done = subprocess.run(["/bin/sh", "-c", words], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
 
 
 def test_an_unknown_command_or_format_is_refused(convbench, tmp_path):

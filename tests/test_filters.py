@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,6 +41,8 @@ def test_a_bank_from_a_file_comes_as_it_is(tmp_path):
         (np.zeros((0, 3, 3)), "empty"),
         (np.full((1, 2, 2), np.nan), "NaN"),
         (np.full((1, 2, 2), np.inf), "NaN or infinity"),
+        (np.full((1, 2, 2), 1e39), "beyond 3.4e+38"),
+        (np.full((1, 2, 2), np.longdouble("1e4000")), "beyond 3.4e+38"),
         (np.zeros((1, 2, 2), complex), "complex128"),
         (np.array([[["a"]]]), "<U1"),
         (np.array([{}], dtype=object), "Object arrays cannot be loaded"),  # a pickle, which is never opened
@@ -57,3 +62,33 @@ def test_a_file_that_is_no_array_file_is_one_clear_error(tmp_path):
     for name in ("text.npy", "several.npz", "missing.npy"):
         with pytest.raises(RequestError, match=name):
             load_kernels(tmp_path / name)
+
+
+def written(path: Path, header: str) -> Path:
+    """An .npy file with some header and no numbers."""
+    text = header.encode() + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 3, 3)}",  # and none of them is there
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2000000000, 2000000000, 200)}",  # no machine has those
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 3, 3",
+        "{'descr': 'f', 'shape': 7}",
+        "((((",
+        "",
+    ],
+)
+def test_a_damaged_header_is_one_clear_error(tmp_path, header):
+    with pytest.raises(RequestError, match=r"bank\.npy") as error:
+        load_kernels(written(tmp_path / "bank.npy", header))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", [None, "", 1, b"bank.npy", "nul\0"])
+def test_what_is_no_path_is_one_clear_error(path):
+    with pytest.raises(RequestError, match=r"^kernels=.+ is not allowed"):
+        load_kernels(path)

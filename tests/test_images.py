@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -130,3 +131,40 @@ def test_what_is_no_picture_is_one_clear_error(tmp_path):
         assert words in str(error.value)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", [None, "", 1, b"p.png", "nul\0"])
+def test_what_is_no_path_is_one_clear_error(path):
+    with pytest.raises(RequestError, match=r"^image=.+ is not allowed"):
+        load_image(path)
+
+
+def test_whatever_a_decoder_runs_into_is_one_clear_error(tmp_path, monkeypatch):
+    path = saved(tmp_path, PillowImage.fromarray(GRAY))
+    errors = [
+        TypeError("Missing\ndimensions"),
+        NotImplementedError(),
+        struct.error("short"),
+        KeyError(7),
+        MemoryError(),
+    ]
+    for error in [*errors, PillowImage.DecompressionBombError("more than is allowed")]:
+        monkeypatch.setattr("convbench.images._to_luminance", Mock(side_effect=error))
+        with pytest.raises(RequestError, match=r"p\.png") as refused:
+            load_image(path)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "gif", "bmp"])
+def test_damaged_pictures_are_read_or_refused_in_silence(tmp_path, form):
+    """Warnings are errors in tests."""
+    whole = saved(tmp_path, PillowImage.fromarray(GRAY), f"p.{form}").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[random.integers(0, min(200, len(content)), 4)] = random.integers(0, 256, 4)
+        (tmp_path / f"p.{form}").write_bytes(content.tobytes())
+        try:
+            assert load_image(tmp_path / f"p.{form}").pixels.ndim == 2
+        except RequestError as error:
+            assert "\n" not in str(error)  # noqa: PT017  # either is right

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 
+import psutil
 import pytest
 
 from convbench import cgroup, machine
+from convbench.errors import RequestError
+from convbench.measure.spec import make_spec
 
 
 def test_core_series_are_powers_of_two_and_the_most():
@@ -52,6 +55,70 @@ def test_a_cgroup_quota_is_read_in_both_versions(tmp_path, monkeypatch, files, q
     if quota == 1.5:
         assert machine.usable_cores() <= 2
     cgroup._groups.cache_clear()
+
+
+V1 = "9223372036854771712"  # what version 1 says for "no limit"
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory.max": "1000\n", "memory.current": "600\n", "memory.stat": "anon 100\ninactive_file 250\n"}, 650),
+        ({"memory.max": "1000\n", "memory.current": "600\n"}, 400),
+        ({"memory.max": "1000\n", "memory.current": "1200\n"}, 0),
+        ({"memory.max": "max\n", "memory.current": "600\n"}, None),
+        (
+            {
+                "slice/job/memory.max": "max\n",
+                "slice/job/memory.current": "1\n",
+                "slice/memory.max": "5000\n",
+                "slice/memory.current": "2000\n",
+                "memory.max": "9000\n",
+                "memory.current": "2000\n",
+            },
+            3000,
+        ),
+        ({"memory/memory.limit_in_bytes": "700\n", "memory/memory.usage_in_bytes": "300\n"}, 400),
+        (
+            {
+                "memory/elsewhere/memory.limit_in_bytes": "700\n",
+                "memory/elsewhere/memory.usage_in_bytes": "300\n",
+                "memory/elsewhere/memory.stat": "total_inactive_file 50\n",
+                "memory/memory.limit_in_bytes": V1,
+                "memory/memory.usage_in_bytes": "300\n",
+            },
+            450,
+        ),
+        ({}, None),
+    ],
+)
+def test_what_the_control_group_leaves_of_memory_is_read_in_both_versions(tmp_path, monkeypatch, files, free):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "own").write_text("3:cpu,cpuacct:/job\n2:memory:/elsewhere\n0::/slice/job\n")
+    monkeypatch.setattr(cgroup, "_ROOT", tmp_path)
+    monkeypatch.setattr(cgroup, "_OWN", tmp_path / "own")
+    cgroup._groups.cache_clear()
+    assert cgroup.free_memory() == free
+    assert machine.free_memory() <= (free or psutil.virtual_memory().total)
+    cgroup._groups.cache_clear()
+
+
+def test_more_memory_than_the_control_group_leaves_is_refused(monkeypatch):
+    monkeypatch.setattr(cgroup, "free_memory", lambda: 2**20)
+    assert make_spec("mb1ic1ih100iw100oc1kh3kw3").problems
+    with pytest.raises(RequestError, match=r"needs 0\.\d GiB and 0\.0 GiB are free"):
+        make_spec("mb1ic1ih1000iw1000oc10kh3kw3")
+
+
+def test_a_machine_may_be_oversubscribed_several_times(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert machine.most_cores() == 64
+    monkeypatch.setattr(os, "cpu_count", lambda: 96)
+    assert machine.most_cores() == 384
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert machine.most_cores() == 64
 
 
 def test_hardware_threads_of_a_core_come_after_the_other_cores(tmp_path, monkeypatch):

@@ -22,6 +22,13 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
     assert str(error.value) == "unknown executor 'gpus'; choose from serial, threads, processes, gpu"
 
 
+@pytest.mark.parametrize("name", [None, 1, ["serial"], {}, b"serial", "", "serial "])
+def test_what_is_no_name_is_answered_as_well(name):
+    assert name not in EXECUTORS
+    with pytest.raises(RequestError, match=r"^unknown executor .+; choose from serial, threads, processes, gpu$"):
+        EXECUTORS[name]
+
+
 @pytest.mark.parametrize("table", [ALGORITHMS, EXECUTORS, REPORTS], ids=lambda table: table.kind)
 def test_everything_that_is_listed_can_be_loaded_and_says_what_it_is(table):
     for entry in table.entries:

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from convbench import card, interpreter
 from convbench.measure import other
 
 _WORKER: Final = "convbench.measure.worker"
+
+LAST_WORDS: Final = 500  # characters of a worker's last line; compilers say more
 
 
 class WorkerProcess:
@@ -35,6 +38,9 @@ class WorkerProcess:
         command, environment = interpreter.command(_WORKER), interpreter.environment()
         if python is not None:
             command, environment = other.command(python, "-m", _WORKER), other.environment()
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `stop`
         try:
             self._process = subprocess.Popen(
@@ -45,15 +51,14 @@ class WorkerProcess:
                 start_new_session=True,  # so that Ctrl-C reaches the sweep alone, and the worker's children die with it
                 env={**environment, "NUMBA_NUM_THREADS": str(threads)},
             )
-        except OSError:
-            self._complaints.close()
+            weakref.finalize(self, _close, self._process.stdin, self._complaints)  # and then the worker leaves
+            words = (json.dumps(job).encode() + b"\n", self._process.stdin, self._process.stdout, self._lines)
+            listener = threading.Thread(target=_converse, args=words, daemon=True)
+            listener.start()
+            self._listener = listener
+        except BaseException:
+            self.stop()
             raise
-        with contextlib.suppress(BrokenPipeError):  # it died at once; `next_line` says so
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")  # type: ignore[union-attr]  # it is a pipe
-            self._process.stdin.flush()  # type: ignore[union-attr]
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
 
     def next_line(self, limit: float) -> bytes | None:
         """The next line that the worker writes; None when it has ended.
@@ -84,48 +89,79 @@ class WorkerProcess:
         worker = cls(job, threads)
         try:
             line = worker.next_line(limit)
-            found: dict[str, Any] = json.loads(line) if line else {"reason": worker.cause_of_death()}
+            found: dict[str, Any] = dict(json.loads(line)) if line else {"reason": worker.cause_of_death()}
         except TimeoutError:
             found = {"reason": f"no end after {limit:g} s"}
+        except (ValueError, TypeError) as error:
+            found = {"reason": f"what the worker process wrote cannot be read ({error})"}
         finally:
             worker.stop()
         return found
 
     def ended_by_itself(self) -> bool:
         """Whether it has ended as it should."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout=10) == 0
-        return False
+        return self._exit_status() == 0
 
     def cause_of_death(self) -> str:
         """How a worker ended that should not have, in a line, with the last words it wrote to standard error."""
-        try:
-            code = self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+        code = self._exit_status()
+        if code is None:
             return "the worker process closed its output and hung"
         self._complaints.seek(0)
-        words = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2]
-        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+        words = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2][:LAST_WORDS]
+        end = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
         if code == -signal.SIGKILL:
             end += " (by hand, or because memory ran out)"
         return f"the worker process {end}" + (f": {words}" if words else "")
 
     def stop(self) -> None:
-        """Kill the worker and its children if they still run, and close every file."""
-        if hasattr(os, "killpg"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        else:
-            self._process.kill()
-        self._process.wait()
-        self._listener.join()
-        for file in (self._process.stdin, self._process.stdout, self._complaints):
-            with contextlib.suppress(BrokenPipeError):
-                file.close()  # type: ignore[union-attr]  # all three are open files
+        """Kill the worker and its children if they still run, and close every file; once more does nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            self._complaints.close()
+            return
+        try:
+            if hasattr(os, "killpg"):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            process.wait()
+            if self._listener is not None:
+                self._listener.join()
+        finally:
+            _close(process.stdin, process.stdout, self._complaints)
 
-    def _listen(self) -> None:
-        """Pass on whole lines; half a line is the end of a worker that was killed."""
-        for line in self._process.stdout:  # type: ignore[union-attr]  # it is a pipe
+    def _exit_status(self) -> int | None:
+        """The status of a worker that is on its way out; None if it hangs."""
+        assert self._process is not None  # noqa: S101  # nobody asks after `stop`
+        try:
+            return self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def _converse(job: bytes, told: IO[bytes], heard: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
+    """Tell the worker its job, and pass on whole lines; half a line is the end of a worker that was killed."""
+    with contextlib.suppress(OSError, ValueError):  # it died at once, or was stopped; its last line says so
+        told.write(job)
+        told.flush()
+    with contextlib.suppress(ValueError), heard:  # closed by a `stop` that was interrupted
+        for line in heard:
             if line.endswith(b"\n"):
-                self._lines.put(line)
-        self._lines.put(None)
+                lines.put(line)
+    lines.put(None)
+
+
+def _close(*files: IO[bytes] | None) -> None:
+    for file in files:
+        with contextlib.suppress(BrokenPipeError):
+            if file is not None:
+                file.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals
+        return f"signal {number}"

@@ -5,29 +5,31 @@ from __future__ import annotations
 import dataclasses
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from convbench import filters, machine
 from convbench.algorithms import ALGORITHMS
-from convbench.errors import RequestError
+from convbench.arguments import entries_of, one_of, path, real_number, texts, truth, whole_numbers
+from convbench.errors import RequestError, shown
 from convbench.executors import EXECUTORS
 from convbench.images import default_image, load_image
+from convbench.measure.experiment import Source, experiment
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans import Candidate
-from convbench.problem import DType, Problem
+from convbench.problem import Problem, whole_number
 from convbench.results.record import Cell, Record
 
 CACHES: Final = ("hot", "cold")
 SCALINGS: Final = ("strong", "weak")
-EXPERIMENT: Final = "multicore"
+MOST_RUNS: Final = 10_000  # each a process that takes a second to start
+_A_SHARE: Final = "a share such as 1% or 0.01"
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
 
 
@@ -58,16 +60,6 @@ class Timing:
     settled: float = 0.1
     wake_seconds: float = 0.2
     peak_repetitions: int = 10
-
-
-@dataclass(frozen=True)
-class Source:
-    """The picture that a problem's input comes from."""
-
-    problem: str
-    path: str
-    sha256: str
-    steps: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,24 +107,21 @@ class Spec:
             EXECUTORS.check(name)
         for name in self.peers:
             PEERS.check(name)
-        self._check_manner()
+        one_of("cache", self.cache, CACHES)
+        one_of("scaling", self.scaling, SCALINGS)
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise RequestError(f"precision={self.precision:g} is not allowed; give {_A_SHARE}")
         for field_name in ("problems", "algorithms", "executors", "cores", "peers"):
             values = getattr(self, field_name)
             if not values and field_name != "peers":
                 raise RequestError(f"{field_name} is empty; name at least one")
             if len(set(values)) < len(values):
-                raise RequestError(f"{field_name}={','.join(map(str, values))} names one twice; name each once")
-        for field_name, numbers in (("cores", self.cores), ("runs", (self.runs,))):
-            for number in numbers:
-                if number < 1:
-                    raise RequestError(f"{field_name}={number} is not allowed; give a whole number from 1 up")
-
-    def _check_manner(self) -> None:
-        for name, value, allowed in (("cache", self.cache, CACHES), ("scaling", self.scaling, SCALINGS)):
-            if value not in allowed:
-                raise RequestError(f"{name}={value!r} is not known; choose from {', '.join(allowed)}")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise RequestError(f"precision={self.precision:g} is not allowed; give a share such as 1% or 0.01")
+                listed = shown(",".join(map(str, values)))[1:-1]
+                raise RequestError(f"{field_name}={listed} names one twice; name each once")
+        for number in self.cores:
+            whole_number("cores", number, least=1)
+        whole_number("runs", self.runs, least=1, most=MOST_RUNS)
+        whole_number("seed", self.seed, least=0)
 
     def cells(self) -> list[Cell]:
         """Every (problem, algorithm, executor, cores), in the order of the request."""
@@ -217,19 +206,19 @@ class Spec:
             if data["source"] is not None:
                 values["source"] = Source(**{**data["source"], "steps": tuple(data["source"]["steps"])})
             return cls(**values)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise RequestError(f"the sweep's spec cannot be used ({error}); use the convbench that wrote it") from None
 
 
 def make_spec(
-    problems: Sequence[Problem | str] = (),
+    problems: Problem | str | Iterable[Problem | str] = (),
     *,
     image: str | Path | None = None,
-    kernels: str | None = None,
-    algorithms: tuple[str, ...] | None = None,
-    executors: tuple[str, ...] | None = None,
-    cores: tuple[int, ...] | None = None,
-    peers: tuple[str, ...] = (),
+    kernels: str | Path | None = None,
+    algorithms: str | Iterable[str] | None = None,
+    executors: str | Iterable[str] | None = None,
+    cores: int | str | Iterable[int] | None = None,
+    peers: str | Iterable[str] = (),
     runs: int = 10,
     precision: float | None = None,
     scaling: str = "strong",
@@ -237,7 +226,7 @@ def make_spec(
     allow_tf32: bool = False,
     seed: int = 0,
 ) -> Spec:
-    """A spec with everything that was not said filled in.
+    """A spec with everything that was not said filled in, and what was said in any form as the spec holds it.
 
     The multicore experiment (a picture and a bank of kernels) is measured if no problem is given, or if `image` or
     `kernels` says so.
@@ -245,29 +234,48 @@ def make_spec(
     Raises:
         RequestError: A value is wrong, or a problem's arrays do not fit into memory.
     """
-    wanted = [Problem.parse(problem) if isinstance(problem, str) else problem for problem in problems]
-    source = None
-    if image is not None or kernels is not None or not wanted:
-        experiment, source = _experiment(default_image() if image is None else image, kernels or "gabor", seed)
-        wanted.insert(0, experiment)
-    counts = machine.core_series() if cores is None else cores
-    for problem in wanted:
-        _check_memory(problem.grown(max(counts, default=1)) if scaling == "weak" else problem)
-    return Spec(
-        problems=tuple(map(str, wanted)),
-        algorithms=ALGORITHMS.defaults if algorithms is None else algorithms,
-        executors=EXECUTORS.defaults if executors is None else executors,
-        cores=counts,
-        peers=peers,
-        runs=runs,
-        precision=precision,
+    spec = Spec(
+        problems=("not yet known",),
+        algorithms=ALGORITHMS.defaults if algorithms is None else texts("algorithms", algorithms),
+        executors=EXECUTORS.defaults if executors is None else texts("executors", executors),
+        cores=machine.core_series() if cores is None else _core_counts(cores),
+        peers=texts("peers", peers),
+        runs=whole_number("runs", runs, least=1, most=MOST_RUNS),
+        precision=None if precision is None else real_number("precision", precision, wanted=_A_SHARE),
         scaling=scaling,
         cache=cache,
-        allow_tf32=allow_tf32,
-        seed=seed,
-        source=source,
-        kernels=kernels or "gabor",
+        allow_tf32=truth("allow_tf32", allow_tf32),
+        seed=whole_number("seed", seed, least=0),
+        kernels="gabor" if kernels is None else str(path("kernels", kernels)),
     )
+    wanted, source = _problems(problems), None
+    if image is not None or kernels is not None or not wanted:
+        picture = default_image() if image is None else path("image", image)
+        first, source = experiment(picture, spec.kernels, spec.seed)
+        wanted.insert(0, first)
+    for problem in wanted:
+        _check_memory(problem.grown(max(spec.cores)) if scaling == "weak" else problem)
+    return dataclasses.replace(spec, problems=tuple(map(str, wanted)), source=source)
+
+
+def _core_counts(cores: int | str | Iterable[int]) -> tuple[int, ...]:
+    counts, most = whole_numbers("cores", cores, least=1), machine.most_cores()
+    for count in counts:
+        if count > most:
+            raise RequestError(
+                f"cores={count} is not allowed; every core asked for has a thread or process of its own, so at most "
+                f"{most} can be asked for on this machine, which has {machine.usable_cores()}"
+            )
+    return counts
+
+
+def _problems(given: Problem | str | Iterable[Problem | str]) -> list[Problem]:
+    entries = (given,) if isinstance(given, str | Problem) else entries_of(given)
+    if entries is None:
+        raise RequestError(
+            f"problems={shown(given)} cannot be read; give a Problem, text in benchdnn's notation, or several"
+        )
+    return [entry if isinstance(entry, Problem) else Problem.parse(entry) for entry in entries]  # type: ignore[arg-type]  # refused there
 
 
 def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
@@ -301,30 +309,8 @@ def _in_words(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _experiment(path: str | Path, kernels: str, seed: int, dtype: DType = "float32") -> tuple[Problem, Source]:
-    """The multicore experiment on a picture: every kernel of a bank over one channel, without padding."""
-    picture = load_image(path)
-    bank = filters.kernels(kernels, seed)
-    (height, width), (count, rows, columns) = picture.pixels.shape, bank.shape
-    if rows > height or columns > width:
-        raise RequestError(
-            f"image {str(path)!r} is {width} x {height}, smaller than the {columns} x {rows} kernels; "
-            "give a larger image or smaller --kernels"
-        )
-    problem = Problem(
-        height=height,
-        width=width,
-        out_channels=count,
-        kernel_height=rows,
-        kernel_width=columns,
-        dtype=dtype,
-        name=EXPERIMENT,
-    )
-    return problem, Source(str(problem), str(Path(path).resolve()), picture.sha256, picture.steps)
-
-
 def _check_memory(problem: Problem) -> None:
-    free = psutil.virtual_memory().available
+    free = machine.free_memory()
     if problem.bytes > _MEMORY_SHARE * free:
         raise RequestError(
             f"problem {problem} needs {problem.bytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "

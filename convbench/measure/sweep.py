@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from convbench import machine
 from convbench.errors import RequestError
@@ -19,6 +19,8 @@ from convbench.measure.spec import Spec, same_spec
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
 
+PEAKS_LIMIT: Final = 120.0  # seconds for the host's limits, and for those of a card
+PEAKS_SHARE: Final = 1 / 3  # of a time limit, for the same
 Width = Callable[[Sequence[Record]], float]
 Job = list[tuple[int, Cell]]  # cells with their positions in the run
 
@@ -66,6 +68,7 @@ def run_sweep(
     Raises:
         RequestError: The directory holds a sweep already, or cannot be written.
     """
+    deadline = deadline_after(time_limit)
     header = {
         "spec": spec.to_json(),
         "machine": machine.describe(),
@@ -73,8 +76,8 @@ def run_sweep(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with Store.create(directory, header) as store:
-        add_peaks(spec, store, header)
-        _measure(spec, store, [], time_limit, width, on_progress)
+        add_peaks(spec, store, header, deadline)
+        _measure(spec, store, [], deadline, width, on_progress)
     return load(directory)
 
 
@@ -103,6 +106,7 @@ def resume_sweep(
         RequestError: The directory holds no sweep, it is another sweep than `request` says, its picture has changed, or
             it is one of two that were measured in turns.
     """
+    deadline = deadline_after(time_limit)
     store, before = Store.reopen(directory)
     with store:
         if pair := before.header.get("pair"):
@@ -112,36 +116,45 @@ def resume_sweep(
             )
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
-        add_peaks(spec, store, before.header)
-        _measure(spec, store, list(before.records), time_limit, width, on_progress)
+        add_peaks(spec, store, before.header, deadline)
+        _measure(spec, store, list(before.records), deadline, width, on_progress)
     return load(directory)
 
 
-def add_peaks(spec: Spec, store: Store, header: Mapping[str, Any]) -> Any:
+def deadline_after(time_limit: float | None) -> float:
+    """When the last cell may begin, by `time.monotonic`."""
+    return time.monotonic() + (float("inf") if time_limit is None else time_limit)
+
+
+def add_peaks(spec: Spec, store: Store, header: Mapping[str, Any], deadline: float) -> Any:
     """Measure the machine's limits on every number of cores that fits it, unless the sweep has them.
 
+    They take no more than a part of the time that there is: what is cut short is left for a sweep that goes on.
+
     Returns:
-        What was measured, now or before; None if the spec wants none.
+        What was measured, now or before; None if the spec wants none, or there is no time.
     """
-    if spec.timing.peak_repetitions and "peaks" not in header["machine"]:
-        usable = machine.usable_cores()
-        counts = {1, usable, *(cores for cores in spec.cores if cores <= usable)}
-        peaks = WorkerProcess.peaks(counts, spec.timing.peak_repetitions)
-        store.write_header({**header, "machine": {**header["machine"], "peaks": peaks}})
-        return peaks
-    return header["machine"].get("peaks")
+    limit = min(PEAKS_LIMIT, PEAKS_SHARE * (deadline - time.monotonic()))
+    if not spec.timing.peak_repetitions or "peaks" in header["machine"] or limit <= 0:
+        return header["machine"].get("peaks")
+    usable = machine.usable_cores()
+    counts = {1, usable, *(cores for cores in spec.cores if cores <= usable)}
+    peaks = WorkerProcess.peaks(counts, spec.timing.peak_repetitions, limit)
+    if limit < PEAKS_LIMIT and any("reason" in found for found in (peaks, peaks.get("device", {}))):
+        return None
+    store.write_header({**header, "machine": {**header["machine"], "peaks": peaks}})
+    return peaks
 
 
 def _measure(
     spec: Spec,
     store: Store,
     records: list[Record],
-    time_limit: float | None,
+    deadline: float,
     width: Width | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Measure what has no record, and write it down."""
-    deadline = time.monotonic() + time_limit if time_limit is not None else float("inf")
     have = {(record.run, record.cell) for record in records}
     runs = max([spec.runs, *(record.run + 1 for record in records)])
     jobs = [[pair for pair in enumerate(spec.order(run)) if (run, pair[1]) not in have] for run in range(runs)]

@@ -25,7 +25,7 @@ from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure import other
 from convbench.measure.spec import Spec, Timing, same_spec
-from convbench.measure.sweep import Progress, Width, add_peaks, measured
+from convbench.measure.sweep import Progress, Width, add_peaks, deadline_after, measured
 from convbench.results.record import Cell, Record
 from convbench.results.store import Store, Sweep, holds_sweep, load
 
@@ -89,18 +89,18 @@ def run_in_turns(
         RequestError: The directory holds a sweep already, or cannot be written; the other version cannot be started, or
             does not know what `spec` names.
     """
-    directory = Path(directory)
+    directory, deadline = Path(directory), deadline_after(time_limit)
     told = other.describe(python, spec.to_json())
     pair = {"id": uuid.uuid4().hex, "python": told["python"], "versions": told["versions"]}
     began = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "spec": spec.to_json()}
     facts = {"machine": machine.describe(), "versions": machine.versions()}
     header = {**began, **facts, "pair": {**pair, "side": "this"}}
     with Store.create(directory, header) as store:
-        peaks = add_peaks(spec, store, header)
+        peaks = add_peaks(spec, store, header, deadline)
         of_other = _header_of_other(header, told, peaks)
         with Store.create(directory / AGAINST, of_other) as against:
             sides = (Side(store, None, []), Side(against, told["python"], []))
-            _measure(spec, sides, time_limit, width, on_progress)
+            _measure(spec, sides, deadline, width, on_progress)
     return load(directory), load(directory / AGAINST)
 
 
@@ -130,7 +130,7 @@ def resume_in_turns(
         RequestError: The directory holds no sweep or one that was not measured in turns, it is another one than
             `request` says, its picture has changed, or the other version is gone or another one now.
     """
-    directory = Path(directory)
+    directory, deadline = Path(directory), deadline_after(time_limit)
     with ExitStack() as stack:
         store, before = Store.reopen(directory)
         stack.enter_context(store)
@@ -150,7 +150,7 @@ def resume_in_turns(
                     f"against={python or pair['python']!r} is not what {directory} was measured with ({what} differs); "
                     "put that one back, or measure into another directory"
                 )
-        peaks = add_peaks(spec, store, before.header)
+        peaks = add_peaks(spec, store, before.header, deadline)
         if not holds_sweep(directory / AGAINST):  # it was interrupted before it had begun
             Store.create(directory / AGAINST, _header_of_other(before.header, told, peaks)).close()
         against, its = Store.reopen(directory / AGAINST)
@@ -158,7 +158,7 @@ def resume_in_turns(
         if its.header.get("pair", {}).get("id") != pair["id"]:
             raise RequestError(f"{directory / AGAINST} was not measured in turns with {directory}; put it elsewhere")
         sides = (Side(store, None, list(before.records)), Side(against, told["python"], list(its.records)))
-        _measure(spec, sides, time_limit, width, on_progress)
+        _measure(spec, sides, deadline, width, on_progress)
     return load(directory), load(directory / AGAINST)
 
 
@@ -185,12 +185,11 @@ def _header_of_other(header: Mapping[str, Any], told: Mapping[str, Any], peaks: 
 def _measure(
     spec: Spec,
     sides: tuple[Side, Side],
-    time_limit: float | None,
+    deadline: float,
     width: Width | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Measure what has no record, and write it down."""
-    deadline = time.monotonic() + time_limit if time_limit is not None else float("inf")
     runs = max([spec.runs, *(record.run + 1 for side in sides for record in side.records)])
     cells = 2 * len(spec.cells())
     took: list[float] = []  # seconds of each cell

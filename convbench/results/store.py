@@ -78,6 +78,14 @@ def holds_sweep(directory: Path) -> bool:
     return (directory / HEADER).exists() or (directory / RECORDS).exists()
 
 
+def holds_records(directory: Path) -> bool:
+    """Whether a directory has a sweep in it of which something was measured."""
+    try:
+        return holds_sweep(directory) and (directory / RECORDS).stat().st_size > 0
+    except OSError:
+        return False
+
+
 class Store:
     """A sweep's directory, open for appending; one process at a time.
 
