@@ -26,8 +26,8 @@ def throttled_seconds() -> float | None:
 def _groups() -> Iterable[Path]:
     """The directories of the groups that the process is in and that rule CPU time, from its own up to the root."""
     try:
-        lines = [line.split(":", 2) for line in _OWN.read_text().splitlines()]
-    except OSError:
+        lines = [line.split(":", 2) for line in _OWN.read_text().splitlines() if line.count(":") >= 2]
+    except (OSError, ValueError):
         lines = []
     found: dict[Path, None] = {}  # each once, in this order
     for _, controllers, path in [*lines, ("", "", "/"), ("", "cpu", "/")]:
@@ -39,21 +39,22 @@ def _groups() -> Iterable[Path]:
 
 
 def _quota(group: Path) -> float | None:
-    try:
-        allowance, period = (group / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+    for name, *more in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            allowance, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        except OSError:
+            allowance, period = " ".join((group / each).read_text() for each in (name, *more)).split()
+            if allowance.isdecimal() and int(period) > 0:
+                return int(allowance) / int(period)
             return None
-    return int(allowance) / int(period) if allowance.isdecimal() else None
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def _throttled(group: Path) -> float | None:
     try:
-        counts = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+        counts = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines() if line.strip())
+        if "throttled_usec" in counts:
+            return int(counts["throttled_usec"]) / 1e6
+        return int(counts["throttled_time"]) / 1e9 if "throttled_time" in counts else None
     except (OSError, ValueError):
         return None
-    if "throttled_usec" in counts:
-        return int(counts["throttled_usec"]) / 1e6
-    return int(counts["throttled_time"]) / 1e9 if "throttled_time" in counts else None

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ _PACKAGES: Final = (
 def allowed_cpus() -> list[int]:
     """The CPUs that this process may run on, one of each physical core first, then their siblings."""
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return sorted(cpus, key=lambda cpu: (_siblings(cpu).index(cpu), cpu))
+    return sorted(cpus, key=lambda cpu: (sum(other in cpus and other < cpu for other in _siblings(cpu)), cpu))
 
 
 def usable_cores() -> int:
@@ -104,19 +105,24 @@ def versions() -> dict[str, str]:
     return found
 
 
-def caches() -> list[dict[str, Any]]:
-    """Data caches of the first allowed CPU: level, bytes, and how many CPUs share one."""
-    found = []
-    for index in sorted((_CPUS / f"cpu{allowed_cpus()[0]}" / "cache").glob("index*")):
-        try:
-            kind, level, size, shared = (
-                (index / name).read_text().strip() for name in ("type", "level", "size", "shared_cpu_list")
-            )
-        except OSError:
-            continue
-        if kind != "Instruction":
-            found.append({"level": int(level), "bytes": _bytes(size), "shared_by": len(_cpu_list(shared))})
-    return found
+def caches(cpus: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    """Data caches of some CPUs (default: the allowed ones), those nearest to a core first.
+
+    Returns:
+        For each kind that differs: its level, bytes, and how many CPUs share one. Cores of two sorts have several kinds
+        of one level. What the system does not tell, or tells in a way that nobody knows, is left out.
+    """
+    found: dict[tuple[int, int, int], None] = {}  # each once, in this order
+    for cpu in allowed_cpus() if cpus is None else cpus:
+        for index in (_CPUS / f"cpu{cpu}" / "cache").glob("index*"):
+            try:
+                kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+                if kind != "Instruction" and (amount := _bytes(size)) > 0:
+                    found[int(level), amount, _sharing(index)] = None
+            except (OSError, ValueError):
+                continue
+    kinds = sorted(found, key=lambda kind: kind[0])  # otherwise as the CPUs come
+    return [{"level": level, "bytes": amount, "shared_by": sharing} for level, amount, sharing in kinds]
 
 
 def vector() -> dict[str, Any]:
@@ -171,15 +177,32 @@ def _siblings(cpu: int) -> list[int]:
     return siblings if cpu in siblings else [cpu]
 
 
+def _sharing(cache: Path) -> int:
+    """How many CPUs share a cache: its own at least."""
+    try:
+        return max(1, len(_cpu_list((cache / "shared_cpu_list").read_text())))
+    except (OSError, ValueError):
+        return 1
+
+
 def _cpu_list(text: str) -> list[int]:
-    """The numbers of a kernel's list such as "0-2,5"."""
+    """The numbers of a kernel's list such as "0-2,5"; none for an empty one.
+
+    Raises:
+        ValueError: It is no such list.
+    """
     numbers: list[int] = []
-    for part in text.strip().split(","):
+    for part in filter(None, map(str.strip, text.split(","))):
         begin, _, end = part.partition("-")
         numbers.extend(range(int(begin), int(end or begin) + 1))
     return numbers
 
 
 def _bytes(size: str) -> int:
-    """The kernel's "48K" as a number."""
-    return int(size[:-1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[size[-1]]
+    """The kernel's "48K" as a number; without a letter it is bytes.
+
+    Raises:
+        ValueError: It is no size.
+    """
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(size[-1:].upper())
+    return int(size[:-1]) * unit if unit else int(size)
