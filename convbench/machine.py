@@ -15,6 +15,8 @@ from convbench import card
 from convbench.cgroup import cpu_quota
 
 _CPUS = Path("/sys/devices/system/cpu")
+_NODES = Path("/sys/devices/system/node")
+_CPUINFO = Path("/proc/cpuinfo")
 _VECTOR_FEATURES: Final = (  # widest first: LLVM's feature name, what people call it, bits of a vector
     ("avx512f", "AVX-512", 512),
     ("avx2", "AVX2", 256),
@@ -84,6 +86,7 @@ def describe() -> dict[str, Any]:
         "usable_cores": usable_cores(),
         "variables": thread_variables(),
         "caches": caches(),
+        **({"numa": nodes} if (nodes := numa()) else {}),
         "vector": vector(),
         "memory_bytes": psutil.virtual_memory().total,
         "huge_pages": _huge_pages(),
@@ -125,6 +128,59 @@ def caches(cpus: Iterable[int] | None = None) -> list[dict[str, Any]]:
     return [{"level": level, "bytes": amount, "shared_by": sharing} for level, amount, sharing in kinds]
 
 
+def numa() -> list[dict[str, Any]]:
+    """The nodes that memory is in: "node" (its number), "cpus", and "memory_bytes", left out where it is not told.
+
+    An empty list where the system does not list nodes.
+    """
+    found = []
+    for directory in sorted(_NODES.glob("node[0-9]*"), key=lambda path: (len(path.name), path.name)):
+        try:
+            number, cpus = int(directory.name.removeprefix("node")), _cpu_list((directory / "cpulist").read_text())
+        except (OSError, ValueError):
+            continue
+        found.append({"node": number, "cpus": cpus, **_node_memory(directory)})
+    return found
+
+
+def _node_memory(node: Path) -> dict[str, int]:
+    try:
+        match = re.search(r"MemTotal:\s*(\d+) kB", (node / "meminfo").read_text())
+    except (OSError, ValueError):
+        match = None
+    return {"memory_bytes": int(match[1]) * 2**10} if match else {}
+
+
+def clocks(cpus: Iterable[int]) -> dict[str, float]:
+    """What the system tells of the clocks of some CPUs now, in MHz by the CPU's number; others are left out.
+
+    The kernel's scaling driver is asked first, then /proc/cpuinfo, which virtual machines have too.
+    """
+    wanted = [str(cpu) for cpu in cpus]
+    found = {cpu: clock for cpu in wanted if (clock := _scaled_clock(cpu)) is not None}
+    if len(found) == len(wanted):
+        return found
+    try:
+        text = _CPUINFO.read_text()
+    except (OSError, ValueError):
+        return found
+    told = {}
+    for block in re.split(r"\n\s*\n", text):
+        number = re.search(r"^processor\s*:\s*(\d+)\s*$", block, re.MULTILINE)
+        megahertz = re.search(r"^cpu MHz\s*:\s*(\d+(?:\.\d+)?)\s*$", block, re.MULTILINE)
+        if number and megahertz and float(megahertz[1]) > 0:
+            told[number[1]] = float(megahertz[1])
+    return {cpu: clock for cpu in wanted if (clock := found.get(cpu, told.get(cpu))) is not None}
+
+
+def _scaled_clock(cpu: str) -> float | None:
+    try:
+        kilohertz = int((_CPUS / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq").read_text())
+    except (OSError, ValueError):  # some drivers say "<unknown>"
+        return None
+    return kilohertz / 1e3 if kilohertz > 0 else None
+
+
 def vector() -> dict[str, Any]:
     """The widest vectors of the host: LLVM's name of the CPU, the instruction set, and bits of a vector."""
     from llvmlite import binding
@@ -138,7 +194,7 @@ def vector() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = _CPUINFO.read_text()
     except OSError:
         text = ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

@@ -24,7 +24,7 @@ from convbench.device import Launch
 from convbench.executors import EXECUTORS
 from convbench.measure import card_peaks
 from convbench.measure.card_peaks import BURST, CHAINS, ROUNDS, THREADS, launch, measure_card_peaks, weights
-from convbench.measure.cell import _lowered_clocks
+from convbench.measure.flags import lowered_clocks
 from convbench.measure.process import WorkerProcess
 from convbench.report.card import described, told_table
 from convbench.results.export import COLUMNS, rows
@@ -109,7 +109,7 @@ def test_what_a_card_does_not_tell_is_left_out():
     ],
 )
 def test_lowered_clocks_are_flagged_by_their_reason(reasons, counted, flags):
-    assert set(_lowered_clocks({"elapsed_seconds": 1.0, **counted}, [{}, {"reasons": reasons}])) == flags
+    assert set(lowered_clocks({"elapsed_seconds": 1.0, **counted}, [{}, {"reasons": reasons}])) == flags
 
 
 def test_every_reason_of_nvml_has_a_name():

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from convbench import cgroup, machine
+from convbench.report.conditions import machine_table
 
 
 def test_core_series_are_powers_of_two_and_the_most():
@@ -175,3 +176,75 @@ def test_odd_control_groups_are_no_error(groups, own, files, quota, throttled):
     assert cgroup.cpu_quota() == quota
     assert cgroup.throttled_seconds() == throttled
     assert machine.usable_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, []),
+        ({"online": "0\n", "node0/cpulist": "0-1\n"}, [{"node": 0, "cpus": [0, 1]}]),
+        (
+            {
+                "node0/cpulist": "0-1,4\n",
+                "node0/meminfo": "Node 0 MemTotal:       2048 kB\nNode 0 MemFree: 1 kB\n",
+                "node2/cpulist": "2-3\n",
+                "node2/meminfo": "Node 2 MemTotal:       1024 kB\n",
+                "node10/cpulist": "\n",
+                "node10/meminfo": "nothing\n",  # memory without a CPU
+                "node3/meminfo": "",
+                "node4/cpulist": "all\n",
+                "nodeless/cpulist": "0\n",
+            },
+            [
+                {"node": 0, "cpus": [0, 1, 4], "memory_bytes": 2**21},
+                {"node": 2, "cpus": [2, 3], "memory_bytes": 2**20},
+                {"node": 10, "cpus": []},
+            ],
+        ),
+    ],
+)
+def test_nodes_of_memory_are_described_and_shown(tmp_path, monkeypatch, files, found):
+    tree(tmp_path, files)
+    monkeypatch.setattr(machine, "_NODES", tmp_path)
+    assert machine.numa() == found
+    described = machine.describe()
+    assert described.get("numa", []) == found
+    shown = dict(machine_table(described, {}).rows)["memory nodes"]
+    assert (
+        shown
+        == {
+            0: "not known or none",
+            1: "0: CPUs 0-1",
+            3: "0: CPUs 0-1,4, 0 GiB; 2: CPUs 2-3, 0 GiB; 10: no CPUs",
+        }[len(found)]
+    )
+
+
+CPUINFO = """processor\t: 0
+model name\t: a processor
+cpu MHz\t\t: 2596.126
+
+processor\t: 1
+cpu MHz\t\t: 3100.5
+
+processor\t: 2
+cpu MHz\t\t: 0.000
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "clocks"),
+    [
+        ({}, {}),
+        ({"cpuinfo": CPUINFO}, {"0": 2596.126, "1": 3100.5}),
+        ({"cpuinfo": "processor : 0\nBogoMIPS : 50\n"}, {}),
+        ({"cpu0/cpufreq/scaling_cur_freq": "3400000\n", "cpuinfo": CPUINFO}, {"0": 3400.0, "1": 3100.5}),
+        ({"cpu0/cpufreq/scaling_cur_freq": "<unknown>\n", "cpu1/cpufreq/scaling_cur_freq": "0\n"}, {}),
+        ({f"cpu{cpu}/cpufreq/scaling_cur_freq": "800123\n" for cpu in range(4)}, dict.fromkeys("0123", 800.123)),
+    ],
+)
+def test_clocks_are_what_the_system_tells_of_them(tmp_path, monkeypatch, files, clocks):
+    tree(tmp_path, files)
+    monkeypatch.setattr(machine, "_CPUS", tmp_path)
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    assert machine.clocks(range(4)) == clocks

@@ -28,6 +28,7 @@ from convbench.clock import STAGES
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
 from convbench.measure.affinity import pin, threading_layer
+from convbench.measure.placement import Nodes, nodes_of, place
 from convbench.tile import TileName, Work, copy, jit
 from convbench.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
 
@@ -55,7 +56,7 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
     cpus = machine.allowed_cpus()
     size = _buffer_bytes()
     shape = (1, 1, size // CHUNK // 4, CHUNK)
-    buffers = _buffers(shape)
+    buffers = _buffers(shape, nodes_of(cpus))
     found = {}
     for cores in sorted(set(core_counts)):
         pin(cpus[:cores])
@@ -78,9 +79,11 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
     }
 
 
-def _buffers(shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
-    """What is read and what is written, both full of random numbers."""
+def _buffers(shape: tuple[int, ...], nodes: Nodes = ()) -> list[NDArray[np.float32]]:
+    """What is read and what is written, both full of random numbers, and placed as a sweep's arrays are."""
     buffers = [private_empty(shape, "float32") for _ in range(2)]
+    for buffer in buffers:
+        place(buffer, nodes)
     np.random.default_rng(SEED).standard_normal(dtype=np.float32, out=buffers[0])
     buffers[1][...] = buffers[0]
     return buffers

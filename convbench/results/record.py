@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
 SCHEMA: Final = 1
+DRIFT: Final = 1.1  # times the fastest `calibration`, and the machine has become slower
 Status = Literal["ok", "skipped", "failed", "timeout"]
 Cell = tuple[str, str, str, int]  # problem, algorithm, executor, cores
 
