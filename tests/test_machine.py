@@ -214,7 +214,7 @@ def test_nodes_of_memory_are_described_and_shown(tmp_path, monkeypatch, files, f
         shown
         == {
             0: "not known or none",
-            1: "0: CPUs 0-1",
+            1: "1",
             3: "0: CPUs 0-1,4, 0 GiB; 2: CPUs 2-3, 0 GiB; 10: no CPUs",
         }[len(found)]
     )

@@ -24,7 +24,7 @@ def seconds(call: Callable[[], object], loops: int, now: Callable[[], float] = p
 
 
 def wake(call: Callable[[], object], timing: Timing, clock: Clock, now: Callable[[], float] = perf_counter) -> None:
-    """Call until a device's clock has risen, which it does with work only, and not at once; `now` is the host's clock."""
+    """Call until a device's clock has risen, which it does with work only, and not at once; `now` reads the host's."""
     until = now() + timing.wake_seconds
     while now() < until:
         clock(call, 1)

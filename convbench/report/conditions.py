@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
@@ -81,7 +81,7 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
         ("caches", caches),
         ("variables", ", ".join(f"{name}={value}" for name, value in machine.get("variables", {}).items())),
         ("memory", f"{machine['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in machine else None),
-        ("memory nodes", "; ".join(map(_node, machine.get("numa", ())))),
+        ("memory nodes", _nodes(machine.get("numa", ()))),
         ("huge pages", ", ".join(f"{kind}: {mode}" for kind, mode in machine.get("huge_pages", {}).items())),
         *described(machine),
         ("system", machine.get("system")),
@@ -119,10 +119,16 @@ def quiet_table(sweep: Sweep) -> Table:
     )
 
 
-def _node(node: Mapping[str, Any]) -> str:
-    """A node of memory, such as "0: CPUs 0-15,32-47, 64 GiB"."""
-    cpus = f"CPUs {_ranges(node['cpus'])}" if node["cpus"] else "no CPUs"
-    return f"{node['node']}: {cpus}" + (f", {node['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in node else "")
+def _nodes(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The nodes that memory is in, such as "0: CPUs 0-15,32-47, 64 GiB; 1: ..."; a single one has it all."""
+    if len(nodes) == 1:
+        return "1"
+    parts = []
+    for node in nodes:
+        cpus = f"CPUs {_ranges(node['cpus'])}" if node["cpus"] else "no CPUs"
+        size = f", {node['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in node else ""
+        parts.append(f"{node['node']}: {cpus}{size}")
+    return "; ".join(parts)
 
 
 def _ranges(numbers: Iterable[int]) -> str:
