@@ -13,7 +13,7 @@ from convbench.analysis.interference import raised
 from convbench.measure import cell as module
 from convbench.measure.affinity import library_threads
 from convbench.measure.cell import Laboratory
-from convbench.measure.flags import not_as_asked
+from convbench.measure.flags import disturbances, not_as_asked
 from convbench.measure.spec import Timing, make_spec
 from convbench.results.record import Record
 
@@ -43,6 +43,22 @@ def test_affinity_and_threads_are_compared_with_what_was_asked_for(read, unpinne
     found = not_as_asked({**WORKER, **read}, [2, 0], 2, pinned=True)
     assert found == {"unpinned": unpinned, "threads_differ": differ}
     assert not_as_asked({**WORKER, **read}, [2, 0], 2, pinned=False)["unpinned"]
+
+
+@pytest.mark.parametrize(
+    ("counted", "cores", "preempted"),
+    [
+        ({"involuntary_switches": 60}, 1, True),
+        ({"involuntary_switches": 60, "voluntary_switches": 5}, 1, True),
+        ({"involuntary_switches": 60, "voluntary_switches": 5}, 2, False),
+        ({"involuntary_switches": 1800, "voluntary_switches": 3700}, 1, False),  # a worker and who waits for it
+        ({"involuntary_switches": 1800, "voluntary_switches": 1700}, 1, True),
+        ({"voluntary_switches": 1000}, 1, False),
+        ({}, 1, False),
+    ],
+)
+def test_switches_between_a_cells_own_threads_are_nobody_elses(counted, cores, preempted):
+    assert disturbances({"elapsed_seconds": 1.0, **counted}, 3, cores)["preempted"] == preempted
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from numba.core import event
 from convbench.cgroup import throttled_seconds
 
 _PROC = Path("/proc")
-_SWITCHES: Final = re.compile(r"^nonvoluntary_ctxt_switches:\s*(\d+)$", re.MULTILINE)
+SWITCHES: Final = {
+    "involuntary_switches": re.compile(r"^nonvoluntary_ctxt_switches:\s*(\d+)$", re.MULTILINE),
+    "voluntary_switches": re.compile(r"^voluntary_ctxt_switches:\s*(\d+)$", re.MULTILINE),
+}
 
 
 class Compilations(event.Listener):  # type: ignore[misc]  # numba's types stop half-way
@@ -35,38 +38,40 @@ class Compilations(event.Listener):  # type: ignore[misc]  # numba's types stop 
 
 
 class Switches:
-    """Adds up the involuntary switches of every thread of some processes.
+    """Adds up how often every thread of some processes was taken off a CPU, and how often it gave one up.
 
-    The system counts them by thread, and forgets a thread's count when it ends. So what each count has grown by since
+    The system counts both by thread, and forgets a thread's counts when it ends. So what each count has grown by since
     it was last read is added to a sum that stays.
     """
 
     def __init__(self) -> None:
-        self._sum = 0
-        self._seen: dict[tuple[int, int], int] = {}  # (process, thread): its count when it was last read
+        self._sums = dict.fromkeys(SWITCHES, 0)
+        self._seen: dict[tuple[int, int, str], int] = {}  # (process, thread, kind): its count when it was last read
         self._lock = threading.Lock()
 
-    def total(self, pids: Iterable[int]) -> int | None:
-        """All so far, of the processes asked for now and before; None where the system does not count them."""
+    def totals(self, pids: Iterable[int]) -> dict[str, int]:
+        """All so far, of the processes asked for now and before; nothing where the system does not count them."""
         with self._lock:
-            counts = {thread: count for pid in pids for thread, count in _counts_of_threads(pid)}
-            for thread, count in counts.items():
-                before = self._seen.get(thread, 0)
-                self._sum += count - before if count >= before else count  # a later thread of the same number
+            counts = dict(count for pid in pids for count in _counts_of_threads(pid))
+            for key, count in counts.items():
+                before = self._seen.get(key, 0)
+                self._sums[key[2]] += count - before if count >= before else count  # a later thread of the same number
             self._seen = counts
-            return self._sum if counts else None
+            return dict(self._sums) if counts else {}
 
 
-def _counts_of_threads(pid: int) -> Iterator[tuple[tuple[int, int], int]]:
-    """The threads of a process, and how often each was switched against its will."""
+def _counts_of_threads(pid: int) -> Iterator[tuple[tuple[int, int, str], int]]:
+    """The threads of a process, and how often each was switched, by kind."""
     try:
         entries = sorted((_PROC / str(pid) / "task").iterdir())
     except OSError:
         return
     for entry in entries:
         with contextlib.suppress(OSError, ValueError):  # it has just ended
-            if match := _SWITCHES.search((entry / "status").read_text()):
-                yield (pid, int(entry.name)), int(match[1])
+            thread, text = int(entry.name), (entry / "status").read_text()
+            for kind, pattern in SWITCHES.items():
+                if match := pattern.search(text):
+                    yield (pid, thread, kind), int(match[1])
 
 
 _switches = Switches()
@@ -82,14 +87,14 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
         threads: Of the processes.
         minor_faults, major_faults: Page faults of the processes, without and with reading from a disk.
         involuntary_switches: How often any thread of the processes was taken off a CPU; it never goes down.
+        voluntary_switches: How often any of them gave a CPU up, to wait for something; it never goes down either.
         throttled_seconds: CPU time that control groups' quotas held back.
         steal_seconds: Time of the CPUs that the hypervisor gave to others.
         pressure_seconds: Time in which some task of the system waited for a CPU.
     """
     counters: dict[str, float] = {}
     counters["compilations"] = _compilations.begun
-    if (switches := _switches.total((os.getpid(), *pids))) is not None:
-        counters["involuntary_switches"] = switches
+    counters |= _switches.totals((os.getpid(), *pids))
     if (throttled := throttled_seconds()) is not None:
         counters["throttled_seconds"] = throttled
     with contextlib.suppress(OSError, ValueError, IndexError):

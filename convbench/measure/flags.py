@@ -44,10 +44,19 @@ def disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dict
         "page_faults": faults,
         "late_setup": counted.get("compilations", 0) > 0 or counted.get("threads", 0) > 0,
         "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * max(1, cores),
-        "preempted": counted.get("involuntary_switches", 0) > max(1, SWITCHES_PER_SECOND * seconds * max(1, cores)),
+        "preempted": _by_others(counted) > max(1, SWITCHES_PER_SECOND * seconds * max(1, cores)),
         "throttled": counted.get("throttled_seconds", 0) > STOLEN_SHARE * seconds,
         "starved": counted.get("cpu_seconds", seconds * cores) < (1 - STARVED_SHARE) * seconds * cores - TICK,
     }
+
+
+def _by_others(counted: Mapping[str, float]) -> float:
+    """How often, at least, something else than the cell's own threads took a CPU from them.
+
+    A thread that takes a CPU from another of the cell has just woken, so it gave one up before: workers that share a
+    CPU with who waits for them, and Python's threads, hand it over at every call.
+    """
+    return max(0, counted.get("involuntary_switches", 0) - counted.get("voluntary_switches", 0))
 
 
 def lowered_clocks(counted: Mapping[str, float], told: Sequence[Mapping[str, Any]]) -> dict[str, bool]:

@@ -103,7 +103,7 @@ def quiet_table(sweep: Sweep) -> Table:
         ("stolen by the hypervisor", seen.stolen, ".2%", "of the cores' time"),
         ("held back by a quota", seen.throttled, ".2%", "of the samples' time"),
         ("some task waited for a CPU", seen.waited, ".1%", "of the samples' time; waiting by others counts too"),
-        ("involuntary switches", seen.switches, ".1f", "a second and core"),
+        ("involuntary switches", seen.switches, ".1f", "a second and core; some are between a cell's own threads"),
         ("page faults", seen.faults, ".1f", "a sample"),
         ("speed of one core", seen.spread, ".1%", "standard deviation of a fixed piece of work between cells"),
         ("its slowest measurement", seen.slowest, ".2f", "times the fastest"),
