@@ -46,7 +46,7 @@ class Record:
         flags: What a reader should know before trusting the samples.
         sample_flags: What was raised by each sample alone.
         worker: The process that measured: its number, affinity and threads as read back, its CPUs' clocks in "mhz" and
-            the "placement" of arrays on several nodes of memory where there is something to tell, and pyperf's metadata.
+            the "placement" of arrays on several nodes of memory where there is something to tell, and what pyperf says.
         wall_seconds: All the time that the cell took, setup and check included, and the start of the process if it was
             the first there.
     """
