@@ -34,8 +34,8 @@ def free_memory() -> int | None:
 def _groups(controller: str) -> Iterable[Path]:
     """The directories of the groups that the process is in and that rule a resource, from its own up to the root."""
     try:
-        lines = [line.split(":", 2) for line in _OWN.read_text().splitlines()]
-    except OSError:
+        lines = [line.split(":", 2) for line in _OWN.read_text().splitlines() if line.count(":") >= 2]
+    except (OSError, ValueError):
         lines = []
     found: dict[Path, None] = {}  # each once, in this order
     for _, controllers, path in [*lines, ("", "", "/"), ("", controller, "/")]:
@@ -47,14 +47,15 @@ def _groups(controller: str) -> Iterable[Path]:
 
 
 def _quota(group: Path) -> float | None:
-    try:
-        allowance, period = (group / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+    for name, *more in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            allowance, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        except OSError:
+            allowance, period = " ".join((group / each).read_text() for each in (name, *more)).split()
+            if allowance.isdecimal() and int(period) > 0:
+                return int(allowance) / int(period)
             return None
-    return int(allowance) / int(period) if allowance.isdecimal() else None
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def _free(group: Path) -> int | None:
@@ -73,14 +74,17 @@ def _free(group: Path) -> int | None:
 
 def _throttled(group: Path) -> float | None:
     counts = _counts(group / "cpu.stat")
-    if "throttled_usec" in counts:
-        return int(counts["throttled_usec"]) / 1e6
-    return int(counts["throttled_time"]) / 1e9 if "throttled_time" in counts else None
+    try:
+        if "throttled_usec" in counts:
+            return int(counts["throttled_usec"]) / 1e6
+        return int(counts["throttled_time"]) / 1e9 if "throttled_time" in counts else None
+    except ValueError:
+        return None
 
 
 def _counts(file: Path) -> dict[str, str]:
     """The lines of a file of names and numbers; none where it cannot be read."""
     try:
-        return dict(line.split() for line in file.read_text().splitlines())
+        return dict(line.split() for line in file.read_text().splitlines() if line.strip())
     except (OSError, ValueError):
         return {}

@@ -1,4 +1,4 @@
-"""Random problems through every form on the host, each array before a page without access, each output within its bound.
+"""Random problems through every form on the host: arrays before a page without access, outputs within their bounds.
 
     python tests/random_problems.py --count 5000 --seed 1
 
@@ -110,9 +110,7 @@ def compute(problem: Problem, form: str, x: np.ndarray, weights: np.ndarray, *, 
     out = guarded(problem.output_shape, problem.dtype, in_front=in_front)
     out.fill(np.nan)
     packed, parameters, own_x = (guarded_copy(a, in_front=in_front) for a in (work.weights, work.parameters, x))
-    work.tile.load(problem.dtype)(
-        own_x, packed, out, parameters, scratch, np.zeros(STAGES, np.int64), 0, work.units
-    )
+    work.tile.load(problem.dtype)(own_x, packed, out, parameters, scratch, np.zeros(STAGES, np.int64), 0, work.units)
     return work, out
 
 

@@ -23,8 +23,8 @@ from convbench.analysis.limits import Limits
 from convbench.device import Launch
 from convbench.executors import EXECUTORS
 from convbench.measure import card_peaks
-from convbench.measure.card_peaks import BURST, CHAINS, THREADS, launch, measure_card_peaks
-from convbench.measure.cell import _lowered_clocks
+from convbench.measure.card_peaks import BURST, CHAINS, ROUNDS, THREADS, launch, measure_card_peaks, weights
+from convbench.measure.flags import lowered_clocks
 from convbench.measure.process import WorkerProcess
 from convbench.report.card import described, told_table
 from convbench.results.export import COLUMNS, rows
@@ -32,7 +32,7 @@ from convbench.results.record import Record
 from convbench.results.store import Sweep, load
 
 TOLD = {"sm_mhz": 1980, "memory_mhz": 3201, "celsius": 51, "watts": 412.5, "reasons": ["idle", "power cap"]}
-KERNELS = ("multiply_add", "read_memory", "write_memory", "copy_memory", "read_shared")
+KERNELS = ("multiply_add", "read_memory", "write_memory", "copy_memory", "read_shared", "fill_memory")
 TILES = 5
 
 
@@ -109,7 +109,7 @@ def test_what_a_card_does_not_tell_is_left_out():
     ],
 )
 def test_lowered_clocks_are_flagged_by_their_reason(reasons, counted, flags):
-    assert set(_lowered_clocks({"elapsed_seconds": 1.0, **counted}, [{}, {"reasons": reasons}])) == flags
+    assert set(lowered_clocks({"elapsed_seconds": 1.0, **counted}, [{}, {"reasons": reasons}])) == flags
 
 
 def test_every_reason_of_nvml_has_a_name():
@@ -190,7 +190,7 @@ def test_what_is_timed_is_done(kernel, dtype, tmp_path):
     numbers = TILES * THREADS * BURST * lanes
     arrays = {
         "x": np.random.default_rng(0).integers(-8, 8, numbers).astype(dtype),  # so that sums are exact
-        "weights": np.array([0.5, 1.0], dtype),
+        "weights": np.random.default_rng(1).integers(-8, 8, (CHAINS + 2) * THREADS).astype(dtype),
         "out": np.full(max(threads, numbers), np.nan, dtype),
         "scratch": np.zeros(1, dtype),
     }
@@ -198,19 +198,67 @@ def test_what_is_timed_is_done(kernel, dtype, tmp_path):
         array.tofile(tmp_path / name)
     subprocess.run([program, *(tmp_path / name for name in arrays)], check=True)
     out = np.fromfile(tmp_path / "out", dtype)
-    if kernel == "multiply_add":
-        begin = np.add.outer(np.arange(THREADS), np.arange(CHAINS))
-        expected = np.tile((begin / 8 + 1.75).sum(1), work.blocks)  # a half three times, and one added
+    rows = arrays["weights"].reshape(-1, THREADS)
+    if kernel == "fill_memory":
+        assert np.unique(out[:numbers]).size > 0.99 * numbers
+        assert np.abs(out[:numbers]).max() <= 1
+        assert abs(out[:numbers].mean()) < 0.02
+        expected = out[:numbers]
+    elif kernel == "multiply_add":
+        chains = rows[:CHAINS]
+        for _ in range(3):
+            chains = chains * rows[CHAINS + 1] + rows[CHAINS]
+        expected = np.tile(chains.sum(0), work.blocks)
     elif kernel == "read_memory":
         assert out[:threads].sum() == arrays["x"].sum()
         tiles = arrays["x"].reshape(TILES, BURST, THREADS, lanes)
         expected = np.zeros((work.blocks, THREADS))
         expected[:TILES] = tiles.sum((1, 3))
     elif kernel == "read_shared":
-        expected = np.full(threads, 3 * BURST * lanes * 0.5)
+        memory = np.resize(rows[:CHAINS], (THREADS + 64 + 32 * BURST, lanes)).sum(1)
+        reads = np.arange(THREADS)[:, None, None] + np.arange(3)[:, None] + 32 * np.arange(BURST)
+        expected = np.tile(memory[reads].sum((1, 2)), work.blocks)
+    elif kernel == "copy_memory":
+        expected = arrays["x"]
     else:
-        expected = arrays["x"] if kernel == "copy_memory" else np.full(numbers, 0.5)
+        expected = np.tile(rows[:lanes].T, (TILES * BURST, 1))
     np.testing.assert_array_equal(out[: expected.size], expected.ravel())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_chains_of_a_card_stay_random_numbers_however_long_they_are(dtype):
+    rows = weights(dtype).reshape(CHAINS + 2, THREADS)
+    sums, addend, factor = rows[:CHAINS], rows[CHAINS], rows[CHAINS + 1]
+    assert (np.abs(factor) < 1).all()
+    for _ in range(ROUNDS):
+        sums = factor * sums + addend
+    assert np.unique(sums).size > 0.99 * sums.size
+    assert (np.abs(sums) > 1e-6).all()
+    assert (np.abs(sums) < 100).all()
+
+
+@on_the_host
+@pytest.mark.usefixtures("fakes")
+def test_what_a_card_reads_and_writes_is_random(monkeypatch):
+    gpu, held = EXECUTORS["gpu"], []
+
+    def empty(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        held.append(gpu.module().empty(shape, dtype))
+        held[-1].view(np.ndarray).fill(0)
+        return held[-1]
+
+    monkeypatch.setattr(gpu, "empty", empty, raising=False)
+    size = 4 * card_peaks.TILE_BYTES
+    calls = card_peaks._traffic(gpu, size)
+    source, target, *_ = (array.view(np.ndarray) for array in held)
+    for buffer in (source, target):
+        assert buffer.nbytes == size
+        assert np.unique(buffer).size > 0.99 * buffer.size
+    target.fill(0)
+    calls["write"][0]()
+    assert min(np.unique(line).size for line in target.reshape(-1, 64)) > 60
+    calls["copy"][0]()
+    np.testing.assert_array_equal(target, source)
 
 
 class Broken:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from convbench.analysis.drift import drifted
 from convbench.analysis.series import OUT_OF_FITS
 from convbench.results.record import Record
 
@@ -75,9 +76,13 @@ class Interference:
 
 
 def raised(records: Iterable[Record]) -> Mapping[str, int]:
-    """How many records raised each flag, the most frequent first."""
+    """How many records raised each flag, the most frequent first.
+
+    "drift" is what all the records together say, not what a run saw of itself while it went on.
+    """
     counts: dict[str, int] = {}
-    for record in records:
-        for flag in record.flags:
+    every = list(records)
+    for record, slow in zip(every, drifted(every), strict=True):
+        for flag in dict.fromkeys((*record.flags, *(["drift"] if slow else []))):
             counts[flag] = counts.get(flag, 0) + 1
     return dict(sorted(counts.items(), key=lambda pair: -pair[1]))

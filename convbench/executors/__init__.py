@@ -98,8 +98,8 @@ class Device(Executor, Protocol):
     def tf32_flavour(self) -> str | None:
         """The flavour of work that rounds the inputs of products to TF32; None where the card has no such products."""
 
-    def evict(self) -> Callable[[], None]:
-        """Make what fills the device's caches with something else."""
+    def evict(self) -> Callable[[], object]:
+        """Make what fills the device's caches with something else, by reading."""
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
         """Seconds of so many calls in a row, by the device's clock."""

@@ -91,10 +91,14 @@ class Gpu:
         can = int(self.module().cuda.Device().compute_capability) >= TF32_CAPABILITY
         return "cupy-tf32" if can else None
 
-    def evict(self) -> Callable[[], None]:
-        """Make what fills the device's caches with something else; whatever is queued next finds it done."""
-        buffer = self.empty((EVICTION_BYTES,), "uint8")
-        return lambda: buffer.fill(0)
+    def evict(self) -> Callable[[], object]:
+        """Make what fills the device's caches with something else; whatever is queued next finds it done.
+
+        It reads: what it wrote would be written back while the next call runs.
+        """
+        buffer, largest = self.empty((EVICTION_BYTES // 4,), "float32"), self.empty((), "float32")
+        buffer.fill(1)
+        return lambda: buffer.max(out=largest)
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
         """Seconds of so many calls in a row, from the first one's begin on the device to the last one's end there.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from convbench.peers import PEERS
 
 
 def pin(cpus: Iterable[int], pids: Iterable[int] = ()) -> bool:
@@ -32,6 +36,35 @@ def threading_layer() -> str | None:
         return str(numba.threading_layer())
     except ValueError:
         return None
+
+
+def library_threads(pools: Iterable[Mapping[str, Any]], algorithm: str) -> int | None:
+    """How many threads a library that is measured has in the OpenMP pool that it brought.
+
+    Only such a pool says what computes: Numba tells OpenMP for each call how many threads to take, and pools that other
+    libraries brought are idle.
+
+    Args:
+        pools: As threadpoolctl lists them.
+        algorithm: Name of the library as a peer.
+
+    Returns:
+        The number; None where the algorithm is ours, or the library has no such pool.
+    """
+    if algorithm not in PEERS:
+        return None
+    package = algorithm.partition("-")[0]
+    counts = [
+        int(pool["num_threads"])
+        for pool in pools
+        if pool["user_api"] == "openmp" and any(_is_of(package, part) for part in Path(pool["filepath"]).parts[:-1])
+    ]
+    return max(counts, default=None)
+
+
+def _is_of(package: str, folder: str) -> bool:
+    """Whether a folder is a package's, as "torch", "torch.libs" and "opencv_python_headless.libs" are."""
+    return re.split(r"[._-]", folder)[0].lower() == package
 
 
 def affinity(pids: Iterable[int] = ()) -> list[int] | None:

@@ -1,41 +1,45 @@
-"""Emptying the caches between samples."""
+"""Emptying the caches between samples, by reading: what was written would be written back while the next call runs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from convbench import machine
 
-LEAST = 2**26  # bytes, where the system does not tell how large its caches are
+LEAST: Final = 2**26  # bytes, where the system does not tell how large its caches are
+IN_A_LINE: Final = 8  # float64 in a cache line: one of them is read
 
 
 class Eviction:
-    """Fills every cache of some CPUs with something else.
+    """Fills every cache of some CPUs with something else, which the caches may drop again at no cost.
 
     Args:
         cpus: The CPUs; the calling thread visits each, since each may have caches of its own.
     """
 
     def __init__(self, cpus: Sequence[int]) -> None:
-        largest = max((cache["bytes"] for cache in machine.caches()), default=0)
+        largest = max((cache["bytes"] for cache in machine.caches(cpus)), default=0)
         self._cpus = cpus
-        self._buffer = np.ones(max(LEAST, 2 * largest) // 8)
+        # Written once: pages that were only ever read may all be one page of zeros, which fills no cache.
+        self._buffer = np.ones(max(LEAST, 2 * largest) // np.dtype(np.float64).itemsize)
+        self._buffer.flags.writeable = False
 
     def __call__(self) -> None:
         """Do it; the thread is back on its own CPUs afterwards."""
         if not hasattr(os, "sched_setaffinity"):
-            self._touch()
+            self._read()
             return
         before = os.sched_getaffinity(0)
         try:
             for cpu in self._cpus:
                 os.sched_setaffinity(0, {cpu})
-                self._touch()
+                self._read()
         finally:
             os.sched_setaffinity(0, before)
 
-    def _touch(self) -> None:
-        self._buffer[::8] += 1  # a number in each cache line
+    def _read(self) -> float:
+        return float(self._buffer[::IN_A_LINE].sum())

@@ -1,7 +1,7 @@
 """What a card can do at most: multiply-adds, and traffic with its memories.
 
 Like the cores' limits (see `peaks`), they are measured on the very executor that convolutions run on, in turns, and by
-the same clock as convolutions there.
+the same clock as convolutions there, and all data are random, since what is computed on costs power and so clock.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convbench import card
 from convbench.device import DeviceWork, Launch
@@ -30,6 +31,7 @@ TILE_BYTES: Final = THREADS * BURST * VECTOR_BYTES
 LARGEST_BUFFER: Final = 2**32  # bytes: a millisecond of traffic where memory is fast
 FREE_SHARE: Final = 8  # a buffer takes an eighth of what is free
 BEYOND_L2: Final = 4  # times the second-level cache, or a buffer might be served from it
+SHRINK: Final = 1e-4  # a factor is -1 and at most so much nearer to 0, see `weights`
 SECONDS: Final = 0.02  # of a repetition, at least
 
 Call = tuple[Callable[[], object], float]
@@ -82,6 +84,18 @@ def launch(kernel: str, multiprocessors: int, *, tiles: int = 1) -> Launch:
     return Launch((SOURCE,), kernel, tuple(macros.items()), WAVES * multiprocessors, THREADS, kernel)
 
 
+def weights(dtype: str) -> NDArray[Any]:
+    """Random numbers for chains to begin with, addends and factors, shape ((CHAINS + 2) * THREADS,), as in the source.
+
+    A chain s -> factor * s + addend goes back and forth between about s and addend - s: after ROUNDS steps, its
+    distance from its fixed point has shrunk to (1 - SHRINK) ** ROUNDS = 0.19 of what it was at most. So operands change
+    from step to step, and none overflows, vanishes or becomes denormal.
+    """
+    random = np.random.default_rng(0)
+    begins_and_addends = random.standard_normal((CHAINS + 1) * THREADS)
+    return np.concatenate([begins_and_addends, SHRINK * random.random(THREADS) - 1]).astype(dtype)
+
+
 def _arithmetic(executor: Device) -> dict[str, Call]:
     """What happens inside multiprocessors."""
     multiprocessors = _multiprocessors()
@@ -104,9 +118,10 @@ def _arithmetic(executor: Device) -> dict[str, Call]:
 def _traffic(executor: Device, size: int) -> dict[str, Call]:
     """What goes to and from the card's memory; a copy counts what it reads and what it writes."""
     buffers = [executor.empty((size // 4,), "float32") for _ in range(2)]
-    for buffer in buffers:
-        buffer.fill(1)
     multiprocessors = _multiprocessors()
+    for buffer in buffers:
+        fill = launch("fill_memory", multiprocessors, tiles=size // TILE_BYTES)
+        _opened(executor, fill, "float32", buffer, buffer)()
     calls: dict[str, Call] = {}
     for kind, moves in {"read": 1, "write": 1, "copy": 2}.items():
         work = launch(f"{kind}_memory", multiprocessors, tiles=size // TILE_BYTES)
@@ -115,7 +130,7 @@ def _traffic(executor: Device, size: int) -> dict[str, Call]:
 
 
 def _opened(executor: Device, work: Launch, dtype: str, x: Any, out: Any) -> Callable[[], object]:
-    runner = executor.open(DeviceWork((work,), np.array([0.5, 1.0], dtype)), 1)
+    runner = executor.open(DeviceWork((work,), weights(dtype)), 1)
     return partial(runner, x, out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -19,26 +19,20 @@ from convbench.clock import read_ticks
 from convbench.executors import EXECUTORS, Device, device
 from convbench.executors.memory import private_empty, shared_empty
 from convbench.executors.threads import start_pool
-from convbench.measure import counters
-from convbench.measure.affinity import affinity, pin, threading_layer
+from convbench.measure import counters, flags
+from convbench.measure.affinity import affinity, library_threads, pin, threading_layer
 from convbench.measure.caches import Eviction
 from convbench.measure.peaks import calibration_kernel
+from convbench.measure.placement import Nodes, nodes_of, place, placement
 from convbench.measure.reference import Reference
 from convbench.measure.spec import Spec
 from convbench.measure.timing import seconds, take_samples, wake, warm_up
 from convbench.plans import PeerPlan, Plan, bind, memory
 from convbench.problem import Problem
-from convbench.results.record import Cell, Record
+from convbench.results.record import DRIFT, Cell, Record
 
-FAULTS_IN_A_SAMPLE: Final = 64  # page faults; more, and the sample paid for memory being touched the first time
-STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was felt
-DRIFT: Final = 1.1  # times as long as the fastest of a run, and the machine has become slower
-FIRST_SAMPLE: Final = 1.1  # times as long as any other, and it paid for something that is done once
-STARVED_SHARE: Final = 0.2  # of the cores' time that was not spent computing
 LONGEST_REASON: Final = 500  # characters of a line; compilers say more
 TRANSFERS: Final = 5  # in each direction
-TICK: Final = 0.02  # seconds by which the system's count of a pool's CPU time may be off
-SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted the same cores
 
 
 @dataclass(frozen=True)
@@ -64,10 +58,12 @@ class Bench:
     """What the cells of one problem share in one process: data, reference, and one pair of arrays.
 
     The output exists once, and every executor of the sweep writes to the same one, so that none is helped or hindered
-    by where it lies: in shared memory if any of them needs that. Only a device has arrays of its own.
+    by where it lies: in shared memory if any of them needs that, and on several nodes of memory as `place` says. Only a
+    device has arrays of its own.
     """
 
-    def __init__(self, spec: Spec, descriptor: str) -> None:
+    def __init__(self, spec: Spec, descriptor: str, nodes: Nodes) -> None:
+        self._nodes = nodes
         self.problem = Problem.parse(descriptor)
         self.x, self.weights = spec.data(self.problem)
         self.reference = Reference(self.problem, self.x, self.weights, spec.seed)
@@ -85,6 +81,8 @@ class Bench:
             if kind == "device":
                 EXECUTORS[executor].upload(self.x, x)
             else:
+                place(x, self._nodes)
+                place(out, self._nodes)
                 x[:] = self.x
             self._arrays[kind] = (x, out)
         x, out = self._arrays[kind]
@@ -99,6 +97,8 @@ class Laboratory:
         self._spec = spec
         self._run = run
         self._cpus = machine.allowed_cpus()  # before any cell is pinned to some of them
+        self._nodes = nodes_of(self._cpus)
+        self._placement = placement(self._nodes)
         self._usable = machine.usable_cores()
         self._metadata = metadata
         self._bench: Bench | None = None
@@ -176,27 +176,26 @@ class Laboratory:
             inside = [[share * sample for share in shares] for sample in samples]
         else:
             inside = [_stage_seconds(before, after, loops) for before, after in observed]
-        worker = self._read_back(plan)
+        worker = self._read_back(plan, cpus)
         cores = plan.candidate.cores
         busy = min(cores, self._usable)
         watched = 0 if on_device else busy  # while a device computes, the host has nothing to do but wait
         told = [after.levels for _, after in observed]
         each = [
-            _disturbances(count, 1, watched) | _lowered_clocks(count, [levels])
+            flags.disturbances(count, 1, watched) | flags.lowered_clocks(count, [levels])
             for count, levels in zip(counted, told, strict=True)
         ]
-        flags = {
+        known = {
             "oversubscribed": cores > self._usable,
-            "unpinned": not pinned,
-            "threads_differ": worker["threads"] not in (None, cores) or worker["blas_threads"] not in (None, 1),
+            **flags.not_as_asked(worker, cpus, cores, pinned=pinned),
             "unsettled": not settled,
-            "first_sample": len(samples) > 1 and samples[0] > FIRST_SAMPLE * max(samples[1:]),
+            "first_sample": len(samples) > 1 and samples[0] > flags.FIRST_SAMPLE * max(samples[1:]),
             "tf32": plan.tf32,
             "thread_variables": bool(machine.thread_variables()),
             "drift": calibration > DRIFT * self._calibration,
             **(
-                _disturbances(counters.total(counted), len(samples), watched)
-                | _lowered_clocks(counters.total(counted), told)
+                flags.disturbances(counters.total(counted), len(samples), watched)
+                | flags.lowered_clocks(counters.total(counted), told)
             ),
         }
         return {
@@ -209,15 +208,18 @@ class Laboratory:
             "stages": {name: tuple(seconds[place] for seconds in inside) for place, name in enumerate(plan.stages)},
             "transfers": _transfers(on_device, call, x, out) if on_device else {},
             "calibration": calibration,
-            "flags": _raised(flags),
-            "sample_flags": tuple(_raised(raised) for raised in each),
+            "flags": flags.raised(known),
+            "sample_flags": tuple(flags.raised(one) for one in each),
             "worker": worker,
         }
 
-    def _read_back(self, plan: Plan | PeerPlan) -> dict[str, Any]:
-        """The process that measured, and the affinity and thread counts that were in force."""
+    def _read_back(self, plan: Plan | PeerPlan, cpus: list[int]) -> dict[str, Any]:
+        """The process that measured; clocks, affinity and thread counts that were in force; where arrays lie."""
+        clocks = machine.clocks(cpus)  # first, while they are as the samples left them
         pools = threadpoolctl.threadpool_info()
         return {
+            **({"mhz": clocks} if clocks else {}),
+            **({"placement": self._placement} if self._placement and not device(plan.candidate.executor) else {}),
             "pid": os.getpid(),
             "pool": list(plan.pids),
             "affinity": affinity(plan.pids),
@@ -228,13 +230,14 @@ class Laboratory:
             "openmp_threads": max(
                 (pool["num_threads"] for pool in pools if pool["user_api"] == "openmp"), default=None
             ),
+            "library_threads": library_threads(pools, plan.candidate.algorithm),
             "metadata": self._metadata,
         }
 
     def _bench_for(self, descriptor: str) -> Bench:
         if self._bench is None or str(self._bench.problem) != descriptor:
             self._bench = None  # its arrays go before the next ones come
-            self._bench = Bench(self._spec, descriptor)
+            self._bench = Bench(self._spec, descriptor, self._nodes)
         return self._bench
 
 
@@ -260,31 +263,6 @@ def _stage_seconds(before: Reading, after: Reading, loops: int) -> list[float]:
     return [float(spent) for spent in (after.stage_ticks - before.stage_ticks) * tick / loops]
 
 
-def _disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dict[str, bool]:
-    """What the counters say against the samples; `cores` is how many should have been busy."""
-    seconds = counted["elapsed_seconds"]
-    faults = counted.get("minor_faults", 0) > FAULTS_IN_A_SAMPLE * samples or counted.get("major_faults", 0) > 0
-    return {
-        "page_faults": faults,
-        "late_setup": counted.get("compilations", 0) > 0 or counted.get("threads", 0) > 0,
-        "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * max(1, cores),
-        "preempted": counted.get("involuntary_switches", 0) > max(1, SWITCHES_PER_SECOND * seconds * max(1, cores)),
-        "throttled": counted.get("throttled_seconds", 0) > STOLEN_SHARE * seconds,
-        "starved": counted.get("cpu_seconds", seconds * cores) < (1 - STARVED_SHARE) * seconds * cores - TICK,
-    }
-
-
-def _lowered_clocks(counted: Mapping[str, float], told: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
-    """Which flags a device raises that lowered its clocks while it computed; none that says nothing of it."""
-    reasons = {reason for levels in told for reason in levels.get("reasons", ())}
-    enough = STOLEN_SHARE * counted["elapsed_seconds"]
-    raised = {
-        "throttled": bool(reasons & card.SLOWED) or counted.get("heat_seconds", 0) > enough,
-        "power_capped": bool(reasons & card.CAPPED) or counted.get("power_capped_seconds", 0) > enough,
-    }
-    return {flag: True for flag, is_raised in raised.items() if is_raised}
-
-
 def _transfers(executor: Device, compute: Callable[[], object], x: Any, out: Any) -> dict[str, tuple[float, ...]]:
     """Seconds to bring the input to the device, the output back to memory that is there already, and of all of it."""
     source, target = executor.download(x), executor.download(out)
@@ -303,10 +281,6 @@ def _transfers(executor: Device, compute: Callable[[], object], x: Any, out: Any
     for call in calls.values():
         call()
     return {name: tuple(seconds(call, 1) for _ in range(TRANSFERS)) for name, call in calls.items()}
-
-
-def _raised(flags: Mapping[str, bool]) -> tuple[str, ...]:
-    return tuple(flag for flag, is_raised in flags.items() if is_raised)
 
 
 def _wrong(check: Mapping[str, Any]) -> str:

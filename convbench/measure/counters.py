@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import psutil
 from numba.core import event
@@ -14,6 +17,10 @@ from numba.core import event
 from convbench.cgroup import throttled_seconds
 
 _PROC = Path("/proc")
+SWITCHES: Final = {
+    "involuntary_switches": re.compile(r"^nonvoluntary_ctxt_switches:\s*(\d+)$", re.MULTILINE),
+    "voluntary_switches": re.compile(r"^voluntary_ctxt_switches:\s*(\d+)$", re.MULTILINE),
+}
 
 
 class Compilations(event.Listener):  # type: ignore[misc]  # numba's types stop half-way
@@ -30,6 +37,44 @@ class Compilations(event.Listener):  # type: ignore[misc]  # numba's types stop 
         """It was counted when it began."""
 
 
+class Switches:
+    """Adds up how often every thread of some processes was taken off a CPU, and how often it gave one up.
+
+    The system counts both by thread, and forgets a thread's counts when it ends. So what each count has grown by since
+    it was last read is added to a sum that stays.
+    """
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(SWITCHES, 0)
+        self._seen: dict[tuple[int, int, str], int] = {}  # (process, thread, kind): its count when it was last read
+        self._lock = threading.Lock()
+
+    def totals(self, pids: Iterable[int]) -> dict[str, int]:
+        """All so far, of the processes asked for now and before; nothing where the system does not count them."""
+        with self._lock:
+            counts = dict(count for pid in pids for count in _counts_of_threads(pid))
+            for key, count in counts.items():
+                before = self._seen.get(key, 0)
+                self._sums[key[2]] += count - before if count >= before else count  # a later thread of the same number
+            self._seen = counts
+            return dict(self._sums) if counts else {}
+
+
+def _counts_of_threads(pid: int) -> Iterator[tuple[tuple[int, int, str], int]]:
+    """The threads of a process, and how often each was switched, by kind."""
+    try:
+        entries = sorted((_PROC / str(pid) / "task").iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        with contextlib.suppress(OSError, ValueError):  # it has just ended
+            thread, text = int(entry.name), (entry / "status").read_text()
+            for kind, pattern in SWITCHES.items():
+                if match := pattern.search(text):
+                    yield (pid, thread, kind), int(match[1])
+
+
+_switches = Switches()
 _compilations = Compilations()
 event.register("numba:compile", _compilations)
 
@@ -41,16 +86,15 @@ def read(pids: Sequence[int], cpus: Iterable[int]) -> dict[str, float]:
         compilations: How many Numba has begun in this process.
         threads: Of the processes.
         minor_faults, major_faults: Page faults of the processes, without and with reading from a disk.
-        involuntary_switches: How often the processes were taken off a CPU.
+        involuntary_switches: How often any thread of the processes was taken off a CPU; it never goes down.
+        voluntary_switches: How often any of them gave a CPU up, to wait for something; it never goes down either.
         throttled_seconds: CPU time that control groups' quotas held back.
         steal_seconds: Time of the CPUs that the hypervisor gave to others.
         pressure_seconds: Time in which some task of the system waited for a CPU.
     """
     counters: dict[str, float] = {}
     counters["compilations"] = _compilations.begun
-    with contextlib.suppress(psutil.Error, OSError):
-        for process in (psutil.Process(), *map(psutil.Process, pids)):
-            _add(counters, "involuntary_switches", process.num_ctx_switches().involuntary)
+    counters |= _switches.totals((os.getpid(), *pids))
     if (throttled := throttled_seconds()) is not None:
         counters["throttled_seconds"] = throttled
     with contextlib.suppress(OSError, ValueError, IndexError):

@@ -3,6 +3,9 @@
 The limits are measured by tiles on the very executors that convolutions run on. Every rate is taken several times, in
 turns, so that what the machine does meanwhile hits all of them alike; the best is the limit, and how far the others
 fall short of it tells how steady the machine was.
+
+What is computed on, read and written is as random as a convolution's data. Some processors write zeros several times as
+fast as anything else, and arithmetic on numbers of few bits takes less power, which leaves a higher clock.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ import timeit
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import numpy as np
 import psutil
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 from pyperf import perf_counter
 
 from convbench import machine
@@ -23,6 +28,7 @@ from convbench.clock import STAGES
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
 from convbench.measure.affinity import pin, threading_layer
+from convbench.measure.placement import Nodes, nodes_of, place
 from convbench.tile import TileName, Work, copy, jit
 from convbench.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
 
@@ -30,6 +36,9 @@ CHAINS: Final = 12  # of multiply-adds that do not wait for one another: more th
 ROUNDS: Final = 20_000  # multiply-adds of a chain in a unit
 UNITS: Final = 200  # of multiply-adds, on each core
 CHUNK: Final = 2**16  # numbers in a unit of memory traffic
+ROW: Final = 2**12  # random numbers that are written again and again: few enough for the first-level cache
+SHRINK: Final = 1e-4  # a factor is -1 and at most so much nearer to 0: a unit's chains neither grow nor vanish
+SEED: Final = 11  # the calibration must be the same work in every process
 LARGEST_BUFFER: Final = 2**28  # bytes
 CLOCK_READINGS: Final = 10_000
 TRAFFIC: Final = {"read": 1, "write": 1, "stream": 1, "copy": 2}  # kind: how often a byte of the buffer moves
@@ -47,9 +56,7 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
     cpus = machine.allowed_cpus()
     size = _buffer_bytes()
     shape = (1, 1, size // CHUNK // 4, CHUNK)
-    buffers = [private_empty(shape, "float32") for _ in range(2)]
-    for buffer in buffers:
-        buffer.fill(1)
+    buffers = _buffers(shape, nodes_of(cpus))
     found = {}
     for cores in sorted(set(core_counts)):
         pin(cpus[:cores])
@@ -70,6 +77,16 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
         "clock_seconds": clock_seconds(),
         "cores": found,
     }
+
+
+def _buffers(shape: tuple[int, ...], nodes: Nodes = ()) -> list[NDArray[np.float32]]:
+    """What is read and what is written, both full of random numbers, and placed as a sweep's arrays are."""
+    buffers = [private_empty(shape, "float32") for _ in range(2)]
+    for buffer in buffers:
+        place(buffer, nodes)
+    np.random.default_rng(SEED).standard_normal(dtype=np.float32, out=buffers[0])
+    buffers[1][...] = buffers[0]
+    return buffers
 
 
 def clock_seconds() -> float:
@@ -116,10 +133,11 @@ def _opened(executor: Any, kind: str, dtype: str, units: int, cores: int, x: Any
 
 
 def _work(kind: str, dtype: str, units: int) -> Work:
-    """So many units of one kind of work."""
+    """So many units of one kind of work: its weights are what chains begin with, or what is written."""
     lanes = instruction_set().lanes(dtype)
-    weights = private_empty((lanes * (CHAINS + 1),), dtype)
-    weights.fill(1)
+    random = _chain_data(lanes) if KINDS[kind] == MULTIPLY_ADD else np.random.default_rng(SEED).standard_normal(ROW)
+    weights = private_empty(random.shape, dtype)
+    weights[...] = random
     return Work(
         tile=TileName(__name__, "make_tile", (KINDS[kind], lanes)),
         units=units,
@@ -127,6 +145,18 @@ def _work(kind: str, dtype: str, units: int) -> Work:
         parameters=private_empty((1,), "int64"),
         scratch_size=CHUNK,
     )
+
+
+def _chain_data(lanes: int) -> NDArray[np.float64]:
+    """A vector for each chain to begin with, one of addends, and one of factors, shape ((CHAINS + 2) * lanes,).
+
+    A factor f is a little above -1, so that s -> f s + a goes back and forth between about s and a - s: after ROUNDS
+    steps, its distance from the fixed point a / (1 - f) has shrunk to (1 - SHRINK) ** ROUNDS = 0.14 of what it was at
+    most. So operands change from step to step, and none overflows, vanishes or becomes denormal.
+    """
+    random = np.random.default_rng(SEED)
+    begins_and_addends = random.standard_normal((CHAINS + 1) * lanes)
+    return np.concatenate([begins_and_addends, SHRINK * random.random(lanes) - 1])
 
 
 def _buffer_bytes() -> int:
@@ -144,12 +174,12 @@ def multiply_adds(typing_context, lanes, rounds, numbers):  # type: ignore[no-un
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
         emit = Vectors(context, builder, numbers.dtype, width)
         data = emit.data(signature.args[2], arguments[2])
-        factor = emit.load(emit.at(data, CHAINS * width))
+        addend, factor = (emit.load(emit.at(data, place * width)) for place in (CHAINS, CHAINS + 1))
         begins = [emit.at(data, chain * width) for chain in range(CHAINS)]
         sums = [cgutils.alloca_once_value(builder, emit.load(begin)) for begin in begins]
         with cgutils.for_range(builder, arguments[1]):
             for place in sums:
-                builder.store(emit.multiply_add(builder.load(place), factor, factor), place)
+                builder.store(emit.multiply_add(builder.load(place), factor, addend), place)
         for begin, place in zip(begins, sums, strict=True):
             emit.store(builder.load(place), begin)
         return context.get_dummy_value()
@@ -185,7 +215,7 @@ KINDS: Final = {"multiply_add": MULTIPLY_ADD, "read": READ, "write": WRITE, "str
 
 
 def make_tile(kind: int, lanes: int) -> Any:
-    """The tile for one kind of work; a unit is ROUNDS of every chain, or CHUNK numbers.
+    """The tile for one kind of work; a unit is ROUNDS of every chain, from their beginning, or CHUNK numbers.
 
     The kind is a number that is known when the tile is compiled, and the branches of the others fall away. Had the tile
     another function for a closure instead, no process would find it on disk.
@@ -194,22 +224,21 @@ def make_tile(kind: int, lanes: int) -> Any:
     @jit
     def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         flat_x, flat_out = x.reshape(x.size), out.reshape(out.size)
-        if kind == MULTIPLY_ADD:
-            copy(weights, scratch[: weights.size])
         for unit in range(first, last):
             if kind == MULTIPLY_ADD:
+                copy(weights, scratch[: weights.size])
                 multiply_adds(lanes, ROUNDS, scratch)
             elif kind == READ:
                 add_up(lanes, flat_x, unit * CHUNK, CHUNK, scratch)
             elif kind == STREAM:
-                for begin in range(unit * CHUNK, (unit + 1) * CHUNK, 4096):
-                    stream(lanes, scratch, 0, flat_out, begin, 4096)
+                for begin in range(unit * CHUNK, (unit + 1) * CHUNK, ROW):
+                    stream(lanes, weights, 0, flat_out, begin, ROW)
             else:
                 for begin in range(unit * CHUNK, (unit + 1) * CHUNK, 8 * lanes):
                     if kind == COPY:
                         copy_vectors(8, lanes, flat_x, begin, flat_out, begin)
                     else:
-                        copy_vectors(8, lanes, scratch, 0, flat_out, begin)
+                        copy_vectors(8, lanes, weights, begin % ROW, flat_out, begin)
         fence()
 
     return tile

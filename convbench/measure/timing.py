@@ -15,18 +15,18 @@ T = TypeVar("T")
 Clock = Callable[[Callable[[], object], int], float]
 
 
-def seconds(call: Callable[[], object], loops: int) -> float:
-    """Seconds of so many calls in a row, by the host's clock."""
-    begin = perf_counter()
+def seconds(call: Callable[[], object], loops: int, now: Callable[[], float] = perf_counter) -> float:
+    """Seconds of so many calls in a row, by the host's clock, which `now` reads."""
+    begin = now()
     for _ in range(loops):
         call()
-    return float(perf_counter() - begin)
+    return float(now() - begin)
 
 
-def wake(call: Callable[[], object], timing: Timing, clock: Clock) -> None:
-    """Call until the clock of a device has risen, which it does with work only, and not at once."""
-    until = perf_counter() + timing.wake_seconds
-    while perf_counter() < until:
+def wake(call: Callable[[], object], timing: Timing, clock: Clock, now: Callable[[], float] = perf_counter) -> None:
+    """Call until a device's clock has risen, which it does with work only, and not at once; `now` reads the host's."""
+    until = now() + timing.wake_seconds
+    while now() < until:
         clock(call, 1)
 
 

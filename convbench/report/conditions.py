@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
@@ -14,8 +14,9 @@ from convbench.results.store import Sweep
 
 FLAGS: Final[Mapping[str, str]] = {
     "oversubscribed": "more cores were asked for than the process may use; left out of fits",
-    "unpinned": "the threads could not be pinned to CPUs",
-    "threads_differ": "another number of threads computed than was asked for, or BLAS had more than one",
+    "unpinned": "the threads could not be pinned to the cell's CPUs, or were allowed on others when sampling ended",
+    "threads_differ": "another number of threads computed, or a library's own pool had another, than was asked for; or "
+    "BLAS had more than one",
     "unsettled": "times had not settled when sampling began",
     "page_faults": "memory was touched for the first time, or read from a disk, while samples were taken",
     "late_setup": "something was compiled, or a thread was started, while samples were taken",
@@ -27,7 +28,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "first_sample": "the first sample took over 10 % longer than every other: something was still being set up",
     "tf32": "asked for by --allow-tf32: inputs of products were rounded to TF32, or a library was let round them",
     "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
-    "drift": "a small fixed piece of work before the cell took 10 % longer than the fastest of the run so far",
+    "drift": "a small fixed piece of work before the cell took over 10 % longer than the fastest of the sweep",
 }
 
 
@@ -80,6 +81,7 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
         ("caches", caches),
         ("variables", ", ".join(f"{name}={value}" for name, value in machine.get("variables", {}).items())),
         ("memory", f"{machine['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in machine else None),
+        ("memory nodes", _nodes(machine.get("numa", ()))),
         ("huge pages", ", ".join(f"{kind}: {mode}" for kind, mode in machine.get("huge_pages", {}).items())),
         *described(machine),
         ("system", machine.get("system")),
@@ -101,7 +103,7 @@ def quiet_table(sweep: Sweep) -> Table:
         ("stolen by the hypervisor", seen.stolen, ".2%", "of the cores' time"),
         ("held back by a quota", seen.throttled, ".2%", "of the samples' time"),
         ("some task waited for a CPU", seen.waited, ".1%", "of the samples' time; waiting by others counts too"),
-        ("involuntary switches", seen.switches, ".1f", "a second and core"),
+        ("involuntary switches", seen.switches, ".1f", "a second and core; some are between a cell's own threads"),
         ("page faults", seen.faults, ".1f", "a sample"),
         ("speed of one core", seen.spread, ".1%", "standard deviation of a fixed piece of work between cells"),
         ("its slowest measurement", seen.slowest, ".2f", "times the fastest"),
@@ -115,6 +117,29 @@ def quiet_table(sweep: Sweep) -> Table:
     return Table(
         "quiet", "How quiet the machine was", [Column(""), Column(""), Column("")], rows if seen.samples else []
     )
+
+
+def _nodes(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The nodes that memory is in, such as "0: CPUs 0-15,32-47, 64 GiB; 1: ..."; a single one has it all."""
+    if len(nodes) == 1:
+        return "1"
+    parts = []
+    for node in nodes:
+        cpus = f"CPUs {_ranges(node['cpus'])}" if node["cpus"] else "no CPUs"
+        size = f", {node['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in node else ""
+        parts.append(f"{node['node']}: {cpus}{size}")
+    return "; ".join(parts)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Numbers as the kernel lists them, such as "0-3,8"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
 
 
 def _cores(machine: Mapping[str, Any]) -> str:

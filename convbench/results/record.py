@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
 SCHEMA: Final = 1
+DRIFT: Final = 1.1  # times the fastest `calibration`, and the machine has become slower
 Status = Literal["ok", "skipped", "failed", "timeout"]
 Cell = tuple[str, str, str, int]  # problem, algorithm, executor, cores
 
@@ -44,7 +45,8 @@ class Record:
         calibration: Seconds of a small fixed piece of work just before the cell, by which drift shows; 0 if unknown.
         flags: What a reader should know before trusting the samples.
         sample_flags: What was raised by each sample alone.
-        worker: The process that measured: its number, affinity and threads as read back, and pyperf's metadata.
+        worker: The process that measured: its number, affinity and threads as read back, its CPUs' clocks in "mhz" and
+            the "placement" of arrays on several nodes of memory where there is something to tell, and what pyperf says.
         wall_seconds: All the time that the cell took, setup and check included, and the start of the process if it was
             the first there.
     """

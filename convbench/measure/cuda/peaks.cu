@@ -3,6 +3,9 @@
 // GRID blocks of THREADS threads run each kernel, several waves of them, so that no multiprocessor waits long for another.
 // All memory is read and written as vectors of 16 bytes, those of neighbouring threads side by side. Whatever is computed
 // ends in `out`, so that no compiler can leave it away.
+//
+// Whatever is computed on, read or written is random: a card that toggles few wires takes less power and keeps a higher
+// clock. `weights` has a row of THREADS random numbers for each chain to begin with, one of addends and one of factors.
 
 constexpr int CHAINS = 8;     // multiply-adds of a thread that do not wait for one another
 constexpr int BURST = 8;      // vectors that a thread moves at a time, none of which waits for another
@@ -24,22 +27,38 @@ __device__ __forceinline__ real sum(const real (&numbers)[COUNT])
     return total;
 }
 
-// Each chain starts from a number of its own, and goes towards weights[1] / (1 - weights[0]).
+// Each chain goes back and forth around addend / (1 - factor); a factor is a little above -1.
 extern "C" __global__ void __launch_bounds__(THREADS) multiply_add(
     const real* __restrict__ x,        // not used
-    const real* __restrict__ weights,  // a factor and what is added
+    const real* __restrict__ weights,  // (CHAINS + 2, THREADS): see above
     real* __restrict__ out,            // (GRID, THREADS): the sum of the chains
     real* __restrict__ scratch)        // not used
 {
-    const real factor = weights[0], addend = weights[1];
+    const real addend = weights[CHAINS * THREADS + threadIdx.x], factor = weights[(CHAINS + 1) * THREADS + threadIdx.x];
     real sums[CHAINS];
 #pragma unroll
-    for (int chain = 0; chain < CHAINS; ++chain) sums[chain] = real(threadIdx.x + chain);
+    for (int chain = 0; chain < CHAINS; ++chain) sums[chain] = weights[chain * THREADS + threadIdx.x];
 #pragma unroll 32
     for (int round = 0; round < ROUNDS; ++round)
 #pragma unroll
         for (int chain = 0; chain < CHAINS; ++chain) sums[chain] = sums[chain] * factor + addend;
     out[blockIdx.x * THREADS + threadIdx.x] = sum(sums);
+}
+
+// Not timed: fills a buffer with numbers between -1 and 1 whose bits are those of a mixed count (SplitMix64).
+extern "C" __global__ void __launch_bounds__(THREADS) fill_memory(
+    const real* __restrict__ x,        // not used
+    const real* __restrict__ weights,  // not used
+    real* __restrict__ out,            // (TILES, TILE, LANES)
+    real* __restrict__ scratch)        // not used
+{
+    const unsigned long long count = (unsigned long long)TILES * TILE * LANES;
+    for (unsigned long long i = blockIdx.x * THREADS + threadIdx.x; i < count; i += (unsigned long long)GRID * THREADS) {
+        unsigned long long bits = (i + 1) * 0x9E3779B97F4A7C15ull;
+        bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9ull;
+        bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBull;
+        out[i] = real((long long)(bits ^ (bits >> 31))) / real(9223372036854775808.0);
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) read_memory(
@@ -65,14 +84,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) read_memory(
 
 extern "C" __global__ void __launch_bounds__(THREADS) write_memory(
     const real* __restrict__ x,        // not used
-    const real* __restrict__ weights,  // the number to write
+    const real* __restrict__ weights,  // (LANES, THREADS), and more: the numbers to write
     real* __restrict__ out,            // (TILES, TILE, LANES)
     real* __restrict__ scratch)        // not used
 {
     Vector* const target = reinterpret_cast<Vector*>(out);
     Vector number;
 #pragma unroll
-    for (int lane = 0; lane < LANES; ++lane) number.v[lane] = weights[0];
+    for (int lane = 0; lane < LANES; ++lane) number.v[lane] = weights[lane * THREADS + threadIdx.x];
 #pragma unroll 1
     for (int tile = blockIdx.x; tile < TILES; tile += GRID)
 #pragma unroll
@@ -100,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) copy_memory(
 // A warp reads 512 neighbouring bytes of shared memory at a time, from another place in every round.
 extern "C" __global__ void __launch_bounds__(THREADS) read_shared(
     const real* __restrict__ x,        // not used
-    const real* __restrict__ weights,  // the number that fills shared memory
+    const real* __restrict__ weights,  // (CHAINS, THREADS), and more: what fills shared memory
     real* __restrict__ out,            // (GRID, THREADS): sums of what the threads read
     real* __restrict__ scratch)        // not used
 {
@@ -108,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) read_shared(
 #pragma unroll 1
     for (int i = threadIdx.x; i < THREADS + SHIFTS + BURST * WARP; i += THREADS)
 #pragma unroll
-        for (int lane = 0; lane < LANES; ++lane) memory[i].v[lane] = weights[0];
+        for (int lane = 0; lane < LANES; ++lane) memory[i].v[lane] = weights[(i * LANES + lane) % (CHAINS * THREADS)];
     __syncthreads();
     real totals[LANES] = {};
 #pragma unroll 4

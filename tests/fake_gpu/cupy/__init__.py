@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -113,7 +115,8 @@ class RawKernel:
         self._code, self._name = code, name
 
     def compile(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="convbench-fake-cupy-")
+        self._directory = Path(tempfile.mkdtemp(prefix="convbench-fake-cupy-"))
+        weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
 
     def __call__(self, grid: tuple[int], block: tuple[int], arrays: Sequence[ndarray]) -> None:
         if self._name == "wait":
@@ -122,7 +125,7 @@ class RawKernel:
             lost.append(self._name)
             raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
         program = on_the_host.program(self._code, self._name, self._options, *grid, *block)
-        files = [Path(self._directory.name) / str(number) for number in range(len(arrays))]
+        files = [self._directory / str(number) for number in range(len(arrays))]
         for file, array in zip(files, arrays, strict=True):
             array.view(np.ndarray).tofile(file)
         subprocess.run([program, *files], check=True)

@@ -1,0 +1,70 @@
+"""What a reader should know before trusting a cell's samples: pure functions of what was read back and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from convbench import card
+
+FAULTS_IN_A_SAMPLE: Final = 64  # page faults; more, and the sample paid for memory being touched the first time
+STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was felt
+FIRST_SAMPLE: Final = 1.1  # times as long as any other, and it paid for something that is done once
+STARVED_SHARE: Final = 0.2  # of the cores' time that was not spent computing
+TICK: Final = 0.02  # seconds by which the system's count of a pool's CPU time may be off
+SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted the same cores
+
+
+def raised(flags: Mapping[str, bool]) -> tuple[str, ...]:
+    """The names of those that are."""
+    return tuple(flag for flag, is_raised in flags.items() if is_raised)
+
+
+def not_as_asked(worker: Mapping[str, Any], cpus: Iterable[int], cores: int, *, pinned: bool) -> dict[str, bool]:
+    """Whether affinity and thread counts are others than a cell asked for.
+
+    Args:
+        worker: What was read back after the samples, as in `Record.worker`; None is what cannot be read.
+        cpus: The CPUs that the cell was pinned to.
+        cores: How many it asked for, which may be more.
+        pinned: Whether the system took the pinning.
+    """
+    threads = (worker["threads"], worker["library_threads"])
+    return {
+        "unpinned": not pinned or worker["affinity"] not in (None, sorted(cpus)),
+        "threads_differ": not set(threads) <= {None, cores} or worker["blas_threads"] not in (None, 1),
+    }
+
+
+def disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dict[str, bool]:
+    """What the counters say against the samples; `cores` is how many should have been busy."""
+    seconds = counted["elapsed_seconds"]
+    faults = counted.get("minor_faults", 0) > FAULTS_IN_A_SAMPLE * samples or counted.get("major_faults", 0) > 0
+    return {
+        "page_faults": faults,
+        "late_setup": counted.get("compilations", 0) > 0 or counted.get("threads", 0) > 0,
+        "steal": counted.get("steal_seconds", 0) > STOLEN_SHARE * seconds * max(1, cores),
+        "preempted": _by_others(counted) > max(1, SWITCHES_PER_SECOND * seconds * max(1, cores)),
+        "throttled": counted.get("throttled_seconds", 0) > STOLEN_SHARE * seconds,
+        "starved": counted.get("cpu_seconds", seconds * cores) < (1 - STARVED_SHARE) * seconds * cores - TICK,
+    }
+
+
+def _by_others(counted: Mapping[str, float]) -> float:
+    """How often, at least, something else than the cell's own threads took a CPU from them.
+
+    A thread that takes a CPU from another of the cell has just woken, so it gave one up before: workers that share a
+    CPU with who waits for them, and Python's threads, hand it over at every call.
+    """
+    return max(0, counted.get("involuntary_switches", 0) - counted.get("voluntary_switches", 0))
+
+
+def lowered_clocks(counted: Mapping[str, float], told: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Which flags a device raises that lowered its clocks while it computed; none that says nothing of it."""
+    reasons = {reason for levels in told for reason in levels.get("reasons", ())}
+    enough = STOLEN_SHARE * counted["elapsed_seconds"]
+    seen = {
+        "throttled": bool(reasons & card.SLOWED) or counted.get("heat_seconds", 0) > enough,
+        "power_capped": bool(reasons & card.CAPPED) or counted.get("power_capped_seconds", 0) > enough,
+    }
+    return {flag: True for flag, is_raised in seen.items() if is_raised}
