@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from convbench.registry import Entry, Table
 
 if TYPE_CHECKING:
@@ -63,6 +61,8 @@ class Algorithm:
         """The memory that a problem needs that the form can do, before any of it is taken."""
         if flavour in self.footprints:
             return self.footprints[flavour](problem)
+        import numpy as np
+
         work = self.prepare[flavour](problem, np.zeros(problem.weights_shape, problem.dtype))
         return Footprint(work.scratch_size * work.dtype.itemsize, work.weights.nbytes)
 
