@@ -32,7 +32,12 @@ WIDE: Final = 0.5  # an interval that reaches further than this share is written
 
 def say(text: str) -> None:
     """A line on standard error, as it is."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(text))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(_printable(text)))
+
+
+def _printable(text: str) -> str:
+    """The text with what a terminal would obey, or could not show, written out."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
 def show_table(table: Table) -> None:
@@ -48,9 +53,10 @@ def show_table(table: Table) -> None:
         numeric = bool(column.spec)
         shown.add_column(column.title, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in table.rows:
-        shown.add_row(*(Text(_brief(value, column)) for value, column in zip(row, table.columns, strict=True)))
+        texts = (_brief(value, column) for value, column in zip(row, table.columns, strict=True))
+        shown.add_row(*(Text(_printable(text)) for text in texts))
     console = Console(highlight=False)
-    console.print(Text(table.title, style="bold"))
+    console.print(Text(_printable(table.title), style="bold"))
     console.print(shown)
     if table.note:
         console.print(Text(table.note, style="dim"))

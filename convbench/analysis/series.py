@@ -277,9 +277,9 @@ def _cell_times(cores: int, records: list[Record]) -> CellTimes:
     setup: dict[str, dict[int, float]] = {}
     transfers: dict[str, dict[int, float]] = {}
     for record in records:
-        for name, times in record.stages.items():
+        for name, times in ((name, times) for name, times in record.stages.items() if times):
             stages.setdefault(name, {})[record.run] = statistics.fmean(times)
-        for name, times in record.transfers.items():
+        for name, times in ((name, times) for name, times in record.transfers.items() if times):
             transfers.setdefault(name, {})[record.run] = statistics.fmean(times)
         for step, seconds in record.setup.items():
             setup.setdefault(step, {})[record.run] = seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 
 from convbench.analysis.fastest import rank
@@ -42,7 +43,10 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
         for cell in series.cells.values():
             if _shown(series):
                 base = _one_core(several, series.algorithm)
-                moved = [sum(times.values()) / len(times) for times in map(cell.transfers.get, TRANSFERS) if times]
+                moved = [
+                    statistics.fmean(times.values()) if (times := cell.transfers.get(name)) else None
+                    for name in TRANSFERS
+                ]
                 rows.append(
                     [
                         series.algorithm,

@@ -104,7 +104,7 @@ def device_table(limits: Limits) -> Table:
     for kind in limits.rates[1]:
         best = limits.best(kind, 1)
         unit = "GFLOP/s" if kind in OPERATIONS else "GB/s"
-        rows.append([TITLES[kind], unit, None if best is None else best / 1e9, limits.steadiness(kind, 1)])
+        rows.append([TITLES.get(kind, kind), unit, None if best is None else best / 1e9, limits.steadiness(kind, 1)])
     columns = [Column(""), Column("unit"), Column("best", ".1f"), Column("median", ".0%")]
     title = "What the card can do at most: the best, and the median as a share of it"
     return Table("device-limits", title, columns, rows)

@@ -48,7 +48,7 @@ def write_report(sweep: Sweep, output: Path) -> list[Path]:
                 figures.save(figure, output / "figures" / figure.name)
         pages = {"report.md": _markdown(sections), "report.html": _html(sections, output)}
         for name, text in pages.items():
-            (output / name).write_text(text, encoding="utf-8")
+            (output / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise RequestError(f"{output} cannot be written ({error.strerror}); choose another --output") from None
     return [output / name for name in pages]
@@ -80,7 +80,7 @@ def _unused(name: str, taken: set[str]) -> str:
 def _write_csv(table: Table, path: Path) -> None:
     """Values at full precision; an interval takes two more columns."""
     wide = [any(isinstance(row[place], Estimate) for row in table.rows) for place in range(len(table.columns))]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             title
