@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.console import Console
@@ -22,12 +23,21 @@ if TYPE_CHECKING:
     from convbench.analysis.interference import Interference
     from convbench.measure.sweep import Progress as SweepProgress
     from convbench.report.content import Column, Table, Value
+    from convbench.results.record import Cell
     from convbench.results.store import Sweep
+
+
+WIDE: Final = 0.5  # an interval that reaches further than this share is written as a factor
 
 
 def say(text: str) -> None:
     """A line on standard error, as it is."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(text))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(_printable(text)))
+
+
+def _printable(text: str) -> str:
+    """The text with what a terminal would obey, or could not show, written out."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
 
 
 def show_table(table: Table) -> None:
@@ -43,21 +53,31 @@ def show_table(table: Table) -> None:
         numeric = bool(column.spec)
         shown.add_column(column.title, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in table.rows:
-        shown.add_row(*(Text(_brief(value, column)) for value, column in zip(row, table.columns, strict=True)))
+        texts = (_brief(value, column) for value, column in zip(row, table.columns, strict=True))
+        shown.add_row(*(Text(_printable(text)) for text in texts))
     console = Console(highlight=False)
-    console.print(Text(table.title, style="bold"))
+    console.print(Text(_printable(table.title), style="bold"))
     console.print(shown)
+    if table.note:
+        console.print(Text(table.note, style="dim"))
 
 
 def _brief(value: Value, column: Column) -> str:
-    """A value in few characters: an interval as half its width in percent."""
+    """A value in few characters: an interval as the share by which it reaches to its further side.
+
+    A wide one is written as a factor to multiply and to divide by: it reaches down to a part of the value, not to zero.
+    """
     from convbench.report.content import written
 
-    if isinstance(value, str | int | float | None):
+    if isinstance(value, str | int | float | None) or value.value <= 0:
         return written(value, column)
-    if value.low is None or value.high is None:
+    reach = value.reach
+    if reach is None or value.low is None or value.high is None:
         return f"{value.value:{column.spec}}"
-    return f"{value.value:{column.spec}} ±{(value.high - value.low) / 2 / value.value:.0%}"
+    if reach <= WIDE:
+        return f"{value.value:{column.spec}} ±{reach:.0%}"
+    factor = max(value.high / value.value, value.value / value.low) if value.low > 0 else math.inf
+    return f"{value.value:{column.spec}} ×÷{min(factor, 99):.1f}"  # noqa: RUF001  # the sign, not the letter
 
 
 @contextmanager
@@ -86,20 +106,25 @@ def show_sweep(sweep: Sweep) -> int:
         The exit status: 1 if a cell failed.
     """
     from convbench.analysis.interference import Interference, raised
-    from convbench.analysis.series import widest_interval
+    from convbench.analysis.series import STOPPING_RUNS, widest_interval
+    from convbench.analysis.statistics import LEAST_RUNS
     from convbench.report.content import Material
     from convbench.report.summary import section
 
     for table in section(Material(sweep, sweep.header["spec"])).tables:
         show_table(dataclasses.replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows]))
+    for line in _skipped(sweep):
+        say(line)
     if flags := raised(sweep.records):
         say("flags: " + ", ".join(f"{flag} in {count} records" for flag, count in flags.items()))
     if sentence := _how_quiet(Interference.of(sweep.records)):
         say(sentence)
     precision = sweep.header["spec"].get("precision")
     if precision is not None:
-        reached, runs = widest_interval(sweep.records), len({record.run for record in sweep.records})
-        say(f"widest interval ±{reached:.2%} of its mean after {runs} runs; ±{precision:.2%} was asked for")
+        reached, runs = widest_interval(sweep.records, LEAST_RUNS), len({record.run for record in sweep.records})
+        found = f"±{reached:.2%} of its mean" if math.isfinite(reached) else "±unknown"
+        more = f", which takes {STOPPING_RUNS} runs or more" if runs < STOPPING_RUNS else ""
+        say(f"widest interval {found} after {runs} runs; ±{precision:.2%} was asked for{more}")
     return _end(sweep)
 
 
@@ -184,6 +209,18 @@ def show_comparison(
     slow = slower_beyond(found, allowed)
     say(f"{len(slow)} of {len(found)} cells slower, beyond doubt, by more than {allowed:.1%}")
     return 1 if slow else 0
+
+
+def _skipped(sweep: Sweep) -> Iterator[str]:
+    """A line for each reason for which cells were skipped, and how many they are."""
+    cells: dict[str, set[Cell]] = {}
+    for record in sweep.records:
+        if record.status == "skipped":
+            cells.setdefault(record.reason, set()).add(record.cell)
+    for reason, which in cells.items():
+        names = list(dict.fromkeys(f"{algorithm} on {executor}" for _, algorithm, executor, _ in sorted(which)))
+        of = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        yield f"skipped: {len(which)} cell{'s' if len(which) > 1 else ''} ({of}): {reason}"
 
 
 def _how_quiet(seen: Interference) -> str:

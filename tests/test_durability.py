@@ -119,7 +119,8 @@ def test_a_full_disk_is_one_clear_line_and_the_sweep_can_go_on(tmp_path):
 
 
 def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path):
-    record = Record(run=0, order=0, problem="p", algorithm="a", executor="e", cores=1, status="ok", samples=(0.1,) * 50)
+    names = {"problem": "mb1ic1ih9iw9oc1oh7ow7kh3kw3", "algorithm": "a", "executor": "e", "cores": 1}
+    record, second = (Record(run=run, order=0, **names, status="ok", samples=(0.1,) * 50) for run in (0, 1))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Store.create(tmp_path, {"spec": {}}) as store:
         store.append(record)
@@ -133,8 +134,8 @@ def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         assert (tmp_path / "results.jsonl").stat().st_size == size
-        store.append(record)
-    assert load(tmp_path).records == (record, record)
+        store.append(second)
+    assert load(tmp_path).records == (record, second)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.jsonl", "sweep.json"]
 
 

@@ -42,7 +42,14 @@ def sweep(tmp_path) -> Sweep:
                 )
         store.append(
             Record(
-                run=0, order=1, problem="p", algorithm="direct", executor="gpu", cores=1, status="skipped", reason="no"
+                run=0,
+                order=1,
+                problem=RECORD.problem,
+                algorithm="direct",
+                executor="gpu",
+                cores=1,
+                status="skipped",
+                reason="no",
             )
         )
     return load(tmp_path / "sweep")

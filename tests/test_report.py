@@ -70,11 +70,15 @@ def test_execution_times_can_be_recomputed(reported):
             assert float(average[column]) == pytest.approx(sum(runs.values()) / 3, rel=1e-12)
             assert float(median[column]) == pytest.approx(sorted(runs.values())[1], rel=1e-12)
             spread = math.sqrt(sum((t - sum(runs.values()) / 3) ** 2 for t in runs.values()) / 2)
-            skewness = sum((t - sum(runs.values()) / 3) ** 3 for t in runs.values()) / 3 / spread**3
-            quantile = -4.302652729911275 / math.sqrt(3)  # Student's t, two degrees of freedom; then Hall's correction
+            believed = 1 / 3  # of the skewness of three runs
+            skewness = believed * sum((t - sum(runs.values()) / 3) ** 3 for t in runs.values()) / 3 / spread**3
+            quantile = -6.964556734283273 / math.sqrt(3)  # Student's t at 99 %, two degrees of freedom; then Hall's
             moved = (np.cbrt(1 + skewness * (quantile - skewness / 18)) - 1) * 3 / skewness
-            high = float(average[f"{column} high"]) - float(average[column])
-            assert high == pytest.approx(-moved * spread, rel=1e-9)
+            if not average[f"{column} high"]:
+                continue  # the machine was so busy that three runs say nothing
+            mean = sum(runs.values()) / 3
+            high = math.log(float(average[f"{column} high"]) / mean)
+            assert high == pytest.approx(-moved * spread / mean, rel=1e-9)
 
 
 def test_speedups_can_be_recomputed(reported):
@@ -85,7 +89,8 @@ def test_speedups_can_be_recomputed(reported):
     [paired, *_] = rows(reported / "tables" / "table4-multicore-direct-threads-paired.csv")
     geometric = math.exp(sum(math.log(one[run] / two[run]) for run in range(3)) / 3)
     assert float(paired["to 2 cores"]) == pytest.approx(geometric, rel=1e-12)
-    assert float(paired["to 2 cores low"]) < geometric < float(paired["to 2 cores high"])
+    if paired["to 2 cores low"]:  # three runs on a busy machine may say nothing
+        assert float(paired["to 2 cores low"]) < geometric < float(paired["to 2 cores high"])
 
 
 def test_scaling_can_be_recomputed_and_leaves_oversubscribed_cells_out_of_the_fit(reported):

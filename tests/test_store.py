@@ -90,10 +90,11 @@ def test_a_torn_last_line_is_ignored_and_cut_off_before_going_on(tmp_path):
 def test_garbage_in_the_middle_is_named_and_the_rest_used(tmp_path, garbage):
     with Store.create(tmp_path, HEADER):
         pass
-    line = RECORD.to_json().encode()
-    (tmp_path / "results.jsonl").write_bytes(line + b"\n" + garbage + b"\n" + line + b"\n")
+    second = dataclasses.replace(RECORD, run=1)
+    content = (RECORD.to_json().encode(), garbage, second.to_json().encode(), b"")
+    (tmp_path / "results.jsonl").write_bytes(b"\n".join(content))
     sweep = load(tmp_path)
-    assert sweep.records == (RECORD, RECORD)
+    assert sweep.records == (RECORD, second)
     [fault] = sweep.faults
     assert "results.jsonl line 2 cannot be used" in fault
     assert "\n" not in fault

@@ -49,7 +49,8 @@ class Told:
             return [told[name] for told in levels if name in told]
 
         def over_time(counter: str) -> float | None:
-            known = [record.counters for record in several if counter in record.counters]
+            counted = [record.counters for record in several]
+            known = [counters for counters in counted if counter in counters and "elapsed_seconds" in counters]
             seconds = sum(counters["elapsed_seconds"] for counters in known)
             return sum(counters[counter] for counters in known) / seconds if seconds else None
 

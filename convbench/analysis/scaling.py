@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convbench.analysis.statistics import Estimate, student
+from convbench.analysis.statistics import Estimate, mean
 
 
 def efficiency(speedup: float, cores: int) -> float:
@@ -72,35 +71,50 @@ class Usl:
     """The Universal Scalability Law, S(p) = p / (1 + contention (p - 1) + coherency p (p - 1)), and its intervals.
 
     Gunther, "Guerrilla Capacity Planning", 2007. `contention` is Amdahl's serial fraction; `coherency` is what every
-    pair of cores costs, which makes the speedup fall again.
+    pair of cores costs, which makes the speedup fall again. The law lets neither be negative, so no interval is.
     """
 
     contention: Estimate
     coherency: Estimate
 
+    @classmethod
+    def of(cls, fits: Sequence[tuple[float, float]]) -> Self:
+        """Mean over runs of what `usl` found in each, with its interval over runs."""
+        contention, coherency = (_not_negative(mean(values)) for values in zip(*fits, strict=True))
+        return cls(contention, coherency)
 
-def usl(speedups: Mapping[int, float]) -> Usl | None:
-    """Fit the Universal Scalability Law by least squares; both parameters are kept from being negative.
+
+def usl(times: Mapping[int, float]) -> tuple[float, float] | None:
+    """Fit the Universal Scalability Law to the times of one run, that on one core with the error that it has.
+
+    In times the law is linear, T(p) = a/p + b (p - 1)/p + c (p - 1) with contention b/a and coherency c/a, where `a` is
+    the time on one core. It is fitted by least squares of relative deviations, since times vary by a share of
+    themselves. Parameters may come out negative, so that their mean over runs is not biased.
 
     Args:
-        speedups: Speedup over one core for each core count, that of one among them.
+        times: Seconds for each core count.
 
     Returns:
-        The parameters with intervals from the fit's covariance; None with fewer than `USL_COUNTS` counts.
+        Contention and coherency; None with fewer than `USL_COUNTS` counts, or if no such law fits.
     """
-    from scipy.optimize import curve_fit
-
-    if len(speedups) < USL_COUNTS:
+    if len(times) < USL_COUNTS:
         return None
-    cores, measured = (np.array(values, float) for values in zip(*sorted(speedups.items()), strict=True))
+    cores, seconds = (np.array(values, float) for values in zip(*sorted(times.items()), strict=True))
+    terms = np.stack([1 / cores, (cores - 1) / cores, cores - 1], axis=1)
+    expected = seconds
+    for _ in range(2):  # relative to what was measured, then to what was fitted, so that noise is not in the weights
+        one, contention, coherency = np.linalg.lstsq(terms / expected[:, None], seconds / expected, rcond=None)[0]
+        expected = terms @ (one, contention, coherency)
+        if one <= 0 or expected.min() <= 0:
+            return None
+    return float(contention / one), float(coherency / one)
 
-    def law(p: NDArray[np.float64], contention: float, coherency: float) -> NDArray[np.float64]:
-        return p / (1 + contention * (p - 1) + coherency * p * (p - 1))
 
-    found, covariance = curve_fit(law, cores, measured, p0=(0.05, 0.001), bounds=(0, np.inf))
-    half = student(cores.size - 2) * np.sqrt(np.diag(covariance))
-    contention, coherency = (
-        Estimate(float(value), max(0.0, float(value - h)), float(value + h), cores.size)
-        for value, h in zip(found, half, strict=True)
-    )
-    return Usl(contention, coherency)
+def _not_negative(estimate: Estimate) -> Estimate:
+    """What of an estimate the law allows; no interval if that is nothing, as where speedups are superlinear."""
+    value = max(0.0, estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return Estimate(value, None, None, estimate.runs, estimate.lacks)
+    if estimate.high < 0:
+        return Estimate(value, None, None, estimate.runs, "speedups that are more than ideal do not follow the law")
+    return Estimate(value, max(0.0, estimate.low), estimate.high, estimate.runs)

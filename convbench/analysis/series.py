@@ -11,14 +11,16 @@ from functools import cached_property
 from typing import Final
 
 from convbench.analysis import scaling
-from convbench.analysis.statistics import Estimate, geometric_mean, mean, median
+from convbench.analysis.statistics import LEAST_RUNS, Estimate, geometric_mean, mean, mean_time, median
 from convbench.problem import Problem
-from convbench.results.record import Record
+from convbench.results.record import Cell, Record
 
 OUT_OF_FITS: Final = "oversubscribed"
 TF32: Final = "tf32"
 WAITING: Final = "waiting"
 """What is left of a call's time without all stages: starting, claiming units, waiting for the last worker."""
+STOPPING_RUNS: Final = 15
+"""Runs before which no interval is taken to be tight enough to stop at, see `widest_interval`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class CellTimes:
     @property
     def mean(self) -> Estimate:
         """Mean over runs."""
-        return mean(list(self.runs.values()))
+        return mean_time(list(self.runs.values()))
 
     @property
     def median(self) -> Estimate:
@@ -84,12 +86,16 @@ class CellTimes:
         """What its multiplications are of: the problem's dtype, or "tf32"."""
         return TF32 if TF32 in self.flags else Problem.parse(self.problem).dtype
 
-    def stage(self, name: str) -> Estimate:
-        """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs."""
+    def stage(self, name: str) -> float | None:
+        """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs.
+
+        None if no run knows it.
+        """
         if name != WAITING:
-            return mean(list(self.stages[name].values()))
+            return statistics.fmean(self.stages[name].values()) if name in self.stages else None
         complete = [run for run in self.runs if all(run in stage for stage in self.stages.values())]
-        return mean([self.runs[run] - sum(stage[run] for stage in self.stages.values()) for run in complete])
+        outside = [self.runs[run] - sum(stage[run] for stage in self.stages.values()) for run in complete]
+        return statistics.fmean(outside) if outside else None
 
     @property
     def on_device(self) -> bool:
@@ -171,10 +177,14 @@ class Series:
         return mean(found) if found else None
 
     def usl(self) -> scaling.Usl | None:
-        """The Universal Scalability Law fitted to the speedups over the core counts that are fit for it."""
-        counts = [cores for cores, cell in self.cells.items() if cell.fit]
-        speedups = {cores: self.speedup(1, cores) for cores in counts} if 1 in counts and not self.scaled else {}
-        return scaling.usl({cores: speedup.value for cores, speedup in speedups.items() if speedup is not None})
+        """The Universal Scalability Law, fitted in each run over the core counts that are fit for it."""
+        cells = {cores: cell for cores, cell in self.cells.items() if cell.fit}
+        if 1 not in cells or self.scaled:
+            return None
+        complete = [run for run in self.run_numbers if all(run in cell.runs for cell in cells.values())]
+        fits = [scaling.usl({cores: cell.runs[run] for cores, cell in cells.items()}) for run in complete]
+        found = [fit for fit in fits if fit is not None]
+        return scaling.Usl.of(found) if found else None
 
     def speedups_by_run(self, base: int, cores: int) -> dict[int, float]:
         """The speedup inside each run that has both cells."""
@@ -193,19 +203,32 @@ def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:
     return geometric_mean(list(inside.values())) if inside else None
 
 
-def widest_interval(records: Sequence[Record]) -> float:
-    """Half of the widest interval of a cell's mean, as a share of the mean; infinite where there is no interval.
+def widest_interval(records: Sequence[Record], least_runs: int = STOPPING_RUNS) -> float:
+    """How far the widest interval of a cell's mean reaches, as a share of the mean; infinite where there is none.
+
+    A sweep that adds runs until this is small enough looks at it after every run, and so stops where chance has made
+    an interval tight: stopped at the first tight interval from three runs up, as few as 88 % of intervals hold the
+    mean. Not before `STOPPING_RUNS` runs it is 94 % or more in simulation, for symmetric times, log-normal ones, and a
+    floor with an exponential tail, for one cell and for twenty (tests/test_precision.py).
+
+    Args:
+        records: Of one sweep.
+        least_runs: Runs in which every cell must have been tried; with fewer it is infinite.
 
     A cell that has failed, and so has too few runs for an interval, does not count: more runs need not mend it.
     """
+    tried: dict[Cell, set[int]] = {}
+    for record in records:
+        if record.status != "skipped":
+            tried.setdefault(record.cell, set()).add(record.run)
     failed = {record.cell for record in records if record.status in ("failed", "timeout")}
-    widths = []
+    widths = [math.inf] if any(len(runs) < least_runs for runs in tried.values()) else []
     for series in group(records):
         for cores, cell in series.cells.items():
-            mean = cell.mean
-            if mean.low is not None and mean.high is not None:
-                widths.append((mean.high - mean.low) / 2 / mean.value)
-            elif (cell.problem, series.algorithm, series.executor, cores) not in failed:
+            reach = cell.mean.reach
+            if reach is not None:
+                widths.append(reach)
+            elif len(cell.runs) >= LEAST_RUNS or (cell.problem, series.algorithm, series.executor, cores) not in failed:
                 widths.append(math.inf)
     return max(widths, default=0.0)
 
@@ -242,7 +265,7 @@ def ratios_by_run(one: CellTimes, other: CellTimes) -> dict[int, float]:
 def _mapped(estimate: Estimate, function: Callable[[float], float]) -> Estimate:
     """An estimate of a monotonic function of what was estimated."""
     if estimate.low is None or estimate.high is None:
-        return Estimate(function(estimate.value), None, None, estimate.runs)
+        return Estimate(function(estimate.value), None, None, estimate.runs, estimate.lacks)
     low, high = sorted((function(estimate.low), function(estimate.high)))
     return Estimate(function(estimate.value), low, high, estimate.runs)
 
@@ -254,9 +277,9 @@ def _cell_times(cores: int, records: list[Record]) -> CellTimes:
     setup: dict[str, dict[int, float]] = {}
     transfers: dict[str, dict[int, float]] = {}
     for record in records:
-        for name, times in record.stages.items():
+        for name, times in ((name, times) for name, times in record.stages.items() if times):
             stages.setdefault(name, {})[record.run] = statistics.fmean(times)
-        for name, times in record.transfers.items():
+        for name, times in ((name, times) for name, times in record.transfers.items() if times):
             transfers.setdefault(name, {})[record.run] = statistics.fmean(times)
         for step, seconds in record.setup.items():
             setup.setdefault(step, {})[record.run] = seconds

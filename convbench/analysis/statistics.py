@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,41 +11,92 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE: Final = 0.95
+LEAST_RUNS: Final = 3
+"""Runs that an interval of a mean takes: two would give one that reaches 12.7 standard errors to either side."""
+UPPER_QUANTILE: Final = 0.99
+"""Where the upper bound of a time lies, instead of 0.975: a few runs seldom show the tail that they are drawn from."""
+WIDEST_FACTOR: Final = 10.0
+"""A bound that is further from the value than by this factor says nothing; there is no interval then."""
+MEDIAN_RUNS: Final = 6
+FEW: Final = f"a mean or a ratio takes {LEAST_RUNS} runs"
+FEW_FOR_A_MEDIAN: Final = f"a median takes {MEDIAN_RUNS}"
+FAR_APART: Final = f"runs that differ so much leave the value unknown to a factor of {WIDEST_FACTOR:g}"
 SYMMETRIC: Final = 1e-6  # skewness below which there is nothing to correct
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs and its confidence interval; `low` and `high` are None where there are too few runs for one."""
+    """A mean over runs and its confidence interval; `low` and `high` are None where there are too few runs for one.
+
+    `lacks` then says what it would take.
+    """
 
     value: float
     low: float | None
     high: float | None
     runs: int
+    lacks: str = ""
+
+    @property
+    def reach(self) -> float | None:
+        """How far the interval's further bound lies from a positive value, as a share of it; None without interval."""
+        if self.low is None or self.high is None:
+            return None
+        return max(self.high - self.value, self.value - self.low) / self.value
 
 
-def student(freedom: float) -> float:
+def student(freedom: float, quantile: float = (1 + CONFIDENCE) / 2) -> float:
     """How far a t interval reaches, in standard errors, with so many degrees of freedom."""
     from scipy import special  # all of scipy.stats would take half a second, before every sweep
 
-    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return float(special.stdtrit(freedom, quantile))
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """Arithmetic mean with a t interval that is corrected for skewness.
+    """Arithmetic mean of any numbers with a t interval that is corrected for skewness.
 
-    Times have a long tail to the right; Student's interval, which takes them to be symmetric, then covers the mean too
-    rarely (90 instead of 95 % for ten exponential ones). Hall's transformation removes the skewness first (Hall, "On
-    the removal of skewness by transformation", J. R. Statist. Soc. B 54, 1992); of symmetric values it is Student's.
+    Student's interval takes values to be symmetric; Hall's transformation removes the skewness first (Hall, "On the
+    removal of skewness by transformation", J. R. Statist. Soc. B 54, 1992). Of symmetric values it is Student's.
     """
     array = np.asarray(values, float)
     centre = float(array.mean())
-    if array.size < 2:
-        return Estimate(centre, None, None, array.size)
+    if array.size < LEAST_RUNS:
+        return Estimate(centre, None, None, array.size, FEW)
     quantile = student(array.size - 1)
     deviation = float(array.std(ddof=1))
     low, high = (_without_skewness(array, deviation, bound) for bound in (quantile, -quantile))
     return Estimate(centre, centre - deviation * low, centre - deviation * high, array.size)
+
+
+def mean_time(values: Sequence[float]) -> Estimate:
+    """Arithmetic mean of positive times with an interval on logarithms, so that it holds positive times alone.
+
+    Hall's bounds, as in `mean`, are taken relative to the mean and as distances on logarithms (by the delta method the
+    logarithm of the mean has the standard error of the mean over the mean). Times have a tail to the right, and a few
+    runs seldom show it: the upper bound is the one for `UPPER_QUANTILE`, and of the skewness of n runs the share
+    (n - 2)/n is believed. In simulation (tests/test_analysis.py) three, five and ten runs cover the mean 93 to 97 % of
+    the time, be they symmetric, log-normal, or a floor with an exponential tail; Student's interval covers 88 to 90 %
+    of the last.
+    """
+    array = np.asarray(values, float)
+    centre = float(array.mean())
+    if array.size < LEAST_RUNS:
+        return Estimate(centre, None, None, array.size, FEW)
+    deviation = float(array.std(ddof=1))
+    quantiles = (student(array.size - 1), -student(array.size - 1, UPPER_QUANTILE))
+    believed = 1 - 2 / array.size
+    low, high = (-deviation / centre * _without_skewness(array, deviation, bound, believed) for bound in quantiles)
+    return _exponential(math.log(centre), low, high, centre, array.size)
+
+
+def geometric_mean(values: Sequence[float]) -> Estimate:
+    """Geometric mean of positive values, with the interval of `mean` on their logarithms."""
+    logarithm = mean([float(x) for x in np.log(values)])
+    value = math.exp(logarithm.value)
+    if logarithm.low is None or logarithm.high is None:
+        return Estimate(value, None, None, logarithm.runs, FEW)
+    below, above = logarithm.low - logarithm.value, logarithm.high - logarithm.value
+    return _exponential(logarithm.value, below, above, value, logarithm.runs)
 
 
 def median(values: Sequence[float]) -> Estimate:
@@ -54,21 +106,25 @@ def median(values: Sequence[float]) -> Estimate:
     array = np.asarray(values, float)
     interval: Any = stats.quantile_test(array, p=0.5).confidence_interval(CONFIDENCE)
     known = np.isfinite(interval.low) and np.isfinite(interval.high)
-    low, high = (float(interval.low), float(interval.high)) if known else (None, None)
-    return Estimate(float(np.median(array)), low, high, array.size)
+    if not known:
+        return Estimate(float(np.median(array)), None, None, array.size, FEW_FOR_A_MEDIAN)
+    return Estimate(float(np.median(array)), float(interval.low), float(interval.high), array.size)
 
 
-def _without_skewness(array: NDArray[np.float64], deviation: float, quantile: float) -> float:
-    """Where the studentised mean has a quantile, in standard deviations of one value."""
+def _exponential(logarithm: float, below: float, above: float, value: float, runs: int) -> Estimate:
+    """An interval on logarithms as one of the values themselves; none if it is `WIDEST_FACTOR` wide to a side."""
+    if max(-below, above) > math.log(WIDEST_FACTOR):
+        return Estimate(value, None, None, runs, FAR_APART)
+    return Estimate(value, min(value, math.exp(logarithm + below)), max(value, math.exp(logarithm + above)), runs)
+
+
+def _without_skewness(array: NDArray[np.float64], deviation: float, quantile: float, believed: float = 1) -> float:
+    """Where the studentised mean has a quantile, in standard deviations of one value.
+
+    `believed` is the share of the values' skewness that is removed.
+    """
     root = np.sqrt(array.size)
-    skewness = float(np.mean((array - array.mean()) ** 3)) / deviation**3 if deviation else 0.0
+    skewness = believed * float(np.mean(((array - array.mean()) / deviation) ** 3)) if deviation else 0.0
     if abs(skewness) < SYMMETRIC:
         return float(quantile / root)
     return float((np.cbrt(1 + skewness * (quantile / root - skewness / (6 * array.size))) - 1) * 3 / skewness)
-
-
-def geometric_mean(values: Sequence[float]) -> Estimate:
-    """Geometric mean of positive values, with the interval of `mean` on their logarithms."""
-    logarithm = mean([float(x) for x in np.log(values)])
-    low, high = (None if bound is None else float(np.exp(bound)) for bound in (logarithm.low, logarithm.high))
-    return Estimate(float(np.exp(logarithm.value)), low, high, logarithm.runs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from convbench.analysis.card import Told, facts
@@ -40,18 +40,21 @@ def described(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(title, line) for title, line in lines.items() if line or title == "GPU"]
 
 
-def told_table(records: Iterable[Record]) -> Table:
-    """A row for each cell that a device computed: clocks, temperature, power, and what lowered clocks."""
+def told_table(records: Iterable[Record], label: Callable[[Problem], str] = lambda problem: problem.label) -> Table:
+    """A row for each cell that a device computed: clocks, temperature, power, and what lowered clocks.
+
+    `label` says what to call a problem.
+    """
     by_cell: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         if record.status == "ok" and record.device:
-            by_cell.setdefault((record.problem, record.algorithm, record.executor), []).append(record)
+            by_cell.setdefault((record.base or record.problem, record.algorithm, record.executor), []).append(record)
     rows: list[list[Value]] = []
     for (problem, algorithm, executor), several in by_cell.items():
         told = Told.of(several)
         rows.append(
             [
-                Problem.parse(problem).label,
+                label(Problem.parse(problem)),
                 algorithm,
                 executor,
                 _span(told.sm_mhz),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
+from convbench.problem import Problem
 from convbench.report.card import described, told_table
 from convbench.report.content import Column, Material, Section, Table, Value
 from convbench.results.record import Record
@@ -37,16 +38,17 @@ def section(material: Material) -> Section:
     sweep = material.sweep
     tables = [machine_table(sweep.header.get("machine", {}), sweep.header.get("versions", {}))]
     tables.append(_request_table(material.spec, sweep.header.get("started", "")))
-    outcomes = _outcome_table(sweep.records)
+    outcomes = _outcome_table(material)
     flags = _flag_table(sweep.records)
-    device = told_table(sweep.records)
+    device = told_table(sweep.records, material.label)
     tables += [table for table in (quiet_table(sweep), device, outcomes, flags) if table.rows]
     return Section("How it was measured", _text(material), tables)
 
 
 def _text(material: Material) -> list[str]:
     records = material.sweep.records
-    error = max((r.check["max_relative_error"] for r in records if r.status == "ok" and r.check), default=0)
+    errors = [r.check.get("max_relative_error") for r in records if r.status == "ok"]
+    error = max((error for error in errors if error is not None), default=0)
     measured = sum(record.status == "ok" for record in records)
     lines = [
         f"{len(records)} records, {measured} of them measured. Outputs were checked against a float64 reference before "
@@ -170,11 +172,18 @@ def _request_table(spec: Mapping[str, Any], started: str) -> Table:
     return Table("request", "The request", [Column(""), Column("")], rows)
 
 
-def _outcome_table(records: tuple[Record, ...]) -> Table:
+def _outcome_table(material: Material) -> Table:
     """What was not measured, and why."""
-    counts = Counter((*r.cell[1:], r.status, r.reason) for r in records if r.status != "ok")
+    labels = {
+        text: material.label(Problem.parse(text)) for text in {r.base or r.problem for r in material.sweep.records}
+    }
+    counts = Counter(
+        (labels[r.base or r.problem], *r.cell[1:], r.status, r.reason)
+        for r in material.sweep.records
+        if r.status != "ok"
+    )
     rows: list[list[Value]] = [[*key, count] for key, count in sorted(counts.items())]
-    titles = ("algorithm", "executor", "cores", "outcome", "reason", "records")
+    titles = ("problem", "algorithm", "executor", "cores", "outcome", "reason", "records")
     return Table("outcomes", "Not measured", [Column(title) for title in titles], rows)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convbench.analysis.series import Series, group
 from convbench.analysis.statistics import Estimate
 from convbench.problem import Problem
+from convbench.report.labels import labels, slugs
 from convbench.results.store import Sweep
 
 if TYPE_CHECKING:
@@ -45,6 +45,13 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Value]]
     summary_rows: int = 0
+
+    @property
+    def note(self) -> str:
+        """Why some values stand without an interval, and what it would take; empty where all have one."""
+        lacking = (value.lacks for row in self.rows for value in row if isinstance(value, Estimate))
+        reasons = ", ".join(dict.fromkeys(filter(None, lacking)))
+        return f"Where there is no interval: {reasons}." if reasons else ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,24 @@ class Material:
         algorithms = [*self.spec.get("algorithms", ()), *self.spec.get("peers", ())]
         return [list(self.spec.get("problems", ())), algorithms, list(self.spec.get("executors", ()))]
 
+    @cached_property
+    def _labels(self) -> dict[Problem, str]:
+        """Labels of all problems, measured or not."""
+        asked = self.spec.get("problems", ())
+        return labels(map(Problem.parse, (*asked, *dict.fromkeys(r.base or r.problem for r in self.sweep.records))))
+
+    @cached_property
+    def _slugs(self) -> dict[Problem, str]:
+        return slugs(self._labels)
+
+    def label(self, problem: Problem) -> str:
+        """What to call a problem in a table: no two of a sweep's are called alike."""
+        return self._labels[problem]
+
+    def slug(self, problem: Problem) -> str:
+        """The same as part of a file name."""
+        return self._slugs[problem]
+
     def titled(self, title: str) -> str:
         """The title of a table or figure of measured times, with what it takes to read them."""
         manner = [f"{self.spec['cache']} caches"] if "cache" in self.spec else []
@@ -119,8 +144,3 @@ def seconds_spec(values: Iterable[float]) -> str:
     """The format that shows the smallest of some times to four digits, and large ones as the paper has them."""
     smallest = min(values)
     return f".{4 + max(0, -math.floor(math.log10(smallest)) - 1)}f"
-
-
-def slug(*words: str) -> str:
-    """Words as a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 
+from convbench.analysis.fastest import rank
 from convbench.analysis.limits import Limits
 from convbench.analysis.series import CellTimes, Series
 from convbench.analysis.statistics import Estimate, geometric_mean
 from convbench.peers import is_bound
 from convbench.problem import Problem
-from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
+from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
+from convbench.report.labels import slug
 
 TEXT = (
     "A sample on a device is timed by its own clock: input and weights lie in its memory when it begins, and it ends "
@@ -40,7 +43,10 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
         for cell in series.cells.values():
             if _shown(series):
                 base = _one_core(several, series.algorithm)
-                moved = [sum(times.values()) / len(times) for times in map(cell.transfers.get, TRANSFERS) if times]
+                moved = [
+                    statistics.fmean(times.values()) if (times := cell.transfers.get(name)) else None
+                    for name in TRANSFERS
+                ]
                 rows.append(
                     [
                         series.algorithm,
@@ -59,7 +65,9 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
         *(Column("host to device", ".6f"), Column("device to host", ".6f"), Column("end to end", ".6f")),
         *(Column("speedup without transfers", ".2f"), Column("speedup with transfers", ".2f")),
     ]
-    return Table(slug("device", problem.label), material.titled(f"{problem.label}: seconds"), columns, rows)
+    return Table(
+        slug("device", material.slug(problem)), material.titled(f"{material.label(problem)}: seconds"), columns, rows
+    )
 
 
 def _shown(series: Series) -> bool:
@@ -68,13 +76,13 @@ def _shown(series: Series) -> bool:
 
 
 def _one_core(several: list[Series], algorithm: str) -> CellTimes | None:
-    """The fastest cell of an algorithm on one core of the host."""
-    cells = [
-        series.cells[1]
+    """The cell of an algorithm on one core of the host, on the executor that is fastest there."""
+    cells = {
+        series.executor: series.cells[1]
         for series in several
-        if series.algorithm == algorithm and 1 in series.cells and not series.cells[1].on_device
-    ]
-    return min(cells, key=lambda cell: cell.mean.value, default=None)
+        if series.algorithm == algorithm and 1 in series.cells and series.cells[1].fit and not series.on_device
+    }
+    return cells[rank(cells).reference] if cells else None
 
 
 def _speedup(base: CellTimes | None, runs: Mapping[int, float]) -> Estimate | None:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from convbench.analysis.series import Series, group
 from convbench.analysis.statistics import CONFIDENCE, Estimate
-from convbench.report.content import Figure, Material, Section, slug
+from convbench.report.content import Figure, Material, Section
+from convbench.report.labels import slug
 from convbench.results import paper
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ RC: Final[dict[str, Any]] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "savefig.dpi": 200,
+    "text.parse_math": False,  # a name is a name, whatever is in it
     "svg.hashsalt": "convbench",  # the same data give the same file
 }
 PANEL_WIDTH: Final = 3.6
@@ -52,14 +54,23 @@ def section(material: Material) -> Section:
         for problem, several in material.by_problem().items()
         if any(len(series.cells) > 1 for series in several)
         for figure in problem_figures(
-            material, problem.label, several, with_paper=problem == paper.PROBLEM and not material.scaled
+            material,
+            material.label(problem),
+            several,
+            name=material.slug(problem),
+            with_paper=problem == paper.PROBLEM and not material.scaled,
         )
     ]
     return Section("Time and speedup over cores (Figures 10 and 11)", figures=figures)
 
 
-def problem_figures(material: Material, label: str, several: Sequence[Series], *, with_paper: bool) -> list[Figure]:
-    """Time and speedup, a panel for each algorithm and a line for each executor; `label` says what of."""
+def problem_figures(
+    material: Material, label: str, several: Sequence[Series], *, name: str, with_paper: bool
+) -> list[Figure]:
+    """Time and speedup, a panel for each algorithm and a line for each executor.
+
+    `label` says of what, `name` the same in a file name.
+    """
     published = group(paper.multicore_experiment().records)[0] if with_paper else None
     bars = (
         f"Dots are runs, bars and bands {CONFIDENCE:.0%} confidence intervals over them; hollow points had fewer cores "
@@ -68,12 +79,12 @@ def problem_figures(material: Material, label: str, several: Sequence[Series], *
     beside = " The dotted line is the paper's (Java threads, 2.4 GHz Opteron 6136)." if with_paper else ""
     return [
         Figure(
-            slug("fig10", label),
+            slug("fig10", name),
             f"Figure 10: {material.titled(f'{label}, average time over cores')}. {bars}{beside}",
             partial(_draw, several, published, _time_line, "average time (s)"),
         ),
         Figure(
-            slug("fig11", label),
+            slug("fig11", name),
             f"Figure 11: {material.titled(f'{label}, ideal and actual speedup over cores')}. {bars}{beside}",
             partial(_draw, several, published, _speedup_line, f"{'scaled ' * material.scaled}speedup over one core"),
         ),
@@ -135,9 +146,10 @@ def add_legend(figure: MatplotlibFigure, names: Sequence[str] = ()) -> None:
     handles = {
         text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    ordered = {name: handles[name] for name in names or handles}
+    ordered = {name: handles[name] for name in names or handles if name in handles}
     columns = min(len(handles), ENTRIES_IN_A_ROW)
-    figure.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=columns)
+    if ordered:  # matplotlib leaves out what begins with an underscore
+        figure.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=columns)
 
 
 def _set_axes(axes: Axes, counts: Sequence[int], *, binary: bool) -> None:

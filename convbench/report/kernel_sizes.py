@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from convbench.peers import LIBRARY
-from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec, slug
+from convbench.analysis.fastest import rank
+from convbench.peers import LIBRARY, is_bound
+from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.figures import style
+from convbench.report.labels import slug
 
 if TYPE_CHECKING:
-    from convbench.analysis.series import Series
-    from convbench.analysis.statistics import Estimate
+    from convbench.analysis.series import CellTimes, Series
     from convbench.problem import Problem
 
 LEAST = 3  # sizes; two points are no curve
-Curves = dict[str, dict[int, "Estimate"]]
+Curves = dict[str, dict[int, "CellTimes"]]
 
 
 def section(material: Material) -> Section:
@@ -60,28 +61,30 @@ def _family(problem: Problem) -> str:
 
 
 def _curves(members: dict[int, list[Series]], cores: int) -> Curves:
-    """For each algorithm, its time on its fastest executor for each size."""
-    curves: Curves = {}
+    """For each algorithm, its cell on its fastest executor for each size."""
+    found: dict[str, dict[int, list[CellTimes]]] = {}
     for size, several in members.items():
         for series in several:
-            if cores in series.cells and series.cells[cores].fit and not series.cells[cores].on_device:
+            cell = series.cells.get(cores)
+            if cell is not None and cell.fit and not cell.on_device and not is_bound(series.algorithm):
                 name = series.algorithm + (" (library)" if series.executor == LIBRARY else "")
-                time = series.cells[cores].mean
-                before = curves.setdefault(name, {}).get(size)
-                if before is None or time.value < before.value:
-                    curves[name][size] = time
-    return curves
+                found.setdefault(name, {}).setdefault(size, []).append(cell)
+    return {
+        name: {size: cells[rank(dict(enumerate(cells))).reference] for size, cells in curve.items()}
+        for name, curve in found.items()
+    }
 
 
 def _table(name: str, title: str, curves: Curves) -> Table:
+    """Times, and what is fastest: several names where they cannot be told apart."""
     sizes = sorted({size for curve in curves.values() for size in curve})
-    spec = seconds_spec(time.value for curve in curves.values() for time in curve.values())
+    spec = seconds_spec(cell.mean.value for curve in curves.values() for cell in curve.values())
     columns = [Column("kernel"), *(Column(algorithm, spec) for algorithm in curves), Column("fastest")]
     rows: list[list[Value]] = []
     for size in sizes:
-        times = {algorithm: curve[size] for algorithm, curve in curves.items() if size in curve}
-        fastest = min(times, key=lambda algorithm: times[algorithm].value)
-        rows.append([f"{size} x {size}", *(times.get(algorithm) for algorithm in curves), fastest])
+        cells = {algorithm: curve[size] for algorithm, curve in curves.items() if size in curve}
+        times = [cells[algorithm].mean if algorithm in cells else None for algorithm in curves]
+        rows.append([f"{size} x {size}", *times, ", ".join(rank(cells).best)])
     return Table(name, title, columns, rows)
 
 
@@ -89,9 +92,9 @@ def _draw(curves: Curves) -> MatplotlibFigure:
     figure = MatplotlibFigure((6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     for number, (algorithm, curve) in enumerate(curves.items()):
-        values = [time.value for time in curve.values()]
-        half = [[v - (t.low or v) for v, t in zip(values, curve.values(), strict=True)]]
-        half += [[(t.high or v) - v for v, t in zip(values, curve.values(), strict=True)]]
+        means = [cell.mean for cell in curve.values()]
+        values = [time.value for time in means]
+        half = [[t.value - (t.low or t.value) for t in means], [(t.high or t.value) - t.value for t in means]]
         axes.errorbar(list(curve), values, yerr=half, capsize=2, label=algorithm, **style(number))
     axes.set_yscale("log")
     axes.set_xticks(sorted({size for curve in curves.values() for size in curve}))

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from convbench.analysis.limits import OPERATIONS, TRAFFIC, Limits, intensity
 from convbench.analysis.series import Series
 from convbench.problem import Problem
-from convbench.report.content import Column, Figure, Material, Section, Table, Value, slug
+from convbench.report.content import Column, Figure, Material, Section, Table, Value
 from convbench.report.figures import style
+from convbench.report.labels import slug
 
 TITLES: Final = {
     "multiply_add_float32": "multiply-add, float32",
@@ -26,16 +27,26 @@ TITLES: Final = {
 }
 TEXT = (
     "Measured before the first run, on the executors that the convolutions run on: chains of multiply-adds in "
-    "registers (two operations each), and traffic with a buffer larger than the caches (a copy counts what it reads "
-    "and what it writes). The limit is the best of the repetitions; the share that the median reaches tells how "
+    "registers (two operations each), and traffic with a buffer larger than the caches: reading it, writing it by "
+    "ordinary stores, writing it by stores past the caches, and copying it (a copy counts what it reads and what it "
+    "writes). {data} The limit is the best of the repetitions; the share that the median reaches tells how "
     "steady the machine was. Percent of peak counts the direct form's operations, whatever the algorithm: one that "
-    "needs fewer products can pass 100 %."
+    "needs fewer products can pass 100 %. The slope of a roof is the fastest of these kinds of traffic, so no mix of "
+    "them can pass it."
 )
-
+RANDOM: Final = (
+    "Registers and buffers held random numbers, as the convolutions' do: zeros are written several times as fast as "
+    "anything else by some processors, and random data take some of the clock where power is limited."
+)
+CONSTANT: Final = (
+    "Registers and buffers held zeros or ones: some processors write zeros several times as fast as anything else, so "
+    "the limits of writing, and the roof where they are the fastest traffic, may be beyond what is possible for other "
+    "numbers. Newer versions measure with random numbers."
+)
 
 DEVICE_TEXT = (
     "The card's were measured on the gpu executor by the card's clock: multiply-adds of the ordinary units (not of "
-    "those for matrices), traffic with its memory, and reading what the threads of a block share."
+    "those for matrices), traffic with its memory, and reading what the threads of a block share. {data}"
 )
 
 
@@ -44,11 +55,12 @@ def section(material: Material) -> Section:
     machine = material.sweep.header.get("machine", {})
     limits, of_device = Limits.of(machine), Limits.of_device(machine)
     device_tables = [device_table(of_device)] if of_device.rates else []
-    device_text = [DEVICE_TEXT] if of_device.rates else []
+    peaks = machine.get("peaks", {})
+    device_text = [DEVICE_TEXT.format(data=_data(peaks.get("device", {})))] if of_device.rates else []
     if reason := device_reason(machine):
         device_text.append(f"Not all of the card's limits could be measured: {reason}.")
     if not limits.rates:
-        reason = machine.get("peaks", {}).get("reason", "")
+        reason = peaks.get("reason", "")
         text = "Not measured" + (f": {reason}." if reason else " in this sweep.")
         return Section("The machine's limits", [text, *device_text], device_tables)
     by_dtype: dict[str, list[tuple[Problem, list[Series]]]] = {}
@@ -66,7 +78,8 @@ def section(material: Material) -> Section:
         )
         for dtype, pairs in by_dtype.items()
     ]
-    return Section("The machine's limits", [TEXT, *device_text], [limits_table(limits), *device_tables], figures)
+    text = TEXT.format(data=_data(peaks))
+    return Section("The machine's limits", [text, *device_text], [limits_table(limits), *device_tables], figures)
 
 
 def limits_table(limits: Limits) -> Table:
@@ -91,7 +104,7 @@ def device_table(limits: Limits) -> Table:
     for kind in limits.rates[1]:
         best = limits.best(kind, 1)
         unit = "GFLOP/s" if kind in OPERATIONS else "GB/s"
-        rows.append([TITLES[kind], unit, None if best is None else best / 1e9, limits.steadiness(kind, 1)])
+        rows.append([TITLES.get(kind, kind), unit, None if best is None else best / 1e9, limits.steadiness(kind, 1)])
     columns = [Column(""), Column("unit"), Column("best", ".1f"), Column("median", ".0%")]
     title = "What the card can do at most: the best, and the median as a share of it"
     return Table("device-limits", title, columns, rows)
@@ -100,6 +113,11 @@ def device_table(limits: Limits) -> Table:
 def device_reason(machine: Mapping[str, Any]) -> str:
     """Why some of a card's limits were not measured; empty where there is nothing to say."""
     return str(machine.get("peaks", {}).get("device", {}).get("reason", ""))
+
+
+def _data(peaks: Mapping[str, Any]) -> str:
+    """What the limits were measured on: sweeps that do not say so had the same number everywhere."""
+    return RANDOM if peaks.get("data") == "random" else CONSTANT
 
 
 def _draw(limits: Limits, of_device: Limits, dtype: str, pairs: list[tuple[Problem, list[Series]]]) -> MatplotlibFigure:

@@ -22,5 +22,5 @@ def section(_: Material) -> Section:
             *paper.ERRATA,
         ],
         [times_table(material, problem, series), by_averages],
-        problem_figures(material, "the paper", [series], with_paper=False),
+        problem_figures(material, "the paper", [series], name="the-paper", with_paper=False),
     )

@@ -29,7 +29,7 @@ def section(material: Material) -> Section:
             for cores, cell in series.cells.items():
                 if cores > 1 and 1 in series.cells:
                     start: list[Value] = [
-                        problem.label,
+                        material.label(problem),
                         series.algorithm,
                         series.executor,
                         cores_heading(cell),
@@ -54,7 +54,7 @@ def section(material: Material) -> Section:
 def _usl_tables(material: Material) -> list[Table]:
     """The Universal Scalability Law's parameters, where a series has core counts enough for them."""
     rows: list[list[Value]] = [
-        [problem.label, series.algorithm, series.executor, law.contention, law.coherency]
+        [material.label(problem), series.algorithm, series.executor, law.contention, law.coherency]
         for problem, several in material.by_problem().items()
         for series in several
         if (law := series.usl()) is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from convbench.analysis.series import Series
 from convbench.analysis.statistics import CONFIDENCE
 from convbench.problem import Problem
-from convbench.report.content import Column, Material, Section, Table, Value, slug
+from convbench.report.content import Column, Material, Section, Table, Value
+from convbench.report.labels import slug
 from convbench.report.times import cores_heading
 
 TEXT = (
@@ -44,8 +45,8 @@ def speedup_tables(material: Material, problem: Problem, series: Series) -> tupl
         ]
 
     name, title = (
-        slug("table4", problem.label, series.algorithm, series.executor),
-        f"{problem.label}: {series.name}",
+        slug("table4", material.slug(problem), series.algorithm, series.executor),
+        f"{material.label(problem)}: {series.name}",
     )
     return (
         Table(name, material.titled(f"{title}, ratio of average times"), columns, rows(paired=False)),

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from convbench.analysis.series import WAITING, CellTimes, Series
 from convbench.problem import Problem
-from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec, slug
+from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.figures import COLORS, add_legend, panels
+from convbench.report.labels import slug
 from convbench.report.times import cores_heading
 
 TEXT: Final = (
@@ -35,13 +36,13 @@ def section(material: Material) -> Section:
     for problem, several in material.by_problem().items():
         told = [series for series in several if any(cell.stages for cell in series.cells.values())]
         tables += [stage_table(material, problem, series) for series in told]
-        told = [series for series in told if not series.on_device]
+        told, label = [series for series in told if not series.on_device], material.label(problem)
         if told:
-            name, caption = slug("stages", problem.label), material.titled(f"{problem.label}, core-seconds by stage")
+            name, caption = slug("stages", material.slug(problem)), material.titled(f"{label}, core-seconds by stage")
             figures.append(Figure(name, f"Where the time goes: {caption}.", partial(_draw, told)))
     if not tables:
         return Section("Where the time goes")
-    ready = [ready_table(problem, several) for problem, several in material.by_problem().items()]
+    ready = [ready_table(material, problem, several) for problem, several in material.by_problem().items()]
     return Section("Where the time goes", TEXT, [*tables, *ready], figures)
 
 
@@ -60,8 +61,7 @@ def stage_table(material: Material, problem: Problem, series: Series) -> Table:
     for name in [*names, WAITING]:
         row: list[Value] = [name]
         for cell in cells:
-            known = name in cell.stages or name == WAITING
-            row += [cell.stage(name).value if known else None]
+            row += [cell.stage(name)]
             row += [_stage_speedup(series, name, cell)] if cell is not cells[0] else []
         rows.append(row)
     total: list[Value] = ["whole call"]
@@ -71,15 +71,15 @@ def stage_table(material: Material, problem: Problem, series: Series) -> Table:
             *([series.ratio_of_means(cells[0].cores, cell.cores)] if cell is not cells[0] else []),
         ]
     return Table(
-        name=slug("stages", problem.label, series.algorithm, series.executor),
-        title=material.titled(f"{problem.label}: {series.name}, seconds in each stage"),
+        name=slug("stages", material.slug(problem), series.algorithm, series.executor),
+        title=material.titled(f"{material.label(problem)}: {series.name}, seconds in each stage"),
         columns=columns,
         rows=[*rows, total],
         summary_rows=1,
     )
 
 
-def ready_table(problem: Problem, several: list[Series]) -> Table:
+def ready_table(material: Material, problem: Problem, several: list[Series]) -> Table:
     """Seconds of each step of getting ready, mean over runs."""
     setups = sorted((cell.setup for series in several for cell in series.cells.values()), key=len, reverse=True)
     steps = list(dict.fromkeys(step for setup in setups for step in setup))  # in the order of the longest
@@ -89,15 +89,18 @@ def ready_table(problem: Problem, several: list[Series]) -> Table:
         for cell in series.cells.values()
     ]
     columns = [Column("algorithm"), Column("executor"), Column("cores", "d"), *(Column(step, ".3f") for step in steps)]
-    return Table(slug("ready", problem.label), f"{problem.label}: getting ready, seconds", columns, rows)
+    return Table(
+        slug("ready", material.slug(problem)), f"{material.label(problem)}: getting ready, seconds", columns, rows
+    )
 
 
 def _stage_speedup(series: Series, name: str, cell: CellTimes) -> float | None:
     """A stage's speedup from the first core count to a cell's; None for waiting, of which there should be none."""
     first = next(iter(series.cells.values()))
-    if name == WAITING or name not in first.stages or name not in cell.stages or not cell.stage(name).value:
+    before, now = first.stage(name), cell.stage(name)
+    if name == WAITING or not before or not now:
         return None
-    return series.growth(first.cores, cell.cores) * first.stage(name).value / cell.stage(name).value
+    return series.growth(first.cores, cell.cores) * before / now
 
 
 def _draw(several: list[Series]) -> MatplotlibFigure:
@@ -119,7 +122,7 @@ def _draw(several: list[Series]) -> MatplotlibFigure:
                     continue
                 height, share = 0.0, cores / series.growth(first, cores)
                 for name in [*cell.stages, WAITING]:
-                    part = max(0.0, cell.stage(name).value) * share
+                    part = max(0.0, cell.stage(name) or 0.0) * share
                     axes.bar(place, part, 0.8, height, color=colors[name], label=name)
                     height += part
                 ticks.append((place, f"{series.executor} {cores}"))

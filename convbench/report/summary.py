@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from convbench.analysis.fastest import Ranking, rank
 from convbench.analysis.limits import Limits
 from convbench.analysis.series import CellTimes, Series
+from convbench.analysis.statistics import LEAST_RUNS
 from convbench.peers import is_bound
 from convbench.problem import Problem
-from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
+from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
+from convbench.report.labels import slug
+
+Key = tuple[str, str, int]  # algorithm, executor and cores
+MOST_NAMES: Final = 4  # of cells that are tied; the table has them all
 
 
 def section(material: Material) -> Section:
-    """A table for each problem, and a sentence that names its fastest cell."""
+    """A table for each problem, and a sentence that names its fastest cells."""
     groups = material.by_problem()
     if not groups:
         return Section("In short", ["Nothing was measured; the last section says why."])
     return Section(
         "In short",
-        [_sentence(problem, several) for problem, several in groups.items() if _whole(several)],
+        [
+            sentence
+            for problem, several in groups.items()
+            for sentence in _sentences(material.label(problem), several, scaled=material.scaled)
+        ],
         [summary_table(material, problem, several) for problem, several in groups.items()],
     )
 
@@ -36,7 +49,12 @@ def summary_table(material: Material, problem: Problem, several: list[Series]) -
         for series in several
         for cell in series.cells.values()
     ]
-    return Table(slug("summary", problem.label), material.titled(f"{problem.label}: average over runs"), columns, rows)
+    return Table(
+        slug("summary", material.slug(problem)),
+        material.titled(f"{material.label(problem)}: average over runs"),
+        columns,
+        rows,
+    )
 
 
 def _row(series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
@@ -46,20 +64,50 @@ def _row(series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
     return [series.algorithm, series.executor, cell.cores, cell.mean, cell.rate / 1e9, share, speedup, flags]
 
 
-def _whole(several: list[Series]) -> list[Series]:
-    """Those that compute the convolution, and not only a part of it."""
-    return [series for series in several if not is_bound(series.algorithm)]
+def _sentences(label: str, several: list[Series], *, scaled: bool) -> Iterator[str]:
+    """What is fastest: one sentence for each amount of work, since only cells with the same work are compared.
+
+    What is oversubscribed, or computes only a part of the convolution, is not called the fastest.
+    """
+    by_work: dict[Problem, dict[Key, CellTimes]] = {}
+    for series in several:
+        for cores, cell in series.cells.items():
+            if not is_bound(series.algorithm):
+                by_work.setdefault(Problem.parse(cell.problem), {})[series.algorithm, series.executor, cores] = cell
+    for work, cells in by_work.items():
+        cores = next(iter(cells.values())).cores
+        of = f", the share of {_cores(cores)}" if scaled else ""
+        size = f"{_short(work.flops / 1e9)} GFLOP in the direct form, {_short(work.bytes / 1e6)} MB"
+        amount = f"{label}{of} ({size} of input, weights and output)"
+        fit = {key: cell for key, cell in cells.items() if cell.fit}
+        if fit:
+            yield f"{amount}: {_verdict(rank(fit), fit)}."
+        else:
+            yield f"{amount}: nothing was measured on as many cores as it asked for, so nothing is called the fastest."
 
 
-def _sentence(problem: Problem, several: list[Series]) -> str:
-    fastest, cell = min(
-        ((series, cell) for series in _whole(several) for cell in series.cells.values()),
-        key=lambda pair: 1 / pair[1].rate,
-    )
-    of = Problem.parse(cell.problem)
-    where = "" if cell.on_device else f" with {cell.cores} core{'s' if cell.cores > 1 else ''}"
-    return (
-        f"{problem.label} ({of.flops / 1e9:.1f} GFLOP in the direct form, {of.bytes / 1e6:.0f} MB of input, weights "
-        f"and output): fastest is {fastest.algorithm} on {fastest.executor}{where}, "
-        f"{cell.mean.value:.4g} s, which is {cell.rate / 1e9:.0f} GFLOP/s."
-    )
+def _verdict(ranking: Ranking[Key], cells: Mapping[Key, CellTimes]) -> str:
+    cell = cells[ranking.reference]
+    names = [_name(key, cells[key]) for key in ranking.best]
+    speed = f"{cell.mean.value:.4g} s, which is {_short(cell.rate / 1e9)} GFLOP/s"
+    if len(names) > 1:
+        more = len(names) - MOST_NAMES
+        listed = [*names[:MOST_NAMES], *([f"{more} more"] if more > 0 else [])]
+        together = f"{', '.join(listed[:-1])} and {listed[-1]}"
+        return f"fastest are {together}, which cannot be told apart; the first took {speed}"
+    doubt = "" if ranking.known else f"; with fewer than {LEAST_RUNS} runs it cannot be told from the others"
+    return f"fastest is {names[0]}, {speed}{doubt}"
+
+
+def _name(key: Key, cell: CellTimes) -> str:
+    algorithm, executor, cores = key
+    return f"{algorithm} on {executor}" + ("" if cell.on_device else f" with {_cores(cores)}")
+
+
+def _short(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:.3g}" if number < 100 else f"{number:.0f}"
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' if count > 1 else ''}"

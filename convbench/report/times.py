@@ -7,7 +7,8 @@ from collections.abc import Callable
 from convbench.analysis.series import CellTimes, Series
 from convbench.analysis.statistics import CONFIDENCE, Estimate
 from convbench.problem import Problem
-from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
+from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
+from convbench.report.labels import slug
 
 TEXT = (
     "Each time is the mean of one run's samples, in seconds for the whole convolution. A run is a fresh process that "
@@ -45,8 +46,8 @@ def times_table(material: Material, problem: Problem, series: Series) -> Table:
     ]
     rows += [[name, *(summary(cell) for cell in cells)] for name, summary in summaries]
     return Table(
-        name=slug("table3", problem.label, series.algorithm, series.executor),
-        title=material.titled(f"{problem.label}: {series.name}, seconds"),
+        name=slug("table3", material.slug(problem), series.algorithm, series.executor),
+        title=material.titled(f"{material.label(problem)}: {series.name}, seconds"),
         columns=[Column(""), *(Column(cores_heading(cell), spec) for cell in cells)],
         rows=rows,
         summary_rows=len(summaries),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convbench.analysis.fastest import Ranking, rank
 from convbench.analysis.limits import Limits
 from convbench.analysis.series import TF32, CellTimes, Series, ratio, ratios_by_run
 from convbench.analysis.statistics import geometric_mean
 from convbench.peers import PEERS, is_bound
 from convbench.problem import Problem
-from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec, slug
+from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
+from convbench.report.labels import slug
 
 Place = int | str  # so many cores, or the executor of a device
 Key = tuple[str, str]  # algorithm and executor
@@ -17,7 +19,8 @@ Key = tuple[str, str]  # algorithm and executor
 TEXT = (
     "Every candidate was measured in every run, in random order. A library runs in the mode that its own users would "
     "call fastest, with its output checked like ours; all outputs have our layout, but for torch-channels-last. The "
-    "ratio is how many times as long it took as the fastest of ours, paired inside runs."
+    "ratio is how many times as long it took as the fastest of ours: a geometric mean over the runs that have both. "
+    "Rows are in its order."
 )
 ON_A_DEVICE = (
     "On a device, ours and libraries' are called on the same arrays there and timed by its own clock, after whatever a "
@@ -45,11 +48,14 @@ def versus_tables(material: Material) -> Iterator[Table]:
     for problem, several in material.by_problem().items():
         for place in _places(several):
             cells = _cells(several, place)
-            places.setdefault(place, {})[problem] = cells
+            if all(cell.fit for cell in cells.values()):  # what is oversubscribed is not the fastest of anything
+                places.setdefault(place, {})[problem] = cells
             yield _table(material, problem, place, cells)
     for place, problems in places.items():
         if len(problems) > 1:
-            yield _overall(material, place, problems)
+            overall = _overall(material, place, problems)
+            if overall is not None:
+                yield overall
 
 
 def _places(several: list[Series]) -> list[Place]:
@@ -60,14 +66,13 @@ def _places(several: list[Series]) -> list[Place]:
 
 
 def _cells(several: list[Series], place: Place) -> dict[Key, CellTimes]:
-    """What was measured there, the fastest first."""
-    cells = {
+    """What was measured there."""
+    return {
         (series.algorithm, series.executor): cell
         for series in several
         for cores, cell in series.cells.items()
         if place == (series.executor if series.on_device else cores)
     }
-    return {key: cells[key] for key in sorted(cells, key=lambda key: cells[key].mean.value)}
 
 
 def _on(place: Place) -> str:
@@ -77,41 +82,51 @@ def _on(place: Place) -> str:
 def _table(material: Material, problem: Problem, place: Place, cells: dict[Key, CellTimes]) -> Table:
     machine = material.sweep.header.get("machine", {})
     limits = Limits.of_device(machine) if isinstance(place, str) else Limits.of(machine)
-    ours = next((cell for (name, _), cell in cells.items() if name not in PEERS), None)
+    ours = [key for key in cells if key[0] not in PEERS]
+    ranking = rank(cells, ours or None)
+    cells = {key: cells[key] for key in ranking.ratios}
     columns = [
         *(Column("algorithm"), Column("executor"), Column("seconds", seconds_spec(c.minimum for c in cells.values()))),
         *(Column("ratio", ".2f"), Column("GFLOP/s", ".1f"), Column("of peak", ".0%")),
     ]
-    rows = [_row(key, cell, ours, limits) for key, cell in cells.items()]
+    rows = [_row(key, cell, ranking if ours else None, limits) for key, cell in cells.items()]
     if isinstance(place, str) and material.spec.get("allow_tf32"):
         columns.append(Column("products"))
         for row, cell in zip(rows, cells.values(), strict=True):
             row.append("TF32" if cell.products == TF32 else cell.products)
-    title = material.titled(f"{problem.label} on {_on(place)}, the fastest first")
-    return Table(slug("versus", problem.label, _on(place)), title, columns, rows)
+    on = _on(place) if all(cell.fit for cell in cells.values()) else f"{_on(place)} (oversubscribed)"
+    title = material.titled(f"{material.label(problem)} on {on}, the fastest first")
+    return Table(slug("versus", material.slug(problem), _on(place)), title, columns, rows)
 
 
-def _row(key: Key, cell: CellTimes, ours: CellTimes | None, limits: Limits) -> list[Value]:
+def _row(key: Key, cell: CellTimes, ranking: Ranking[Key] | None, limits: Limits) -> list[Value]:
     return [
         *key,
         cell.mean,
-        None if ours is None else 1.0 if ours is cell else ratio(cell, ours),
+        None if ranking is None else 1.0 if key == ranking.reference else ranking.ratios[key],
         cell.rate / 1e9,
         limits.share_of_peak(cell.products, cell.rate, cell.cores) if cell.fit else None,
     ]
 
 
-def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key, CellTimes]]) -> Table:
-    """The fastest of ours and of the libraries for each problem, and the geometric mean of how they compare."""
+def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key, CellTimes]]) -> Table | None:
+    """The fastest of ours and of the libraries for each problem, and the geometric mean of how they compare.
+
+    Several names stand where they cannot be told apart; the times are then the first one's.
+    """
     rows: list[list[Value]] = []
     inside: list[dict[int, float]] = []
     best = []
     for problem, cells in problems.items():
-        ours, theirs = _first(cells, ours=True), _first(cells, ours=False)
+        ours, theirs = _fastest(cells, ours=True), _fastest(cells, ours=False)
         if ours and theirs:
-            best += [ours[1], theirs[1]]
-            inside.append(ratios_by_run(theirs[1], ours[1]))
-            rows.append([problem.label, ours[0], ours[1].mean, theirs[0], theirs[1].mean, ratio(theirs[1], ours[1])])
+            our, their = cells[ours.reference], cells[theirs.reference]
+            best += [our, their]
+            inside.append(ratios_by_run(their, our))
+            names = [", ".join(dict.fromkeys(name for name, _ in several.best)) for several in (ours, theirs)]
+            rows.append([material.label(problem), names[0], our.mean, names[1], their.mean, ratio(their, our)])
+    if not rows:
+        return None
     complete = [run for run in (inside[0] if inside else ()) if all(run in ratios for ratios in inside)]
     together = [geometric_mean([ratios[run] for ratios in inside]).value for run in complete]
     rows.append(["geometric mean", None, None, None, None, geometric_mean(together) if together else None])
@@ -123,7 +138,7 @@ def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key,
     return Table(slug("versus", "all", _on(place)), material.titled(f"All problems on {_on(place)}"), columns, rows)
 
 
-def _first(cells: dict[Key, CellTimes], *, ours: bool) -> tuple[str, CellTimes] | None:
+def _fastest(cells: dict[Key, CellTimes], *, ours: bool) -> Ranking[Key] | None:
     """The fastest of ours, or of the libraries that compute all of the convolution."""
-    found = ((name, cell) for (name, _), cell in cells.items() if not is_bound(name) and (name not in PEERS) == ours)
-    return next(found, None)
+    found = {key: cell for key, cell in cells.items() if not is_bound(key[0]) and (key[0] not in PEERS) == ours}
+    return rank(found) if found else None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import jinja2
 
@@ -15,6 +18,7 @@ from convbench.report import REPORTS, figures
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, written
 from convbench.results.store import Sweep
 
+LONGEST_NAME: Final = 200  # characters; file systems allow 255 bytes
 TITLE = "convbench: the convolution primitive over cores"
 
 
@@ -33,7 +37,7 @@ def write_report(sweep: Sweep, output: Path) -> list[Path]:
     """
     material = Material(sweep, sweep.header.get("spec", {}))
     made = [REPORTS[name](material) for name in REPORTS]
-    sections = [section for section in made if section.text or section.tables or section.figures]
+    sections = _named_apart(section for section in made if section.text or section.tables or section.figures)
     try:
         for folder in ("tables", "figures"):
             (output / folder).mkdir(parents=True, exist_ok=True)
@@ -44,16 +48,39 @@ def write_report(sweep: Sweep, output: Path) -> list[Path]:
                 figures.save(figure, output / "figures" / figure.name)
         pages = {"report.md": _markdown(sections), "report.html": _html(sections, output)}
         for name, text in pages.items():
-            (output / name).write_text(text, encoding="utf-8")
+            (output / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise RequestError(f"{output} cannot be written ({error.strerror}); choose another --output") from None
     return [output / name for name in pages]
 
 
+def _named_apart(sections: Iterable[Section]) -> list[Section]:
+    """The same sections, with names of tables and figures that fit any file system, no two of them alike."""
+    tables, figures = set[str](), set[str]()
+    return [
+        dataclasses.replace(
+            section,
+            tables=[dataclasses.replace(table, name=_unused(table.name, tables)) for table in section.tables],
+            figures=[dataclasses.replace(figure, name=_unused(figure.name, figures)) for figure in section.figures],
+        )
+        for section in sections
+    ]
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, shortened, with a number behind it if it is taken; it is taken from then on."""
+    short = name[:LONGEST_NAME]
+    found = next(
+        one for one in itertools.chain([short], (f"{short}-{n}" for n in itertools.count(2))) if one not in taken
+    )
+    taken.add(found)
+    return found
+
+
 def _write_csv(table: Table, path: Path) -> None:
     """Values at full precision; an interval takes two more columns."""
     wide = [any(isinstance(row[place], Estimate) for row in table.rows) for place in range(len(table.columns))]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             title
@@ -76,14 +103,15 @@ def _markdown(sections: Sequence[Section]) -> str:
     blocks = [f"# {TITLE}"]
     for section in sections:
         blocks += [f"## {section.title}", *section.text]
-        blocks += [f"**{table.title}**\n\n{_markdown_table(table)}" for table in section.tables]
+        for table in section.tables:
+            blocks += [f"**{table.title}**\n\n{_markdown_table(table)}", *([f"*{table.note}*"] if table.note else [])]
         blocks += [f"![{figure.caption}](figures/{figure.name}.png)\n\n{figure.caption}" for figure in section.figures]
     return "\n\n".join(blocks) + "\n"
 
 
 def _markdown_table(table: Table) -> str:
     def line(fields: Iterable[str]) -> str:
-        return "| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |"
+        return "| " + " | ".join(" ".join(field.split()).replace("|", "\\|") for field in fields) + " |"
 
     rules = ["---:" if column.spec else "---" for column in table.columns]
     rows = [line(_texts(row, table.columns)) for row in table.rows]

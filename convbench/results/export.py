@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +16,12 @@ from convbench.errors import RequestError
 from convbench.results.record import Record
 from convbench.results.store import Sweep
 
+Place = tuple[str, int]  # executor and cores
+LONGEST_STEM: Final = 100  # characters of a file's name
+MUST_AGREE: Final = (  # in what all runs of a benchmark must agree for pyperf, besides name and unit
+    *("aslr", "cpu_count", "cpu_model_name", "hostname", "platform", "python_executable", "python_implementation"),
+    *("python_unicode", "python_version"),
+)
 COLUMNS: Final = (
     *(
         "run",
@@ -54,7 +63,7 @@ def to_csv(sweep: Sweep) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(rows(sweep))
-    return text.getvalue()
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
 def to_json(sweep: Sweep) -> str:
@@ -67,29 +76,34 @@ def write_pyperf(sweep: Sweep, directory: Path) -> list[Path]:
     """Write a file for each executor and core count, with the same benchmark names in each.
 
     So `python -m pyperf compare_to threads-1.json threads-2.json` prints the speedup from one core to two. A benchmark
-    is an algorithm on a problem, and holds one `pyperf.Run` for each run of the sweep.
+    is an algorithm on a problem, and holds one `pyperf.Run` for each run of the sweep. pyperf's test of significance
+    asks for as many values on both sides, so every file has the same runs of a benchmark and the same number of values
+    in each: the samples where there are equally many, otherwise means of samples in a row. CSV and JSON have them all.
 
     Raises:
         RequestError: The sweep holds no samples, or the directory cannot be written.
     """
     import pyperf
 
-    files: dict[str, dict[str, list[Any]]] = {}
+    benchmarks: dict[str, dict[Place, list[Record]]] = {}
     for record in sweep.records:
         if record.status == "ok":
-            name = f"{record.algorithm} {record.base or record.problem}"
-            benchmarks = files.setdefault(f"{record.executor}-{record.cores}.json", {})
-            benchmarks.setdefault(name, []).append(_pyperf_run(name, record))
-    if not files:
+            name = f"{record.algorithm} {record.base or record.problem}".strip()
+            benchmarks.setdefault(name, {}).setdefault((record.executor, record.cores), []).append(record)
+    if not benchmarks:
         raise RequestError(f"{sweep.directory} has no samples to export; see the reasons in its records")
+    suites: dict[Place, list[Any]] = {}
+    for name, cells in benchmarks.items():
+        for place, runs in _equal_runs(name, cells).items():
+            suites.setdefault(place, []).append(pyperf.Benchmark(runs))
+    paths = {place: directory / file for place, file in _file_names(suites).items()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for file, benchmarks in files.items():
-            suite = pyperf.BenchmarkSuite([pyperf.Benchmark(runs) for runs in benchmarks.values()])
-            suite.dump(str(directory / file), replace=True)
+        for place, path in paths.items():
+            pyperf.BenchmarkSuite(suites[place]).dump(str(path), replace=True)
     except OSError as error:
         raise RequestError(f"{directory} cannot be written ({error.strerror}); choose another --output") from None
-    return [directory / file for file in files]
+    return list(paths.values())
 
 
 TEXT_FORMATS: Final[Mapping[str, Callable[[Sweep], str]]] = {"csv": to_csv, "json": to_json}
@@ -125,12 +139,67 @@ def write(sweep: Sweep, form: str, output: Path | None) -> Iterator[str]:
         yield f"{output}\n"
 
 
-def _pyperf_run(name: str, record: Record) -> Any:
+def _file_names(places: Iterable[Place]) -> dict[Place, str]:
+    """Such as threads-2.json; no two are alike, whatever executors are called."""
+    found: dict[Place, str] = {}
+    for executor, cores in places:
+        stem = re.sub(r"[^A-Za-z0-9_]+", "-", executor)[:LONGEST_STEM] + f"-{cores}"
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        found[executor, cores] = next(f"{name}.json" for name in names if f"{name}.json" not in found.values())
+    return found
+
+
+def _equal_runs(name: str, cells: Mapping[Place, list[Record]]) -> dict[Place, list[Any]]:
+    """One benchmark's runs in each place: those that all have, or as many as all have, equally many values in each."""
+    by_run = {place: {record.run: record for record in records} for place, records in cells.items()}
+    common = set.intersection(*(set(runs) for runs in by_run.values()))
+    least = min(len(runs) for runs in by_run.values())
+    kept = {
+        place: [runs[run] for run in sorted(common or runs)][: len(common) or least] for place, runs in by_run.items()
+    }
+    values = min(len(record.samples) for records in kept.values() for record in records)
+    return {place: _pyperf_runs(name, records, values) for place, records in kept.items()}
+
+
+def _pyperf_runs(name: str, records: Sequence[Record], values: int) -> list[Any]:
+    """The runs of one benchmark, without the metadata that pyperf refuses, or refuses to see differ between them."""
     import pyperf
 
-    return pyperf.Run(
-        record.samples,
-        warmups=[(1, seconds) for seconds in record.warmups],
-        metadata={**record.worker.get("metadata", {}), "name": name, "loops": record.loops, "unit": "second"},
-        collect_metadata=False,
-    )
+    metadata = [
+        {key: value for key, value in record.worker.get("metadata", {}).items() if _is_metadata(key, value)}
+        for record in records
+    ]
+    differ = {key for key in MUST_AGREE if len({repr(one.get(key)) for one in metadata}) > 1}
+    return [
+        pyperf.Run(
+            _means(record.samples, values),
+            warmups=[(1, seconds) for seconds in record.warmups],
+            metadata={
+                **{key: value for key, value in facts.items() if key not in differ},
+                "name": name,
+                "loops": record.loops,
+                "unit": "second",
+            },
+            collect_metadata=False,
+        )
+        for record, facts in zip(records, metadata, strict=True)
+    ]
+
+
+def _means(samples: Sequence[float], count: int) -> list[float]:
+    """The samples as `count` means of neighbours, of as many each as can be."""
+    ends = [len(samples) * number // count for number in range(count + 1)]
+    return [statistics.fmean(samples[begin:end]) for begin, end in itertools.pairwise(ends)]
+
+
+def _is_metadata(key: str, value: Any) -> bool:
+    """Whether pyperf takes a fact on a process; what would change the meaning of values is none."""
+    import pyperf
+
+    if key in ("inner_loops", "duration", "tags"):
+        return False
+    try:
+        pyperf.Run([1.0], metadata={key: value}, collect_metadata=False)
+    except (TypeError, ValueError):
+        return False
+    return True

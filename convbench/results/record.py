@@ -8,10 +8,62 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
+from convbench.results.shape import (
+    AMOUNT,
+    ANY,
+    CORES,
+    COUNT,
+    DESCRIPTOR,
+    EMPTY,
+    FLAG,
+    LOOPS,
+    NAME,
+    NUMBER,
+    SECONDS,
+    TEXT,
+    Fields,
+    Kind,
+    check,
+    read,
+)
+
 SCHEMA: Final = 1
 DRIFT: Final = 1.1  # times the fastest `calibration`, and the machine has become slower
 Status = Literal["ok", "skipped", "failed", "timeout"]
 Cell = tuple[str, str, str, int]  # problem, algorithm, executor, cores
+
+STATUS: Final = Kind(f"one of {', '.join(get_args(Status))}", lambda value: value in get_args(Status))
+COUNTERS: Final = {NAME: NUMBER}
+PARTS: Final = {NAME: [NUMBER]}
+LEVELS: Final = Fields({**dict.fromkeys(("sm_mhz", "memory_mhz", "celsius", "watts"), NUMBER), "reasons": [TEXT]})
+RECORD: Final = Fields(
+    {
+        **dict.fromkeys(("run", "order"), COUNT),
+        **dict.fromkeys(("algorithm", "executor"), NAME),
+        "problem": DESCRIPTOR,
+        "base": (EMPTY, DESCRIPTOR),
+        "cores": CORES,
+        "status": STATUS,
+        "reason": TEXT,
+        "samples": [SECONDS],
+        "loops": LOOPS,
+        "warmups": [AMOUNT],
+        "setup": {NAME: NUMBER},
+        "check": Fields({"max_relative_error": (None, NUMBER), "tolerance": NUMBER, "passed": FLAG}),
+        "counters": COUNTERS,
+        "sample_counters": [COUNTERS],
+        "device": [LEVELS],
+        "stages": PARTS,
+        "transfers": {NAME: [SECONDS]},
+        "calibration": AMOUNT,
+        "flags": [NAME],
+        "sample_flags": [[NAME]],
+        "worker": Fields({"metadata": {NAME: ANY}}),
+        "wall_seconds": AMOUNT,
+    },
+    needed=("run", "order", "problem", "algorithm", "executor", "cores", "status"),
+)
+"""The shape of a line; what a later version adds is not looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +135,12 @@ class Record:
 
     def to_json(self) -> str:
         """The record as one line of JSON, without the line's end."""
-        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, separators=(",", ":"), allow_nan=False)
+        content = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        line = json.dumps(content, separators=(",", ":"), allow_nan=False)
+        if "\\ud" not in line:
+            return line
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        return text.encode("utf-8", "replace").decode()  # half of a pair, as in names of files, cannot be written
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
@@ -92,30 +149,16 @@ class Record:
         Raises:
             ValueError: The line is no record.
         """
-        data = json.loads(line)
+        data = read(line)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise ValueError(f"is no record of schema {SCHEMA}")
-        known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
-        try:
-            for name in ("samples", "warmups", "flags", "sample_counters", "device"):
-                known[name] = tuple(known.get(name, ()))
-            for name in ("stages", "transfers"):
-                known[name] = {part: tuple(seconds) for part, seconds in known.get(name, {}).items()}
-            known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
-            record = cls(**known)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"lacks a field or has one of the wrong type ({error})") from None
-        record._check_types()
-        return record
-
-    def _check_types(self) -> None:
-        numbers = (self.run, self.order, self.cores)
-        texts = (self.problem, self.algorithm, self.executor)
-        if not all(isinstance(number, int) for number in numbers) or not all(isinstance(text, str) for text in texts):
-            raise ValueError("has a field of the wrong type")
-        if self.status not in get_args(Status):
-            raise ValueError(f"has an unknown status {self.status!r}")
-        if not all(isinstance(sample, int | float) and sample > 0 for sample in self.samples):
-            raise ValueError("has a sample that is no positive number")
-        if self.status == "ok" and not self.samples:
+        check(data, RECORD, "")
+        if data["status"] == "ok" and not data.get("samples"):
             raise ValueError("is ok but has no samples")
+        known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
+        for name in ("samples", "warmups", "flags", "sample_counters", "device"):
+            known[name] = tuple(known.get(name, ()))
+        for name in ("stages", "transfers"):
+            known[name] = {part: tuple(seconds) for part, seconds in known.get(name, {}).items()}
+        known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
+        return cls(**known)

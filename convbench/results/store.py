@@ -15,10 +15,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from convbench.errors import RequestError
-from convbench.results.record import SCHEMA, Record
+from convbench.results.header import SHAPE
+from convbench.results.record import SCHEMA, Cell, Record
+from convbench.results.shape import check, read
 
 HEADER: Final = "sweep.json"
 RECORDS: Final = "results.jsonl"
+MISSING_RUNS: Final = 1000  # whose lines somebody may have deleted
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Sweep:
 
 
 def load(directory: str | Path) -> Sweep:
-    """Read a sweep; a torn last line is ignored, any other unreadable line is named in `faults`.
+    """Read a sweep; a torn last line is ignored, any other line that cannot be used is named in `faults`.
+
+    Of several lines for one cell of one run the first is used.
 
     Raises:
         RequestError: The directory holds no sweep, or one of another version.
@@ -52,12 +57,22 @@ def load(directory: str | Path) -> Sweep:
         lines = [b""]
     except OSError as error:
         raise RequestError(f"{directory / RECORDS} cannot be read ({error.strerror}); make it readable") from None
-    records, faults = [], []
+    records, first, faults = list[Record](), dict[tuple[int, Cell], int](), list[str]()
     for number, line in enumerate(lines[:-1], 1):
         try:
-            records.append(Record.from_json(line))
+            record = Record.from_json(line)
         except ValueError as error:
-            faults.append(f"{directory / RECORDS} line {number} cannot be used: it {_in_words(error)}")
+            fault = str(error)
+        else:
+            place = first.setdefault((record.run, record.cell), number)
+            if place != number:
+                fault = f"is of the same cell and run as line {place}, which is used"
+            elif record.run >= len(lines) + MISSING_RUNS:  # every run before it has left a line
+                fault = f"is of run {record.run}, and so many there cannot be"
+            else:
+                records.append(record)
+                continue
+        faults.append(f"{directory / RECORDS} line {number} cannot be used: it {fault}")
     return Sweep(directory, header, tuple(records), tuple(faults))
 
 
@@ -205,15 +220,21 @@ def _write_header(directory: Path, header: Mapping[str, Any]) -> None:
 def _read_header(directory: Path) -> Mapping[str, Any]:
     where = directory / HEADER
     try:
-        header = json.loads(where.read_text(encoding="utf-8"))
+        header = read(where.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise RequestError(
             f"{directory} holds no sweep ({HEADER} is missing); give the directory that convbench sweep wrote"
         ) from None
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{where} cannot be read ({error}); measure again into another directory") from None
+    except OSError as error:
+        raise RequestError(f"{where} cannot be read ({error.strerror}); make it readable") from None
+    except ValueError as error:
+        raise RequestError(f"{where} cannot be read: it {error}; measure again into another directory") from None
     if not isinstance(header, dict) or header.get("schema") != SCHEMA or "spec" not in header:
         raise RequestError(f"{where} is not of schema {SCHEMA}; use the convbench that wrote it")
+    try:
+        check(header, SHAPE, "")
+    except ValueError as error:
+        raise RequestError(f"{where} cannot be used: it {error}; mend it, or measure into another directory") from None
     return header
 
 
@@ -234,8 +255,3 @@ def _unwritable(directory: Path, error: OSError) -> RequestError:
     if directory.is_file():
         return RequestError(f"{directory} is a file; give a directory as --output")
     return RequestError(f"{directory} cannot be written ({error.strerror}); choose another --output")
-
-
-def _in_words(error: ValueError) -> str:
-    not_json = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-    return f"is not JSON ({error})" if not_json else str(error)

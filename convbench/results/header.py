@@ -1,0 +1,78 @@
+"""The shape of sweep.json: of what other parts of convbench read there. What is added later is not looked at."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from convbench.results.shape import (
+    AMOUNT,
+    ANY,
+    CORES,
+    COUNT,
+    DESCRIPTOR,
+    DIGITS,
+    EMPTY,
+    FLAG,
+    INTEGER,
+    NAME,
+    NUMBER,
+    RATE,
+    TEXT,
+    Fields,
+)
+
+SPEC: Final = Fields(
+    {
+        "problems": [DESCRIPTOR],
+        **{key: [NAME] for key in ("algorithms", "executors", "peers")},
+        "cores": [CORES],
+        "runs": COUNT,
+        "precision": (None, NUMBER),
+        **dict.fromkeys(("scaling", "cache", "kernels"), TEXT),
+        "allow_tf32": FLAG,
+        "seed": INTEGER,
+        "source": (None, Fields({"path": TEXT, "sha256": TEXT, "steps": [TEXT]}, needed=("path", "steps"))),
+        "timing": Fields({}),
+    }
+)
+CACHE: Final = Fields(dict.fromkeys(("level", "bytes", "shared_by"), COUNT), needed=("level", "bytes", "shared_by"))
+BLAS: Final = Fields(dict.fromkeys(("internal_api", "version"), ANY), needed=("internal_api", "version"))
+CARD: Final = Fields(
+    {
+        **dict.fromkeys(("multiprocessors", "memory_bytes", "l2_bytes"), (None, AMOUNT)),
+        **dict.fromkeys(("max_sm_mhz", "max_memory_mhz", "power_limit_watts"), (None, AMOUNT)),
+        **dict.fromkeys(("name", "compute_capability", "driver", "cuda_driver"), (None, TEXT)),
+        **dict.fromkeys(("cuda_runtime", "nvrtc", "cupy"), (None, TEXT)),
+    }
+)
+RATES: Final = {NAME: [RATE]}
+PEAKS: Final = Fields(
+    {
+        "reason": TEXT,
+        "data": TEXT,
+        "cores": {DIGITS: RATES},
+        "device": Fields({"reason": TEXT, "data": TEXT, "rates": RATES}),
+        "clock_seconds": (None, AMOUNT),
+        "threading_layer": (None, TEXT),
+    }
+)
+MACHINE: Final = Fields(
+    {
+        **dict.fromkeys(("cpu", "system", "python"), (None, TEXT)),
+        **dict.fromkeys(("logical_cpus", "physical_cores", "usable_cores"), (None, COUNT)),
+        "memory_bytes": AMOUNT,
+        "allowed_cpus": [COUNT],
+        "cpu_quota": (None, NUMBER),
+        **{key: {NAME: TEXT} for key in ("variables", "huge_pages")},
+        "caches": [CACHE],
+        "vector": (
+            EMPTY,
+            Fields({"instruction_set": TEXT, "bits": COUNT}, needed=("instruction_set", "bits")),
+        ),
+        "blas": [BLAS],
+        "gpu": (None, TEXT, CARD),
+        **dict.fromkeys(("can_pin", "can_count"), FLAG),
+        "peaks": PEAKS,
+    }
+)
+SHAPE: Final = Fields({"spec": SPEC, "machine": MACHINE, "versions": {NAME: TEXT}, "started": TEXT}, needed=("spec",))
