@@ -234,10 +234,9 @@ def compare(before: Path, after: Path, fail_above: float) -> None:
 
 def _share(percent: float) -> float:
     """What --fail-above allows, as a share."""
-    allowed = real_number("fail-above", percent, least=0) / 100
-    if allowed == float("inf"):
-        raise RequestError("fail-above=inf is not allowed; give a percentage from 0 up")
-    return allowed
+    if not 0 <= percent < float("inf"):
+        raise RequestError(f"fail_above={percent:g} is not allowed; give a percentage from 0 up")
+    return percent / 100
 
 
 def _new_directory() -> Path:

@@ -16,7 +16,7 @@ from simulated import CALIBRATION, SMALL, Found
 from convbench import cgroup
 from convbench.analysis.interference import Interference
 from convbench.measure import counters
-from convbench.measure.cell import FAULTS_IN_A_SAMPLE
+from convbench.measure.flags import FAULTS_IN_A_SAMPLE
 from convbench.measure.spec import Timing, make_spec
 from convbench.measure.sweep import run_sweep
 from convbench.results.store import load

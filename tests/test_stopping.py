@@ -156,7 +156,7 @@ def test_measuring_the_machines_limits_keeps_to_the_time_limit(tmp_path, monkeyp
     monkeypatch.setattr(sweep_module.WorkerProcess, "peaks", lambda *how: (asked.append(how[-1]), found)[1])
     header = {"spec": {}, "machine": {}}
     with Store.create(tmp_path / "sweep", header) as store:
-        sweep_module._add_peaks(make_spec(["ic3ih9oc2kh3"]), store, header, 1000.0 + left)
+        sweep_module.add_peaks(make_spec(["ic3ih9oc2kh3"]), store, header, 1000.0 + left)
     assert asked == limits
     assert ("peaks" in convbench.load(tmp_path / "sweep").sweep.header["machine"]) == kept
 
@@ -175,11 +175,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in which every cell is measured at once, and no process is started."""
 
-    def run(spec: Spec, run: int, job: list, _: float) -> object:
+    def measured(spec: Spec, run: int, job: list, _: float) -> object:
         for order, cell in list(job):
             yield spec.record(run, order, cell, status="ok", samples=(0.5,))
 
-    monkeypatch.setattr(sweep_module, "_run", run)
+    monkeypatch.setattr(sweep_module, "measured", measured)
     monkeypatch.setattr(Timing, "peak_repetitions", 0)
     monkeypatch.setattr(Timing.__init__, "__defaults__", (*Timing.__init__.__defaults__[:-1], 0))  # what a new one has
 

@@ -313,7 +313,6 @@ def test_more_runs_are_added_until_both_are_precise(fakes, tmp_path):
         assert {record.run for record in found.records} == set(range(6))
 
 
-@pytest.mark.alone
 def test_the_command_measures_in_turns_and_compares_inside_runs(convbench, tmp_path):
     """End to end, with this very environment as the other one."""
     directory = tmp_path / "sweep"

@@ -15,16 +15,18 @@ T = TypeVar("T")
 Clock = Callable[[Callable[[], object], int], float]
 
 
-def seconds(call: Callable[[], object], loops: int, now: Callable[[], float] = perf_counter) -> float:
+def seconds(call: Callable[[], object], loops: int, now: Callable[[], float] | None = None) -> float:
     """Seconds of so many calls in a row, by the host's clock, which `now` reads."""
+    now = now or perf_counter
     begin = now()
     for _ in range(loops):
         call()
     return float(now() - begin)
 
 
-def wake(call: Callable[[], object], timing: Timing, clock: Clock, now: Callable[[], float] = perf_counter) -> None:
+def wake(call: Callable[[], object], timing: Timing, clock: Clock, now: Callable[[], float] | None = None) -> None:
     """Call until a device's clock has risen, which it does with work only, and not at once; `now` reads the host's."""
+    now = now or perf_counter
     until = now() + timing.wake_seconds
     while now() < until:
         clock(call, 1)
