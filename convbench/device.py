@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.problem import Problem
+from convbench.rounding import Errors
 
 REAL: Final = {"float32": "float", "float64": "double"}
 MOST_KERNELS: Final = {"float32": 8, "float64": 4}  # of a thread: sums that fit its registers
@@ -114,13 +115,13 @@ class DeviceWork:
         launches: One after the other.
         weights: Packed as the kernels want them, 1-D, of the problem's dtype.
         scratch_size: Elements of the problem's dtype that the kernels need beside input, weights and output.
-        error_bound: The largest error to be expected, relative to the largest output; None if it is not known.
+        errors: How far rounding can take the outputs; None if that is not known.
     """
 
     launches: tuple[Launch, ...]
     weights: NDArray[Any]
     scratch_size: int = 0
-    error_bound: float | None = None
+    errors: Errors | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -108,7 +108,10 @@ class Plan(Closing):
         candidate: How.
         setup: Seconds that getting ready took, by step ("compile", "pack", "start").
         scratch_bytes: Memory that a call needs beside input, weights and output.
-        error_bound: The largest error to be expected of an output, relative to the largest; None if it is not known.
+        error_bound: What the rounding error of no output exceeds, for every finite input that neither overflows nor
+            underflows, over max |x| times the largest sum of |weights| of one kernel; None if it is not known.
+        error_estimate: About what the largest error is, over the largest output, for independent random inputs of mean
+            zero, see `convbench.rounding.Errors`; None if it is not known.
         tf32: Whether it rounds the inputs of products to TF32.
         stages: Names of the stages that it tells apart; empty if none.
     """
@@ -131,7 +134,8 @@ class Plan(Closing):
         self._runner: Runner = self._executor.open(work, candidate.cores)
         self.setup = {"pack": packed - begin, **self._runner.setup}
         self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
-        self.error_bound = work.error_bound
+        self.error_bound = work.errors.bound if work.errors else None
+        self.error_estimate = work.errors.estimate if work.errors else None
         self.tf32 = flavour != self._executor.flavour
         self.stages = work.stages
 

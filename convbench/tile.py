@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from convbench.clock import STAGES
 from convbench.problem import Problem
+from convbench.rounding import Errors
 
 jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 """Decorator for tiles and what they call: no GIL, compiled code kept on disk, a * b + c fused."""
@@ -61,7 +62,7 @@ class Work:
         parameters: int64, 1-D, whatever else the tile needs to know.
         scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more, and they
             are zero at first.
-        error_bound: The largest error to be expected, relative to the largest output; None if it is not known.
+        errors: How far rounding can take its outputs; None if that is not known.
         stages: Names of the stages whose time the tile counts, in the order of their places in `clock`, see `lap`.
     """
 
@@ -70,7 +71,7 @@ class Work:
     weights: NDArray[Any]
     parameters: NDArray[np.int64]
     scratch_size: int = 0
-    error_bound: float | None = None
+    errors: Errors | None = None
     stages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -81,15 +82,6 @@ class Work:
     def dtype(self) -> np.dtype[Any]:
         """The dtype of input, weights, output and scratch."""
         return self.weights.dtype
-
-
-def error_of_sums(problem: Problem) -> float:
-    """The largest error to be expected of outputs that are sums over all taps, relative to the largest output.
-
-    Rounding errors of a sum grow with the root of its terms (Higham and Mary, "A new approach to probabilistic rounding
-    error analysis", 2019); the constants are above the largest of many random problems.
-    """
-    return float(np.finfo(problem.dtype).eps / 2 * np.sqrt(9 + 2 * problem.taps))
 
 
 def signature(dtype: str) -> Any:

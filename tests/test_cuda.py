@@ -176,7 +176,7 @@ def test_every_way_through_an_algorithm_is_right(algorithm, descriptor, launches
     assert [launch.name for launch in work.launches] == launches
     expected = convolve(problem, x, weights)
     error = np.abs(run(work, problem, x, tmp_path) - expected).max() / np.abs(expected).max()
-    assert error <= min(TOLERANCE[problem.dtype], work.error_bound)
+    assert error <= min(TOLERANCE[problem.dtype], work.errors.estimate)
 
 
 FURTHER_WAYS = [

@@ -18,7 +18,8 @@ from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights,
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
-from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, jit, unpack
+from convbench.rounding import of_sums
+from convbench.tile import GEOMETRY, TileName, Work, geometry, jit, unpack
 from convbench.vector import instruction_set
 
 STAGES: Final = ("pad", "product and store")
@@ -167,7 +168,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         weights=pack_weights(problem, weights, cut.kernels).ravel(),
         parameters=np.concatenate([geometry(problem), numbers, outer, inner, band.tables]).astype(np.int64),
         scratch_size=band.size,
-        error_bound=error_of_sums(problem),
+        errors=of_sums(problem),
         stages=STAGES,
     )
 

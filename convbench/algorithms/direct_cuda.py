@@ -20,7 +20,7 @@ from convbench.device import (
     kernels_of_a_thread,
 )
 from convbench.problem import ITEM_SIZE, Problem
-from convbench.tile import error_of_sums
+from convbench.rounding import of_sums
 
 SOURCE: Final = Path(__file__).parent / "cuda" / "direct.cu"
 RUN: Final = 8  # pixels of a thread, side by side in two runs of four
@@ -157,7 +157,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
         threads=cut.threads,
         stage="direct",
     )
-    return DeviceWork((launch,), pack(problem, weights, cut), error_bound=error_of_sums(problem))
+    return DeviceWork((launch,), pack(problem, weights, cut), errors=of_sums(problem))
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:

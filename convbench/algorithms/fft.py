@@ -34,14 +34,18 @@ from convbench.algorithms.fourier import (
     multiply_points,
     operations,
     order,
+    roots,
 )
 from convbench.algorithms.output import streamed, write_rows
 from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
-from convbench.tile import TileName, Work, error_of_sums, inlined, jit
+from convbench.rounding import Errors, gamma, of_sums, unit_roundoff
+from convbench.tile import TileName, Work, inlined, jit
 from convbench.vector import fence, instruction_set
 
 CUTS: Final = 256  # problems whose cut is kept; it is asked for several times while a plan is made
+STEP: Final = 7  # roundings that one step of a transform is worth
+TURNS: Final = 3  # steps of a transform of two directions that only turn numbers
 LARGEST: Final = 64  # rows or columns of a tile; larger transforms do not fit the registers even by halves
 SPECTRA_BYTES: Final = 2**18  # of transformed input in a unit: what leaves room in a second-level cache
 WEIGHTS_BYTES: Final = 2**30  # of transformed weights, at most
@@ -147,14 +151,24 @@ def _cost(problem: Problem, y: Axis, x: Axis, lanes: int) -> float:
     return problem.batch * problem.groups * tiles * tile
 
 
-def error_bound(problem: Problem, cut: Cut) -> float:
-    """The largest error to be expected, relative to the largest output, against sums over all taps.
+def errors(problem: Problem, cut: Cut) -> Errors:
+    """How far rounding takes outputs of such tiles.
 
-    Errors grow with the root of the steps of the transforms (Schatzman, "Accuracy of the discrete Fourier transform and
-    the fast Fourier transform", 1996); those of the sums that they are compared with are added.
+    Each step of a transform changes the root of the sum of squares of its numbers by `STEP` roundings at most, relative
+    to itself (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, theorem 24.2), and so do the products and
+    their sum; that of a tile's inputs is at most the root of their number times the largest, and no output is larger
+    than that of all. Typical errors grow with the root of the number of steps (Schatzman, "Accuracy of the discrete
+    Fourier transform and the fast Fourier transform", 1996); those of sums over all taps are added.
     """
-    steps = math.log2(cut.y.size * cut.x.size)
-    return float(np.finfo(problem.dtype).eps / 2 * math.sqrt(9 * steps)) + error_of_sums(problem)
+    numbers, terms = cut.y.size * cut.x.size, problem.channels // problem.groups * cut.y.blocks * cut.x.blocks
+    steps = math.log2(numbers)
+    of_weights = 2 * (cut.y.taps + cut.x.taps + STEP) if problem.dtype == "float64" else 2
+    roundings = 2 * STEP * (steps + TURNS) + 3 * (terms + 1) + of_weights
+    sums = of_sums(problem)
+    return Errors(
+        math.sqrt(numbers) * gamma(roundings, problem.dtype),
+        unit_roundoff(problem.dtype) * math.sqrt(9 * steps) + sums.estimate,
+    )
 
 
 def supports(problem: Problem) -> str | None:
@@ -326,8 +340,8 @@ def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
     spread = np.zeros((*weights.shape[:2], y.blocks * y.taps, x.blocks * x.taps))
     spread[:, :, :rows:step_y, :columns:step_x] = weights
     blocked = spread.reshape(*weights.shape[:2], y.blocks, y.taps, x.blocks, x.taps)
-    vertical = np.exp(1j * np.pi * np.outer(4 * np.arange(y.size // 2) + 1, np.arange(y.taps)) / y.size)
-    horizontal = np.exp(2j * np.pi * np.outer(np.arange(x.size), np.arange(x.taps)) / x.size)
+    vertical = roots(np.outer(4 * np.arange(y.size // 2) + 1, np.arange(y.taps)), 2 * y.size)
+    horizontal = roots(np.outer(np.arange(x.size), np.arange(x.taps)), x.size)
     vertical = vertical[order(y.size // 2)]
     points = np.einsum("ma,kcyaxd,nd->kcyxnm", vertical, blocked, horizontal, optimize=True)
     points /= y.size // 2 * x.size
@@ -358,7 +372,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         weights=pack(problem, weights, cut).ravel(),
         parameters=numbers,
         scratch_size=_scratch_size(problem, cut),
-        error_bound=error_bound(problem, cut),
+        errors=errors(problem, cut),
         stages=STAGES,
     )
 

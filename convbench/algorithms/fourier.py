@@ -19,9 +19,11 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from convbench.vector import Vectors, index
 
@@ -52,7 +54,7 @@ def fourier(emit: Vectors, read: Callable[[int], Complex], size: int, sign: int)
     columns = []
     for b in range(second):
         found = _small(emit, [read(second * a + b) for a in range(first)], sign)
-        columns.append([turn(emit, value, sign * 2 * math.pi * b * k / size) for k, value in enumerate(found)])
+        columns.append([turn(emit, value, sign * b * k, size) for k, value in enumerate(found)])
     for low in range(first):
         for high, value in enumerate(_small(emit, [column[low] for column in columns], sign)):
             yield low + first * high, value
@@ -78,8 +80,8 @@ def _small(emit: Vectors, values: Sequence[Complex], sign: int) -> list[Complex]
     quarter = size // 4
     result: list[Complex] = [values[0]] * size
     for k in range(quarter):
-        a = turn(emit, one[k], sign * 2 * math.pi * k / size)
-        b = turn(emit, three[k], sign * 6 * math.pi * k / size)
+        a = turn(emit, one[k], sign * k, size)
+        b = turn(emit, three[k], sign * 3 * k, size)
         added, (real, imaginary) = _add(emit, a, b), _subtract(emit, a, b)
         result[k] = _add(emit, even[k], added)
         result[k + 2 * quarter] = _subtract(emit, even[k], added)
@@ -90,11 +92,31 @@ def _small(emit: Vectors, values: Sequence[Complex], sign: int) -> list[Complex]
     return result
 
 
-def turn(emit: Vectors, value: Complex, angle: float) -> Complex:
-    """Emit value * exp(i angle)."""
-    if angle == 0:
+def root(k: int, size: int) -> complex:
+    """exp(2 pi i k / size), correct to about the last bit: of an angle of an eighth of a turn at most."""
+    eighth, rest = divmod(8 * (k % size), size)
+    if eighth % 2:  # counted back from the next axis or diagonal
+        rest = size - rest
+    angle = math.pi * rest / (4 * size)
+    x, y = math.cos(angle), math.sin(angle)
+    if eighth in (1, 2, 5, 6):
+        x, y = y, x
+    return complex(x if eighth in (0, 1, 6, 7) else -x, y if eighth < 4 else -y)  # half a turn
+
+
+def roots(k: NDArray[Any], size: int) -> NDArray[np.complex128]:
+    """The same for an array of whole numbers."""
+    table: NDArray[np.complex128] = np.array([root(number, size) for number in range(size)])
+    found: NDArray[np.complex128] = table[k % size]
+    return found
+
+
+def turn(emit: Vectors, value: Complex, k: int, size: int) -> Complex:
+    """Emit value * exp(2 pi i k / size)."""
+    if k % size == 0:
         return value
-    cosine, sine = emit.constant(math.cos(angle)), math.sin(angle)
+    factor = root(k, size)
+    cosine, sine = emit.constant(factor.real), factor.imag
     (x, y), builder = value, emit.builder
     return (
         emit.multiply_add(cosine, x, builder.fmul(emit.constant(-sine), y)),
@@ -160,7 +182,7 @@ def down_to_frequencies(typing_context, size, width, lanes, source, source_begin
 
         def folded(n: int) -> Complex:
             x, y = (emit.load(emit.at(read, builder.mul(index(row), arguments[5]))) for row in (n, n + half))
-            return turn(emit, (x, builder.fneg(y)), -math.pi * n / rows)
+            return turn(emit, (x, builder.fneg(y)), -n, 2 * rows)
 
         found = fourier(emit, folded, half, FORWARD)
         write = emit.at(emit.data(signature.args[6], arguments[6]), arguments[7])
@@ -275,7 +297,7 @@ def down_from_frequencies(typing_context, size, outputs, lanes, source, source_b
         place_of = {frequency: place for place, frequency in enumerate(order(half))}
         write = emit.at(emit.data(signature.args[5], arguments[5]), arguments[6])
         for n, value in fourier(emit, lambda m: _load(emit, begin, place_of[m]), half, BACKWARD):
-            upper, lower = turn(emit, value, math.pi * n / rows)
+            upper, lower = turn(emit, value, n, 2 * rows)
             for row, vector in ((n, upper), (n + half, builder.fneg(lower))):
                 if row < wanted:
                     emit.store(vector, emit.at(write, builder.mul(index(row), arguments[7])))

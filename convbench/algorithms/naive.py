@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from convbench.algorithms import Algorithm, Footprint, forward_only
 from convbench.problem import Problem
-from convbench.tile import TileName, Work, error_of_sums, geometry, jit, unpack
+from convbench.rounding import of_sums
+from convbench.tile import TileName, Work, geometry, jit, unpack
 
 
 @jit
@@ -43,7 +44,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         units=problem.batch * problem.out_channels * problem.output_height,
         weights=weights.ravel(),
         parameters=geometry(problem),
-        error_bound=error_of_sums(problem),
+        errors=of_sums(problem),
     )
 
 

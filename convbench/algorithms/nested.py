@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from convbench.algorithms import forward_only
 from convbench.algorithms.toom_cook import LARGEST, toom_cook
 from convbench.problem import Problem
+from convbench.rounding import Errors, gamma, unit_roundoff
 
 TRANSFORMS: Final = Path(__file__).parent / "cuda" / "winograd.cuh"
 ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
@@ -27,6 +28,8 @@ ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relati
 # single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are
 # neighbouring outputs, and the less does the largest of them stand out).
 SPREAD: Final = (10.0, 0.35, 0.5)
+MARGIN: Final = 2.0  # between what is typical and what is never seen
+MAP: Final = 4  # roundings of a number in a small constant matrix's product beside those of its sum
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,26 @@ def axes(kernel: int, size: int) -> list[Axis]:
     ]
 
 
-def error_bound(problem: Problem, y: Axis, x: Axis) -> float:
-    """The largest error to be expected, relative to the largest output."""
+def errors(problem: Problem, y: Axis, x: Axis) -> Errors:
+    """How far rounding takes outputs of such tiles.
+
+    The bound adds up the roundings on the way of a number through both transforms of the input (`MAP` beside those of
+    the sums), both of the weights, the products' sums and both transforms back, each times what the numbers that are
+    added there can be over what comes out. Cancellation makes that much more than is ever seen.
+    """
+    parts = problem.channels // problem.groups * y.blocks * x.blocks
+    of_weights = 2 * (y.taps + x.taps + MAP) if problem.dtype == "float64" else 2
+    roundings = 2 * (y.points + x.points + 2 * MAP) + parts + 1 + of_weights
+    amplification = toom_cook(y.outputs, y.taps).amplification * toom_cook(x.outputs, x.taps).amplification
+    return Errors(amplification * gamma(roundings, problem.dtype), MARGIN * typical_error(problem, y, x))
+
+
+def typical_error(problem: Problem, y: Axis, x: Axis) -> float:
+    """What tiles are chosen by: about the largest error for random data, relative to the largest output."""
     blocks = y.blocks * x.blocks
     single, summed, block = SPREAD
     spread = math.sqrt(single + summed * (problem.channels // problem.groups) * blocks + block * blocks)
-    return spread * float(np.finfo(problem.dtype).eps) / 2 * y.growth * x.growth
+    return spread * unit_roundoff(problem.dtype) * y.growth * x.growth
 
 
 def best_axes(
@@ -86,7 +103,7 @@ def best_axes(
         axes(problem.kernel_height, problem.output_height), axes(problem.kernel_width, problem.output_width)
     )
     allowed = [
-        (y, x) for y, x in pairs if error_bound(problem, y, x) <= ERROR_LIMIT[problem.dtype] and fits(problem, y, x)
+        (y, x) for y, x in pairs if typical_error(problem, y, x) <= ERROR_LIMIT[problem.dtype] and fits(problem, y, x)
     ]
     return min(allowed, key=lambda pair: cost(problem, *pair), default=None)
 

@@ -35,12 +35,16 @@ class ToomCook:
         growth: How much larger the rounding error of an output is than that of one product, for random data: the root
             of sum_p output[i,p]^2 |weights[p]|^2 |input[p]|^2 / r, for the worst output i. The growths of the two
             directions of an image multiply.
+        amplification: How much larger the numbers that are summed on the way to an output can be than the output's own
+            sum of |weights| max |input|: the largest sum_p |output[i,p] weights[p,r]| sum_q |input[p,q]|. Those of the
+            two directions multiply, too.
     """
 
     output: Matrix
     weights: Matrix
     input: Matrix
     growth: float
+    amplification: float
 
 
 @cache
@@ -62,7 +66,9 @@ def toom_cook(outputs: int, taps: int) -> ToomCook:
         rows.append((*_polynomial(others), Fraction(0)))
     weights.append((*(Fraction(0) for _ in range(taps - 1)), Fraction(1)))
     rows.append(_polynomial(points))
-    return ToomCook(output, tuple(weights), tuple(rows), _growth(output, weights, rows, taps))
+    return ToomCook(
+        output, tuple(weights), tuple(rows), _growth(output, weights, rows, taps), _amplification(output, weights, rows)
+    )
 
 
 def _polynomial(roots: tuple[Fraction, ...] | list[Fraction]) -> tuple[Fraction, ...]:
@@ -80,4 +86,15 @@ def _growth(output: Matrix, weights: list[tuple[Fraction, ...]], rows: list[tupl
     ]
     return max(
         math.sqrt(sum(float(a) ** 2 * size for a, size in zip(row, sizes, strict=True)) / taps) for row in output
+    )
+
+
+def _amplification(output: Matrix, weights: list[tuple[Fraction, ...]], rows: list[tuple[Fraction, ...]]) -> float:
+    sizes = [sum(map(abs, row)) for row in rows]
+    return float(
+        max(
+            sum(abs(a * weight[tap]) * size for a, weight, size in zip(row, weights, sizes, strict=True))
+            for row in output
+            for tap in range(len(weights[0]))
+        )
     )

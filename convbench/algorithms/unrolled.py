@@ -23,7 +23,8 @@ from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights,
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
-from convbench.tile import GEOMETRY, TileName, Work, error_of_sums, geometry, inlined, jit, unpack
+from convbench.rounding import of_sums
+from convbench.tile import GEOMETRY, TileName, Work, geometry, inlined, jit, unpack
 from convbench.vector import copy_vectors, instruction_set
 
 STAGES: Final = ("pad", "unroll", "product and store")
@@ -199,7 +200,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         weights=packed.ravel(),
         parameters=np.concatenate([geometry(problem), numbers, tables]).astype(np.int64),
         scratch_size=cut.scratch_size(problem.taps),
-        error_bound=error_of_sums(problem),
+        errors=of_sums(problem),
         stages=STAGES,
     )
 

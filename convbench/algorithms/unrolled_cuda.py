@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from convbench.algorithms.product_cuda import EXACT, TF32, Blocks, best_blocks
 from convbench.device import DeviceWork, Launch, geometry_macros
 from convbench.problem import Problem
-from convbench.tile import error_of_sums
+from convbench.rounding import of_sums, of_sums_in_tf32
 
 SOURCE: Final = Path(__file__).parent / "cuda" / "unrolled.cu"
-TF32_ERROR: Final = 2.0**-9  # of an output, relative to the largest: factors are rounded by up to 2^-11 each
 ADDING_THREADS: Final = 256  # as in the source
 MOST_NUMBERS: Final = 2**31 - 1  # of an array: what its 32-bit offsets reach
 
@@ -66,7 +65,7 @@ def _work(problem: Problem, weights: NDArray[Any], *, tf32: bool) -> DeviceWork:
         (product, adding) if blocks.splits > 1 else (product,),
         pack(problem, weights, blocks),
         scratch_size=outputs * blocks.splits if blocks.splits > 1 else 0,
-        error_bound=TF32_ERROR if tf32 else error_of_sums(problem),
+        errors=of_sums_in_tf32(problem) if tf32 else of_sums(problem),
     )
 
 

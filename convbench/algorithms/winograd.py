@@ -28,7 +28,7 @@ from convbench.algorithms.band import fill_band
 from convbench.algorithms.blocking import UNITS, chunk_blocks
 from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
 from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
-from convbench.algorithms.nested import Axis, best_axes, error_bound, supports, transformed_weights
+from convbench.algorithms.nested import Axis, best_axes, errors, supports, transformed_weights
 from convbench.algorithms.output import streamed, write_rows
 from convbench.algorithms.toom_cook import toom_cook
 from convbench.clock import lap, ticks
@@ -356,7 +356,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
         weights=transformed_weights(problem, weights, y, x, cut.kernels, cut.blocks).ravel(),
         parameters=np.concatenate([numbers, column_offsets, [0], np.arange(parts) * cut.tiles]).astype(np.int64),
         scratch_size=_scratch_size(problem, cut),
-        error_bound=error_bound(problem, y, x),
+        errors=errors(problem, y, x),
         stages=STAGES,
     )
 

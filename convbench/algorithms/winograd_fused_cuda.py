@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms.nested import TRANSFORMS, Axis, best_axes, error_bound, transformed_weights
+from convbench.algorithms.nested import TRANSFORMS, Axis, best_axes, errors, transformed_weights
 from convbench.algorithms.toom_cook import toom_cook
 from convbench.device import (
     SHARED_BYTES,
@@ -132,7 +132,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
             ("OUTPUT_X", to_x.output),
         ),
     )
-    return DeviceWork((launch,), pack(problem, weights, cut), error_bound=error_bound(problem, y, x))
+    return DeviceWork((launch,), pack(problem, weights, cut), errors=errors(problem, y, x))
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms.nested import TRANSFORMS, Axis, best_axes, error_bound, transformed_weights
+from convbench.algorithms.nested import TRANSFORMS, Axis, best_axes, errors, transformed_weights
 from convbench.algorithms.product_cuda import EXACT, Blocks, best_blocks
 from convbench.algorithms.toom_cook import toom_cook
 from convbench.device import DeviceWork, Launch, geometry_macros
@@ -71,7 +71,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> DeviceWork:
         launches,
         pack(problem, weights, y, x, blocks),
         scratch_size=groups * points * (terms + kernels) * pitch,
-        error_bound=error_bound(problem, y, x),
+        errors=errors(problem, y, x),
     )
 
 
