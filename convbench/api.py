@@ -67,7 +67,8 @@ def conv2d(
         x: (height, width), (channels, height, width) or (batch, channels, height, width), of any layout, byte order and
             alignment, writable or not. An array of CuPy's, or anything else that lies on a GPU and speaks its or
             DLPack's protocol, is convolved there, without a copy.
-        w: (kernels, rows, columns) for one channel a group, or (kernels, channels // groups, rows, columns).
+        w: (kernels, rows, columns) for one channel a group, or (kernels, channels // groups, rows, columns). They are
+            packed at every call, on the host: from a GPU they are brought there first. A plan packs them once.
         bias: (kernels,), added to each output channel.
         stride: Step of the kernel: n or (vertical, horizontal).
         padding: Zeros around the image: n, (vertical, horizontal), ((top, bottom), (left, right)), "valid" or "same".
@@ -307,8 +308,7 @@ def _chosen_plan(
     """
     needed = []
     for candidate in candidates:
-        need = copied + candidate.memory(problem)
-        if memory_limit is not None and need > memory_limit:
+        if memory_limit is not None and (need := copied + candidate.memory(problem)) > memory_limit:
             needed.append(need)
             continue
         try:
