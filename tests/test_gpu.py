@@ -14,7 +14,7 @@ from on_the_host import obstacle
 from convbench import conv2d
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
-from convbench.executors.gpu import CYCLES, HEAD_START, LONGEST_HEAD_START, TOGETHER, Gpu
+from convbench.executors.gpu import CYCLES, FORKED, HEAD_START, LONGEST_HEAD_START, TOGETHER, Gpu
 from convbench.plans import _overlap
 from convbench.results.store import load
 
@@ -70,6 +70,46 @@ except convbench.ConvbenchError as error:
     host, unaligned = done.stdout.splitlines()
     assert host.startswith("out is ndarray; a float64 array of shape")
     assert unaligned == "out begins between multiples of 16 bytes; give an array of its own"
+
+
+@on_the_host
+def test_calls_from_two_threads_have_scratch_of_their_own_and_a_forked_child_is_refused():
+    """A child that used CUDA's context of before would crash, or hang."""
+    code = """
+import os, threading, cupy, numpy as np, convbench
+x = cupy.asarray(np.random.default_rng(0).standard_normal((1, 1, 9, 9)).astype("float32"))
+w = np.ones((2, 1, 3, 3), "float32")
+plan = convbench.plan("mb1ic1ih9iw9oc2kh3kw3", w, algorithm="winograd", executor="gpu")
+expected = cupy.asnumpy(plan(x))
+both_there, scratch = threading.Barrier(2, timeout=100), set()
+
+class Meeting(cupy.RawKernel):
+    def __call__(self, grid, block, arrays):
+        scratch.add(arrays[3].ctypes.data)
+        both_there.wait()
+
+plan._runner._kernels = [Meeting("", "meeting", ()) for _ in plan._runner._kernels]
+threads = [threading.Thread(target=plan, args=(x,)) for _ in range(2)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+print(len(scratch), flush=True)
+child = os.fork()
+if child == 0:
+    another = lambda: convbench.plan("ic1ih9oc2kh3", w, executor="gpu")
+    for use in (lambda: plan(x), lambda: convbench.conv2d(x, w), another):
+        try:
+            use()
+        except convbench.UnavailableError as error:
+            print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+np.testing.assert_array_equal(cupy.asnumpy(convbench.conv2d(x, w, algorithm="winograd")), expected)
+"""
+    done = with_fake_gpu("-c", code)
+    assert done.returncode == 0, done.stderr
+    scratch, *refused = done.stdout.splitlines()
+    assert scratch == "2"
+    assert len(refused) == 3
+    assert all(FORKED in line for line in refused)
 
 
 def test_an_array_on_a_gpu_without_cupy_is_one_clear_error():
