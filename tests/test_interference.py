@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -19,9 +20,11 @@ from convbench.measure import counters
 from convbench.measure.flags import FAULTS_IN_A_SAMPLE
 from convbench.measure.spec import Timing, make_spec
 from convbench.measure.sweep import run_sweep
+from convbench.results.record import Cell
 from convbench.results.store import load
 
 HAS_AFFINITY = hasattr(os, "sched_setaffinity")
+RUNS = 2  # of a sweep whose page faults are counted
 
 
 Measured = Callable[..., Found]
@@ -196,16 +199,24 @@ def test_what_the_system_counts_of_a_process_is_read():
     "algorithms", [("naive",), pytest.param(("direct", "unrolled", "winograd", "fft"), marks=pytest.mark.long)]
 )
 def test_no_sample_pays_for_what_is_done_once(tmp_path, monkeypatch, algorithms):
-    """Nothing is compiled yet, no pool runs, and no memory was touched when the sweep begins."""
+    """Nothing is compiled yet, no pool runs, and no memory was touched when the sweep begins.
+
+    A system that moves pages about makes faults of its own, now and then; what a process does once, every run shows.
+    """
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     executors = ("serial", "threads", "processes")
-    spec = make_spec(["mb1ic1ih200iw300oc32kh7kw7"], algorithms=algorithms, executors=executors, cores=(1, 2), runs=1)
+    spec = make_spec(
+        ["mb1ic1ih200iw300oc32kh7kw7"], algorithms=algorithms, executors=executors, cores=(1, 2), runs=RUNS
+    )
     timing = Timing(peak_repetitions=0, max_samples=3, min_seconds=0)
     records = run_sweep(dataclasses.replace(spec, timing=timing), tmp_path / "sweep").records
     assert {record.status for record in records} == {"ok"}
     assert list((tmp_path / "cache").rglob("*tile*.nbi")), "it was compiled in the sweep"
+    fewest_faults: dict[Cell, float] = {}
     for record in records:
         assert "late_setup" not in record.flags, record
-        assert record.counters.get("minor_faults", 0) <= FAULTS_IN_A_SAMPLE * len(record.samples)
         assert record.counters["compilations"] == 0
         assert record.counters.get("threads", 0) == 0
+        faults = record.counters.get("minor_faults", 0) / len(record.samples)
+        fewest_faults[record.cell] = min(faults, fewest_faults.get(record.cell, math.inf))
+    assert max(fewest_faults.values()) <= FAULTS_IN_A_SAMPLE, fewest_faults
