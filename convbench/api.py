@@ -60,8 +60,10 @@ def conv2d(
     May be called from any thread, in a forked child, and from a signal handler.
 
     `winograd` and `fft` compute a tile of outputs from all of the inputs under it. So one NaN or infinity in `x`
-    spreads over a whole tile of outputs there; by definition it belongs in those alone whose kernel covers it. Where
-    that matters, choose a form that sums tap by tap, for instance `algorithm="direct"`.
+    spreads, as NaN, over a whole tile of outputs there; by definition it belongs in those alone whose kernel covers it.
+    One in `w` spreads over all outputs of its kernel. The rounding errors of one number that is far larger than the
+    rest spread likewise, and it overflows sooner. Where that matters, choose a form that sums tap by tap, for instance
+    `algorithm="direct"`.
 
     Args:
         x: (height, width), (channels, height, width) or (batch, channels, height, width), of any layout, byte order and

@@ -70,8 +70,7 @@ class Candidate:
 
     def memory(self, problem: Problem) -> int:
         """Bytes that one of our algorithms needs beside input, weights as they are, and output."""
-        needed = ALGORITHMS[self.algorithm].footprint(problem, self.flavour(problem))
-        return self.cores * needed.scratch_bytes + needed.weights_bytes
+        return ALGORITHMS[self.algorithm].footprint(problem, self.flavour(problem)).total(self.cores)
 
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
@@ -108,10 +107,10 @@ class Plan(Closing):
         candidate: How.
         setup: Seconds that getting ready took, by step ("compile", "pack", "start").
         scratch_bytes: Memory that a call needs beside input, weights and output.
-        error_bound: What the rounding error of no output exceeds, for every finite input that neither overflows nor
-            underflows, over max |x| times the largest sum of |weights| of one kernel; None if it is not known.
+        error_bound: What the rounding error of no output exceeds, over max |x| times the largest sum of |weights| of
+            one kernel, for every finite input with which nothing on the way overflows or underflows; None if unknown.
         error_estimate: About what the largest error is, over the largest output, for independent random inputs of mean
-            zero, see `convbench.rounding.Errors`; None if it is not known.
+            zero and weights of like size; see `convbench.rounding.Errors` for both. None if unknown.
         tf32: Whether it rounds the inputs of products to TF32.
         stages: Names of the stages that it tells apart; empty if none.
     """

@@ -23,10 +23,13 @@ class Errors:
     """Rounding errors of the outputs of a form of the convolution.
 
     Attributes:
-        bound: For every finite input whose sums neither overflow nor fall below the smallest normal number: of any
-            output, over max |x| times the largest sum of |weights| of one kernel, which is what no output exceeds.
+        bound: For every finite input and finite weights with which nothing on the way overflows or falls below the
+            smallest normal number, packed weights and the numbers of a transform included: of any output, over max |x|
+            times the largest sum of |weights| of one kernel, which is what no output exceeds.
         estimate: Of the largest output error over the largest output, where inputs are independent random numbers of
-            mean zero and there are some dozens of outputs or more; for many random problems it was never exceeded.
+            mean zero, weights are of like size, and there are some dozens of inputs and of outputs or more; for many
+            random problems it was never exceeded. Where a few weights are far larger than the others, or few inputs
+            take part, the largest output is an accident and the bound is all that holds.
     """
 
     bound: float

@@ -26,10 +26,16 @@ class Footprint:
     Attributes:
         scratch_bytes: Of each worker.
         weights_bytes: Of the packed weights, once; 0 where weights are used as they are.
+        packing_bytes: While weights are packed, beside them and before there is any scratch.
     """
 
     scratch_bytes: int
     weights_bytes: int
+    packing_bytes: int = 0
+
+    def total(self, workers: int) -> int:
+        """The most that is taken at a time, with so many workers."""
+        return self.weights_bytes + max(workers * self.scratch_bytes, self.packing_bytes)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Algorithm:
         return self.limits[flavour](problem) if reason is None and flavour in self.limits else reason
 
     def footprint(self, problem: Problem, flavour: str = "numba") -> Footprint:
-        """The memory that a problem needs that the form can do, before any of it is taken."""
+        """The memory that a problem needs that the form can do; a flavour that cannot tell packs zeros to find out."""
         if flavour in self.footprints:
             return self.footprints[flavour](problem)
         import numpy as np

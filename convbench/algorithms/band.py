@@ -7,8 +7,8 @@ between. Along each axis it is a few runs, in each of which neighbouring outputs
 
 Where taps lie close, a run is a phase: all lines whose number leaves one remainder by the stride, shared by the taps
 that read them. Where they lie further apart than the outputs reach, each tap has a run of its own. So scratch does not
-grow with strides and dilations, but with what is read. There is room behind a row for vectors that end behind the last
-output.
+grow with strides and dilations, but with what is read. There is room for vectors that end behind the last output:
+behind each run where that takes little, otherwise behind the band alone, so that such vectors read what comes next.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ class Runs:
 
     Attributes:
         starts: Of each run: the first line, counted from the one that the first output reads without a kernel.
+        step: From one line of a run to the next.
         length: Lines of a run.
         taps: Where each tap's line is for the first output; the next output's is the next one.
     """
 
     starts: tuple[int, ...]
+    step: int
     length: int
     taps: tuple[int, ...]
 
@@ -50,20 +52,22 @@ def runs(outputs: int, taps: int, stride: int, dilation: int, room: int = 0, mul
         taps: Of the kernel along the axis.
         stride: Of the kernel.
         dilation: Of the kernel.
-        room: Lines behind those that the outputs read.
-        multiple: What the length of a run shall be a multiple of.
+        room: Lines behind those that the outputs read; left out where they would more than double a run, ...
+        multiple: ... like what the length of a run shall be a multiple of.
     """
+    step = stride if outputs > 1 else 1  # a single output has no next one
     lines = [tap * dilation for tap in range(taps)]
-    phases = sorted({line % stride for line in lines})
+    phases = sorted({line % step for line in lines})
 
     def rounded(length: int) -> int:
-        return -(-(length + room) // multiple) * multiple
+        roomy = -(-(length + room) // multiple) * multiple
+        return roomy if roomy <= 2 * length else length
 
-    shared, own = rounded(outputs + lines[-1] // stride), rounded(outputs)
+    shared, own = rounded(outputs + lines[-1] // step), rounded(outputs)
     if len(phases) * shared <= taps * own:
         places = {phase: number * shared for number, phase in enumerate(phases)}
-        return Runs(tuple(phases), shared, tuple(places[line % stride] + line // stride for line in lines))
-    return Runs(tuple(lines), own, tuple(tap * own for tap in range(taps)))
+        return Runs(tuple(phases), step, shared, tuple(places[line % step] + line // step for line in lines))
+    return Runs(tuple(lines), step, own, tuple(tap * own for tap in range(taps)))
 
 
 @dataclass(frozen=True)
@@ -72,20 +76,26 @@ class Layout:
 
     Attributes:
         rows: Output rows of a band (the last band of an image may have fewer).
+        columns: Output columns of a band (likewise).
         y: Rows.
         x: Columns.
         channels: Of a group.
+        vectors: Rows below each other that a register block may read, though the band has fewer; it uses none of them.
+        reach: Columns behind the last one of outputs that a vector may read.
     """
 
     rows: int
+    columns: int
     y: Runs
     x: Runs
     channels: int
+    vectors: int
+    reach: int
 
     @property
     def size(self) -> int:
-        """Numbers in a band."""
-        return self.channels * self.y.size * self.pitch
+        """Numbers in a band, with room for what is read behind it."""
+        return self.channels * self.y.size * self.pitch + (self.vectors - 1) * self.pitch + self.reach
 
     @property
     def pitch(self) -> int:
@@ -94,8 +104,8 @@ class Layout:
 
     @property
     def numbers(self) -> list[int]:
-        """What `fill_band` has to know beside the tables."""
-        return [self.y.length, self.x.length, len(self.y.starts), len(self.x.starts)]
+        """What `fill_runs` has to know beside the tables."""
+        return [self.y.step, self.y.length, self.x.step, self.x.length, len(self.y.starts), len(self.x.starts)]
 
     @property
     def tables(self) -> list[int]:
@@ -103,14 +113,17 @@ class Layout:
         return [*self.y.starts, *self.x.starts]
 
 
-def layout(problem: Problem, rows: int, lanes: int, reach: int) -> Layout:
-    """The layout for bands of `rows` output rows, with room for `reach` numbers behind the columns of outputs."""
+def layout(problem: Problem, rows: int, columns: int, lanes: int, vectors: int, reach: int) -> Layout:
+    """The layout for bands of so many output rows and columns, see `Layout`."""
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
     return Layout(
         rows=rows,
+        columns=columns,
         y=runs(rows, problem.kernel_height, stride_y, dilation_y),
-        x=runs(problem.output_width, problem.kernel_width, stride_x, dilation_x, reach, lanes),
+        x=runs(columns, problem.kernel_width, stride_x, dilation_x, reach, lanes),
         channels=problem.channels // problem.groups,
+        vectors=vectors,
+        reach=reach,
     )
 
 
@@ -125,43 +138,24 @@ def tap_offsets(band: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 @jit
-def fill_runs(x, band, first_row, left, stride_y, stride_x, y_starts, y_length, x_starts, x_length):  # type: ignore[no-untyped-def]
+def fill_runs(x, band, first_row, first_column, y_step, y_length, x_step, x_length, y_starts, x_starts):  # type: ignore[no-untyped-def]
     """Copy what a band holds of one group's channels, shape (channels, height, width); zeros outside of the image.
 
-    `first_row` is the row that the band's first output reads without a kernel, negative in the padding.
+    `first_row` and `first_column` are what the band's first output reads without a kernel, negative in the padding.
     """
     channels, height, _ = x.shape
     position = 0
     for channel in range(channels):
         for y_start in y_starts:
             for i in range(y_length):
-                row = first_row + y_start + i * stride_y
+                row = first_row + y_start + i * y_step
                 for x_start in x_starts:
                     line = band[position : position + x_length]
                     position += x_length
                     if 0 <= row < height:
-                        fill_line(x[channel, row], line, x_start - left, stride_x)
+                        fill_line(x[channel, row], line, first_column + x_start, x_step)
                     else:
                         clear(line)
-
-
-@jit
-def fill_band(x, band, top, left, first_row, input_rows, phases, length):  # type: ignore[no-untyped-def]
-    """Copy rows from `first_row` of one group's padded channels, shape (channels, height, width), into dense rows.
-
-    Each row is dealt out into `phases` of every so-manieth column, of `length` numbers.
-    """
-    channels, height, _ = x.shape
-    position = 0
-    for channel in range(channels):
-        for row in range(first_row - top, first_row - top + input_rows):
-            for phase in range(phases):
-                line = band[position : position + length]
-                position += length
-                if 0 <= row < height:
-                    fill_line(x[channel, row], line, phase - left, phases)
-                else:
-                    clear(line)
 
 
 @jit

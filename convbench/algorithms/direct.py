@@ -1,7 +1,8 @@
 """Direct convolution: every output is summed tap by tap, a block of them at a time in registers.
 
-The image is cut into bands of output rows. A worker copies the input rows of a band into its scratch, with padding and
-strides sorted out (see `band`), and runs the micro-kernel over the band's rows, blocks of kernels and blocks of pixels.
+The image is cut into bands of output rows, and these into segments of columns where there are few of them. A worker
+copies what a band's outputs read into its scratch, with padding and strides sorted out (see `band`), and runs the
+micro-kernel over the band's rows, blocks of kernels and blocks of pixels.
 """
 
 from __future__ import annotations
@@ -13,8 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Algorithm, Footprint, direct_cuda, forward_only
-from convbench.algorithms.band import Layout, fill_runs, layout, tap_offsets
-from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights, packed_bytes
+from convbench.algorithms.band import Layout, fill_runs, tap_offsets
+from convbench.algorithms.blocking import (
+    bands,
+    best_band,
+    chunk_blocks,
+    pack_weights,
+    packed_bytes,
+    segments,
+)
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
@@ -54,9 +62,9 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
 
     @jit
     def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is a chunk of kernels over a band of rows of one group of one image."""
+        """A unit is a chunk of kernels over a band of rows and a segment of columns of one group of one image."""
         groups, _, _, stride_y, stride_x, _, _, top, left = unpack(parameters)
-        edge, blocks, chunk, band_rows, pitch, outer, inner, y_length, x_length, y_runs, x_runs = (
+        edge, blocks, chunk, band_rows, band_columns, pitch, outer, inner = (
             parameters[GEOMETRY + 0],
             parameters[GEOMETRY + 1],
             parameters[GEOMETRY + 2],
@@ -65,33 +73,52 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             parameters[GEOMETRY + 5],
             parameters[GEOMETRY + 6],
             parameters[GEOMETRY + 7],
+        )
+        y_step, y_length, x_step, x_length, y_runs, x_runs = (
             parameters[GEOMETRY + 8],
             parameters[GEOMETRY + 9],
             parameters[GEOMETRY + 10],
+            parameters[GEOMETRY + 11],
+            parameters[GEOMETRY + 12],
+            parameters[GEOMETRY + 13],
         )
-        tables = parameters[GEOMETRY + 11 :]
+        tables = parameters[GEOMETRY + 14 :]
         outer_offsets, inner_offsets = tables[:outer], tables[outer : outer + inner]
         y_starts = tables[outer + inner : outer + inner + y_runs]
         x_starts = tables[outer + inner + y_runs : outer + inner + y_runs + x_runs]
-        _, out_channels, rows, columns = out.shape
+        _, out_channels, rows, all_columns = out.shape
         channels, group_kernels = x.shape[1] // groups, out_channels // groups
         flat = out.reshape(out.size)
         bands = (rows + band_rows - 1) // band_rows
+        segments = (all_columns + band_columns - 1) // band_columns
         chunks = (blocks + chunk - 1) // chunk
         width = vectors * lanes
-        wide = (edge + width - 1) // width  # blocks side by side in a row
-        narrow = (columns - edge + lanes - 1) // lanes  # blocks of vectors below each other, at the right edge
         block_size = outer_offsets.size * inner_offsets.size * kernels
         for unit in range(first, last):
             rest, chunk_index = divmod(unit, chunks)
+            rest, segment = divmod(rest, segments)
             rest, band_index = divmod(rest, bands)
             image, group = divmod(rest, groups)
-            begin = band_index * band_rows
+            begin, first_column = band_index * band_rows, segment * band_columns
             end = min(rows, begin + band_rows)
+            columns = min(band_columns, all_columns - first_column)
+            own_edge = min(columns, max(0, edge - first_column))
+            wide = (own_edge + width - 1) // width  # blocks side by side in a row
+            narrow = (columns - own_edge + lanes - 1) // lanes  # blocks of vectors below each other, at the right edge
             group_x = x[image, group * channels : (group + 1) * channels]
             since = ticks()
-            first_row = begin * stride_y - top
-            fill_runs(group_x, scratch, first_row, left, stride_y, stride_x, y_starts, y_length, x_starts, x_length)
+            fill_runs(
+                group_x,
+                scratch,
+                begin * stride_y - top,
+                first_column * stride_x - left,
+                y_step,
+                y_length,
+                x_step,
+                x_length,
+                y_starts,
+                x_starts,
+            )
             since = lap(clock, PAD, since)
             for top_row in range(begin, end, vectors):
                 rows_here = min(vectors, end - top_row)
@@ -102,7 +129,7 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                     for piece in range(rows_here * wide + narrow):
                         stacked = piece >= rows_here * wide
                         if stacked:
-                            row, column = top_row, edge + (piece - rows_here * wide) * lanes
+                            row, column = top_row, own_edge + (piece - rows_here * wide) * lanes
                             whole = rows_here == vectors and column + lanes <= columns
                             vectors_used = rows_here
                         else:
@@ -122,9 +149,9 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                             weights,
                             (group * blocks + block) * block_size,
                             flat,
-                            (plane * rows + row) * columns + column,
-                            rows * columns,
-                            columns if stacked else lanes,
+                            (plane * rows + row) * all_columns + first_column + column,
+                            rows * all_columns,
+                            all_columns if stacked else lanes,
                             WHOLE if whole and used == kernels else PART,
                             used,
                             vectors_used,
@@ -142,16 +169,15 @@ def blocking(problem: Problem) -> Blocking:
     group_kernels = problem.out_channels // problem.groups
     kernels, vectors, edge = best_block(group_kernels, problem.output_height, problem.output_width, lanes, stack=True)
     blocks = -(-group_kernels // kernels)
-    reach = vectors * lanes
-    rows = band_rows(problem, vectors, lanes, reach)
+    band = best_band(problem, vectors, lanes, step=vectors, reach=vectors * lanes)
     return Blocking(
         kernels=kernels,
         vectors=vectors,
         lanes=lanes,
         edge=edge,
         blocks=blocks,
-        chunk=chunk_blocks(problem, blocks, rows),
-        band=layout(problem, rows, lanes, reach),
+        chunk=chunk_blocks(problem, blocks, bands(problem, band.rows) * segments(problem, band)),
+        band=band,
     )
 
 
@@ -160,13 +186,15 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     cut = blocking(problem)
     band = cut.band
     outer, inner = tap_offsets(band)
-    numbers = [cut.edge, cut.blocks, cut.chunk, band.rows, band.pitch, outer.size, inner.size, *band.numbers]
-    bands = -(-problem.output_height // band.rows)
+    numbers = [cut.edge, cut.blocks, cut.chunk, band.rows, band.columns, band.pitch, outer.size, inner.size]
+    parts = bands(problem, band.rows) * segments(problem, band)
     return Work(
         tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),
-        units=problem.batch * problem.groups * bands * -(-cut.blocks // cut.chunk),
+        units=parts * -(-cut.blocks // cut.chunk),
         weights=pack_weights(problem, weights, cut.kernels).ravel(),
-        parameters=np.concatenate([geometry(problem), numbers, outer, inner, band.tables]).astype(np.int64),
+        parameters=np.concatenate([geometry(problem), numbers, band.numbers, outer, inner, band.tables]).astype(
+            np.int64
+        ),
         scratch_size=band.size,
         errors=of_sums(problem),
         stages=STAGES,

@@ -4,8 +4,9 @@ The input under a tile of outputs is transformed, multiplied with the transforme
 blocks, where a kernel is too large for a tile and is cut into some), and transformed back; what wraps around is thrown
 away. The cost of an output hardly grows with the kernel, so this form is for large kernels.
 
-One NaN or infinity in the input spreads over every output of the tiles that read it, not only over those whose kernel
-covers it; `direct` and `unrolled` keep it where it belongs.
+One NaN or infinity in the input spreads, as NaN, over every output of the tiles that read it, and not only over those
+whose kernel covers it; one among the weights over every output of its kernel. So do the rounding errors of one number
+that is far larger than the rest, and it overflows sooner. `direct` and `unrolled` keep all of these where they belong.
 
 A unit is a few tiles beside each other and a chunk of kernels. Its rows of outputs are put together in scratch and
 written in one go.
@@ -24,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Algorithm, Footprint, forward_only, within_reason
-from convbench.algorithms.band import fill_band
-from convbench.algorithms.blocking import UNITS
+from convbench.algorithms.band import fill_runs
+from convbench.algorithms.blocking import PACKING_BYTES, UNITS, pieces
 from convbench.algorithms.fourier import (
     across_from_frequencies,
     across_to_frequencies,
@@ -186,9 +187,9 @@ def supports(problem: Problem) -> str | None:
 STAGES: Final = ("pad", "transform", "product and inverse", "store")
 PAD, TRANSFORM, PRODUCT, STORE = range(4)
 
-# Places of the parameters.
+# Places of the parameters; the last, zero, is where the only run of a band's rows and columns starts.
 GROUPS, TOP, LEFT, Y_TAPS, Y_BLOCKS, X_TAPS, X_BLOCKS = range(7)
-TILES, SEGMENTS, CHUNK, INPUT_ROWS, PITCH, RUN, STREAMED = range(7, 14)
+TILES, SEGMENTS, CHUNK, INPUT_ROWS, PITCH, RUN, STREAMED, START = range(7, 15)
 
 
 @inlined
@@ -261,9 +262,19 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
             first_row, first_column = band_index * y_outputs, segment * tiles * x_outputs
             used = min(tiles, (out.shape[3] - first_column + x_outputs - 1) // x_outputs)
             group_x = x[image, group * channels : (group + 1) * channels]
-            left = parameters[LEFT] - first_column
             since = ticks()
-            fill_band(group_x, band, parameters[TOP], left, first_row, parameters[INPUT_ROWS], 1, pitch)
+            fill_runs(
+                group_x,
+                band,
+                first_row - parameters[TOP],
+                first_column - parameters[LEFT],
+                1,
+                parameters[INPUT_ROWS],
+                1,
+                pitch,
+                parameters[START:],
+                parameters[START:],
+            )
             since = lap(clock, PAD, since)
             for term in range(terms):
                 channel, block = divmod(term, blocks)
@@ -337,18 +348,21 @@ def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
     """
     y, x = cut.y, cut.x
     (rows, columns), (step_y, step_x) = problem.kernel_extent, problem.dilation
-    spread = np.zeros((*weights.shape[:2], y.blocks * y.taps, x.blocks * x.taps))
-    spread[:, :, :rows:step_y, :columns:step_x] = weights
-    blocked = spread.reshape(*weights.shape[:2], y.blocks, y.taps, x.blocks, x.taps)
     vertical = roots(np.outer(4 * np.arange(y.size // 2) + 1, np.arange(y.taps)), 2 * y.size)
     horizontal = roots(np.outer(np.arange(x.size), np.arange(x.taps)), x.size)
-    vertical = vertical[order(y.size // 2)]
-    points = np.einsum("ma,kcyaxd,nd->kcyxnm", vertical, blocked, horizontal, optimize=True)
-    points /= y.size // 2 * x.size
-    shape = _packed_shape(problem, cut)
-    split = points.reshape(*shape[:3], x.size, shape[3], cut.lanes).swapaxes(3, 4)
+    vertical = vertical[order(y.size // 2)] / (y.size // 2 * x.size)
+    blocks, shape = y.blocks * x.blocks, _packed_shape(problem, cut)
     packed = np.empty(shape, problem.dtype)
-    packed[..., 0, :], packed[..., 1, :] = split.real, split.imag
+    by_kernel = packed.reshape(-1, *shape[2:])
+    for kernels, channels in pieces(weights.shape[0], weights.shape[1], 8 * blocks * y.size * x.size):
+        own = weights[kernels, channels]
+        spread = np.zeros((*own.shape[:2], y.blocks * y.taps, x.blocks * x.taps))
+        spread[:, :, :rows:step_y, :columns:step_x] = own
+        blocked = spread.reshape(*own.shape[:2], y.blocks, y.taps, x.blocks, x.taps)
+        points = np.einsum("ma,kcyaxd,nd->kcyxnm", vertical, blocked, horizontal, optimize=True)
+        split = points.reshape(len(own), -1, x.size, shape[3], cut.lanes).swapaxes(2, 3)
+        into = by_kernel[kernels, channels.start * blocks : channels.stop * blocks]
+        into[..., 0, :], into[..., 1, :] = split.real, split.imag
     return packed
 
 
@@ -358,7 +372,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     y, x = cut.y, cut.x
     channels = problem.channels // problem.groups
     (top, _), (left, _) = problem.padding
-    numbers = np.zeros(STREAMED + 1, np.int64)
+    numbers = np.zeros(START + 1, np.int64)
     numbers[[GROUPS, TOP, LEFT]] = problem.groups, top, left
     numbers[[Y_TAPS, Y_BLOCKS, X_TAPS, X_BLOCKS]] = y.taps, y.blocks, x.taps, x.blocks
     numbers[[TILES, SEGMENTS, CHUNK]] = cut.tiles, cut.segments, cut.chunk
@@ -392,7 +406,7 @@ def _scratch_size(problem: Problem, cut: Cut) -> int:
 def footprint(problem: Problem) -> Footprint:
     """Scratch, and the weights' transforms."""
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
-    return Footprint(_scratch_size(problem, cut) * item, math.prod(_packed_shape(problem, cut)) * item)
+    return Footprint(_scratch_size(problem, cut) * item, math.prod(_packed_shape(problem, cut)) * item, PACKING_BYTES)
 
 
 FFT = Algorithm(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import forward_only
+from convbench.algorithms.blocking import pieces
 from convbench.algorithms.toom_cook import LARGEST, toom_cook
 from convbench.problem import Problem
 from convbench.rounding import Errors, gamma, unit_roundoff
@@ -133,13 +134,19 @@ def transformed_weights(
         Shape (groups, chunks, vertical and horizontal points, channels, vertical and horizontal blocks, kernels of a
         chunk).
     """
-    groups = problem.groups
-    group_kernels, channels = problem.out_channels // groups, problem.channels // groups
-    padded = np.zeros((groups, chunks * kernels, channels, y.blocks * y.taps, x.blocks * x.taps))
-    padded[:, :group_kernels, :, : problem.kernel_height, : problem.kernel_width] = weights.reshape(
-        groups, group_kernels, *weights.shape[1:]
-    )
-    blocked = padded.reshape(groups, chunks, kernels, channels, y.blocks, y.taps, x.blocks, x.taps)
+    groups, channels = problem.groups, problem.channels // problem.groups
+    group_kernels = problem.out_channels // groups
     to_y, to_x = (np.array(toom_cook(axis.outputs, axis.taps).weights, float) for axis in (y, x))
-    points = np.einsum("pa,gbkcyaxd,qd->gbpqcyxk", to_y, blocked, to_x, optimize=True)
-    return np.ascontiguousarray(points, problem.dtype)
+    points, blocks = (y.points, x.points), (y.blocks, x.blocks)
+    packed = np.empty((groups * chunks, *points, channels, *blocks, kernels), problem.dtype)
+    group, chunk = np.divmod(np.arange(groups * chunks), chunks)
+    place = chunk[:, None] * kernels + np.arange(kernels)  # of every kernel of a chunk in its group
+    there, number = place < group_kernels, group[:, None] * group_kernels + place
+    for rows, columns in pieces(groups * chunks, channels, 8 * kernels * math.prod(points) * math.prod(blocks)):
+        own = there[rows]
+        padded = np.zeros((*own.shape, columns.stop - columns.start, y.blocks * y.taps, x.blocks * x.taps))
+        kept = padded[..., : problem.kernel_height, : problem.kernel_width]
+        kept[own] = weights[number[rows][own], columns]
+        blocked = padded.reshape(*padded.shape[:3], y.blocks, y.taps, x.blocks, x.taps)
+        packed[rows, :, :, columns] = np.einsum("pa,bkcyaxd,qd->bpqcyxk", to_y, blocked, to_x, optimize=True)
+    return packed.reshape(groups, chunks, *packed.shape[1:])

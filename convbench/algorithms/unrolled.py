@@ -6,7 +6,7 @@ block is wide. A few panels, as many as fit the second-level cache, are made at 
 after the other, so that a kernel's outputs of all of them are written in one go, whole cache lines at a time.
 
 Pixels are counted through from the first row of a band to its last, so a panel may begin in one row and end in another,
-and no width of an image wastes anything.
+and no width of an image wastes anything. Where there are few bands, they are single rows, cut into segments.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Algorithm, Footprint, forward_only, unrolled_cuda
-from convbench.algorithms.band import Layout, fill_runs, layout, tap_offsets
-from convbench.algorithms.blocking import band_rows, chunk_blocks, pack_weights, packed_bytes
+from convbench.algorithms.band import Layout, fill_runs, tap_offsets
+from convbench.algorithms.blocking import (
+    bands,
+    best_band,
+    chunk_blocks,
+    pack_weights,
+    packed_bytes,
+    segments,
+)
 from convbench.algorithms.micro_kernel import PART, WHOLE, best_block, micro_kernel
 from convbench.clock import lap, ticks
 from convbench.problem import ITEM_SIZE, Problem
@@ -63,9 +70,9 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
 
     @jit
     def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is a chunk of kernels over a band of rows of one group of one image."""
+        """A unit is a chunk of kernels over a band of rows, or a segment of a row, of one group of one image."""
         groups, _, _, stride_y, stride_x, _, _, top, left = unpack(parameters)
-        blocks, chunk, band_rows, pitch, band_size, together, outer, inner, y_length, x_length, y_runs, x_runs = (
+        blocks, chunk, band_rows, band_columns, pitch, band_size, together, outer, inner = (
             parameters[GEOMETRY + 0],
             parameters[GEOMETRY + 1],
             parameters[GEOMETRY + 2],
@@ -75,33 +82,51 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
             parameters[GEOMETRY + 6],
             parameters[GEOMETRY + 7],
             parameters[GEOMETRY + 8],
+        )
+        y_step, y_length, x_step, x_length, y_runs, x_runs = (
             parameters[GEOMETRY + 9],
             parameters[GEOMETRY + 10],
             parameters[GEOMETRY + 11],
+            parameters[GEOMETRY + 12],
+            parameters[GEOMETRY + 13],
+            parameters[GEOMETRY + 14],
         )
-        tables = parameters[GEOMETRY + 12 :]
+        tables = parameters[GEOMETRY + 15 :]
         outer_offsets, tables = tables[:outer], tables[outer:]
         inner_offsets, tables = tables[:inner], tables[inner:]
         y_starts, tables = tables[:y_runs], tables[y_runs:]
         x_starts, tables = tables[:x_runs], tables[x_runs:]
         no_offset, panel_offsets = tables[:1], tables[1:]
-        _, out_channels, rows, columns = out.shape
+        _, out_channels, rows, all_columns = out.shape
         channels, group_kernels = x.shape[1] // groups, out_channels // groups
         flat = out.reshape(out.size)
         band, matrix = scratch[:band_size], scratch[band_size:]
         panel_size = panel_offsets.size * width
         bands = (rows + band_rows - 1) // band_rows
+        segments = (all_columns + band_columns - 1) // band_columns
         chunks = (blocks + chunk - 1) // chunk
         for unit in range(first, last):
             rest, chunk_index = divmod(unit, chunks)
+            rest, segment = divmod(rest, segments)
             rest, band_index = divmod(rest, bands)
             image, group = divmod(rest, groups)
-            begin = band_index * band_rows
+            begin, first_column = band_index * band_rows, segment * band_columns
+            columns = min(band_columns, all_columns - first_column)
             pixels = (min(rows, begin + band_rows) - begin) * columns
             group_x = x[image, group * channels : (group + 1) * channels]
             since = ticks()
-            first_row = begin * stride_y - top
-            fill_runs(group_x, band, first_row, left, stride_y, stride_x, y_starts, y_length, x_starts, x_length)
+            fill_runs(
+                group_x,
+                band,
+                begin * stride_y - top,
+                first_column * stride_x - left,
+                y_step,
+                y_length,
+                x_step,
+                x_length,
+                y_starts,
+                x_starts,
+            )
             since = lap(clock, PAD, since)
             for pixel in range(0, pixels, width * together):
                 panels = min(together, (pixels - pixel + width - 1) // width)
@@ -129,8 +154,8 @@ def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
                             weights,
                             (group * blocks + block) * panel_offsets.size * kernels,
                             flat,
-                            (plane * rows + begin) * columns + start,
-                            rows * columns,
+                            (plane * rows + begin) * all_columns + first_column + start,
+                            rows * all_columns,
                             lanes,
                             WHOLE if used == kernels and start + width <= pixels else PART,
                             used,
@@ -174,31 +199,38 @@ class Blocking:
 def blocking(problem: Problem) -> Blocking:
     """How to cut a problem up."""
     lanes = instruction_set().lanes(problem.dtype)
-    rows = band_rows(problem, 1, lanes, 2 * lanes)
-    pixels = rows * problem.output_width
-    kernels, vectors, _ = best_block(problem.out_channels // problem.groups, 1, pixels, lanes)
+    group_kernels = problem.out_channels // problem.groups
+
+    def best(pixels: int) -> tuple[int, int]:
+        kernels, vectors, _ = best_block(group_kernels, 1, pixels, lanes)
+        return kernels, vectors
+
+    _, widest = best(problem.output_height * problem.output_width)
+    band = best_band(problem, widest, lanes, step=1, reach=2 * lanes)
+    pixels = band.rows * band.columns
+    kernels, vectors = best(pixels)
     width = vectors * lanes
     panel_bytes = problem.taps * width * ITEM_SIZE[problem.dtype]
     panels = max(1, min(PANELS_BYTES // panel_bytes, -(-pixels // width)))
-    return Blocking(kernels, vectors, lanes, layout(problem, rows, lanes, 2 * lanes), panels)
+    return Blocking(kernels, vectors, lanes, band, panels)
 
 
 def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     """Weights for the micro-kernel; scratch for a band of input and a few panels of the unrolled matrix."""
     cut = blocking(problem)
-    band, rows = cut.band, cut.band.rows
+    band = cut.band
     outer, inner = tap_offsets(band)
     packed = pack_weights(problem, weights, cut.kernels)
     blocks = packed.shape[1]
-    chunk = chunk_blocks(problem, blocks, rows)
-    numbers = [blocks, chunk, rows, band.pitch, band.size, cut.panels, outer.size, inner.size, *band.numbers]
+    parts = bands(problem, band.rows) * segments(problem, band)
+    chunk = chunk_blocks(problem, blocks, parts)
+    numbers = [blocks, chunk, band.rows, band.columns, band.pitch, band.size, cut.panels, outer.size, inner.size]
     tables = [*outer, *inner, *band.tables, 0, *np.arange(problem.taps) * cut.width]
-    bands = -(-problem.output_height // rows)
     return Work(
         tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),
-        units=problem.batch * problem.groups * bands * -(-blocks // chunk),
+        units=parts * -(-blocks // chunk),
         weights=packed.ravel(),
-        parameters=np.concatenate([geometry(problem), numbers, tables]).astype(np.int64),
+        parameters=np.concatenate([geometry(problem), numbers, band.numbers, tables]).astype(np.int64),
         scratch_size=cut.scratch_size(problem.taps),
         errors=of_sums(problem),
         stages=STAGES,

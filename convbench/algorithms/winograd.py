@@ -1,7 +1,8 @@
 """Winograd convolution: tiles of outputs from fewer multiplications, by `toom_cook` in both directions.
 
-One NaN or infinity in the input spreads over every output of the tiles that read it, not only over those whose kernel
-covers it; `direct` and `unrolled` keep it where it belongs.
+One NaN or infinity in the input spreads, as NaN, over every output of the tiles that read it, and not only over those
+whose kernel covers it; one among the weights over every output of its kernel. So do the rounding errors of one number
+that is far larger than the rest, and it overflows sooner. `direct` and `unrolled` keep all of these where they belong.
 
 A kernel that is larger than a tile's taps is cut into blocks. The tile's input is transformed for each block and
 channel, multiplied point by point with the transformed weights, summed over blocks and channels, and only the sum is
@@ -24,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Algorithm, Footprint, winograd_cuda, within_reason
-from convbench.algorithms.band import fill_band
-from convbench.algorithms.blocking import UNITS, chunk_blocks
+from convbench.algorithms.band import fill_runs
+from convbench.algorithms.blocking import PACKING_BYTES, UNITS, bands, chunk_blocks
 from convbench.algorithms.linear_map import INPUT, OUTPUT, operations, transform, transform_row
 from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
 from convbench.algorithms.nested import Axis, best_axes, errors, supports, transformed_weights
@@ -141,7 +142,7 @@ def cut_up(problem: Problem) -> Cut:
         tiles=-(-(tile_rows * columns + lanes) // width) * width,
         length=-(-(columns + lanes + reach) // lanes) * lanes,
         blocks=blocks,
-        chunk=chunk_blocks(problem, blocks, tile_rows * y.outputs),
+        chunk=chunk_blocks(problem, blocks, bands(problem, tile_rows * y.outputs)),
     )
 
 
@@ -216,7 +217,8 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
         tiles, run = parameters[TILES], parameters[TILES] * x_outputs
         x_offsets = parameters[TABLES : TABLES + parameters[X_BLOCKS] * (x_outputs + x_taps - 1)]
         no_offset = parameters[TABLES + x_offsets.size : TABLES + x_offsets.size + 1]
-        part_offsets = parameters[TABLES + x_offsets.size + 1 :]
+        phases = parameters[TABLES + x_offsets.size + 1 : TABLES + x_offsets.size + 1 + x_outputs]
+        part_offsets = parameters[TABLES + x_offsets.size + 1 + x_outputs :]
         band, strip, inputs, sums, half, runs = split(
             scratch,
             channels * parameters[INPUT_ROWS] * x_outputs * parameters[LENGTH],
@@ -237,15 +239,17 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
             rows = min(parameters[TILE_ROWS], all_rows - begin)
             group_x = x[image, group * channels : (group + 1) * channels]
             since = ticks()
-            fill_band(
+            fill_runs(
                 group_x,
                 band,
-                parameters[TOP],
-                parameters[LEFT] - segment * columns * x_outputs,
-                begin * y_outputs,
+                begin * y_outputs - parameters[TOP],
+                segment * columns * x_outputs - parameters[LEFT],
+                1,
                 parameters[INPUT_ROWS],
                 x_outputs,
                 parameters[LENGTH],
+                no_offset,
+                phases,
             )
             since = lap(clock, PAD, since)
             to_points(
@@ -347,14 +351,16 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     numbers[[TILE_ROWS, TILE_COLUMNS, SEGMENTS, TILES]] = cut.tile_rows, cut.tile_columns, cut.segments, cut.tiles
     numbers[[LENGTH, INPUT_ROWS]] = cut.length, cut.input_rows
     numbers[[BLOCKS, CHUNK, STREAMED]] = cut.blocks, cut.chunk, streamed(problem)
-    bands = -(-problem.output_height // (y.outputs * cut.tile_rows))
+    parts_of_images = bands(problem, cut.tile_rows * y.outputs) * cut.segments
     return Work(
         tile=TileName(
             __name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
         ),
-        units=problem.batch * problem.groups * bands * cut.segments * -(-cut.blocks // cut.chunk),
+        units=parts_of_images * -(-cut.blocks // cut.chunk),
         weights=transformed_weights(problem, weights, y, x, cut.kernels, cut.blocks).ravel(),
-        parameters=np.concatenate([numbers, column_offsets, [0], np.arange(parts) * cut.tiles]).astype(np.int64),
+        parameters=np.concatenate(
+            [numbers, column_offsets, [0], np.arange(x.outputs), np.arange(parts) * cut.tiles]
+        ).astype(np.int64),
         scratch_size=_scratch_size(problem, cut),
         errors=errors(problem, y, x),
         stages=STAGES,
@@ -382,7 +388,8 @@ def footprint(problem: Problem) -> Footprint:
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     points = cut.y.points * cut.x.points * cut.y.blocks * cut.x.blocks
     kernels = problem.groups * cut.blocks * cut.kernels
-    return Footprint(_scratch_size(problem, cut) * item, kernels * problem.channels // problem.groups * points * item)
+    weights = kernels * problem.channels // problem.groups * points * item
+    return Footprint(_scratch_size(problem, cut) * item, weights, PACKING_BYTES)
 
 
 WINOGRAD = Algorithm(

@@ -48,7 +48,11 @@ _numbers = itertools.count()
 
 
 def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """An array of undefined content that starts on a page boundary, in huge pages where the system has them."""
+    """An array of undefined content that starts on a page boundary, in huge pages where the system has them.
+
+    Raises:
+        MemoryError: There is none.
+    """
     size = _size(shape, dtype)
     if size >= _HUGE_PAGE:
         return _as_array(_advised(_private_mapping(size)), shape, dtype)
@@ -132,9 +136,11 @@ def _as_array(mapping: mmap.mmap, shape: tuple[int, ...], dtype: str) -> NDArray
 
 
 def _private_mapping(size: int) -> mmap.mmap:
-    if hasattr(mmap, "MAP_ANONYMOUS"):
-        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return mmap.mmap(-1, size)
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    try:
+        return mmap.mmap(-1, size, **flags)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"{size} bytes cannot be had ({error})") from None
 
 
 def _advised(mapping: mmap.mmap) -> mmap.mmap:

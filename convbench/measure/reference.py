@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.problem import Problem
+from convbench.rounding import of_sums
 
 TOLERANCE: Final = {"float32": 1e-5, "float64": 1e-13}
-"""Largest error of an output element, relative to the largest output."""
+"""Largest error of an output element, relative to the largest output; more where sums of many taps are off by more."""
 
 TF32_TOLERANCE: Final = 2e-3
 """The same where the inputs of products are rounded to TF32: 2^-9, see above."""
@@ -91,7 +92,7 @@ class Reference:
             "tolerance", "passed", and the number of "points" that were looked at one by one.
         """
         problem = self._problem
-        tolerance = TF32_TOLERANCE if tf32 else TOLERANCE[problem.dtype]
+        tolerance = TF32_TOLERANCE if tf32 else max(TOLERANCE[problem.dtype], of_sums(problem).estimate)
         largest = float(np.maximum(np.abs(self._values).max(), np.finfo(problem.dtype).tiny))
         at_points = float(np.abs(out[self._points] - self._values).max()) / largest
         error = float(np.maximum(at_points, self._mixed_error(out) / largest))  # NaN if either is
