@@ -3,6 +3,8 @@
 Everything here is loaded on first use, so that `import convbench` costs next to nothing.
 """
 
+import os as _os
+
 TYPE_CHECKING = False  # `typing` is not loaded for it: with `python -m convbench` it could come from the current folder
 if TYPE_CHECKING:
     from convbench.api import Results, conv2d, load, sweep
@@ -38,14 +40,22 @@ _HOME = {
 }
 
 
+_process = _os.getpid()
+
+
+def is_forked() -> bool:
+    """Whether this process was forked from one that had imported convbench."""
+    return _os.getpid() != _process
+
+
 if not TYPE_CHECKING:  # type checkers know every name, and tell of those that are not there
 
     def __getattr__(name: str) -> object:
         if name not in _HOME:
             raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
-        import importlib
+        from convbench.loading import load as load_module
 
-        found = getattr(importlib.import_module(_HOME[name]), name)
+        found = getattr(load_module(_HOME[name]), name)
         globals()[name] = found
         return found
 

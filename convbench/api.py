@@ -20,10 +20,11 @@ from convbench import machine
 from convbench.algorithms import ALGORITHMS
 from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
-from convbench.arguments import path, real_number, whole_number
+from convbench.arguments import path, real_number, truth, whole_number
 from convbench.arrays import as_array, on_gpu, on_host
 from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS
+from convbench.executors.threads import most_threads
 from convbench.measure.spec import make_spec
 from convbench.measure.sweep import Progress, run_sweep
 from convbench.plans import Candidate, Plan, checked_cores
@@ -78,7 +79,7 @@ def conv2d(
         groups: Groups that channels and kernels fall into.
         out: Where to put the result; allocated if not given, which costs more than the convolution where it is large.
             Nothing is written to it if any argument is wrong.
-        cores: How many to use; default: those that this process may use.
+        cores: How many to use; default: those that this process may use, and Numba's pool of threads has.
         memory_limit: Bytes that may be used beside input, weights and output: a form's scratch and packed weights, and
             a copy of `x` where one is needed. What is needed is known before it is taken.
         algorithm: One of `convbench.algorithms.ALGORITHMS`; default: the first of `PREFERENCE` that can.
@@ -92,8 +93,11 @@ def conv2d(
         RequestError: An argument is wrong, or no algorithm keeps to `memory_limit`.
         UnavailableError: `x` lies on a GPU that cannot be used, no algorithm can do this there, or memory ran out.
     """
-    count = machine.usable_cores() if cores is None else checked_cores(cores)
-    executor = "gpu" if on_gpu(x) else "serial" if count == 1 else "threads"
+    gpu = on_gpu(x)
+    count = 1 if gpu else min(machine.usable_cores(), most_threads())
+    if cores is not None:
+        count = checked_cores(cores)
+    executor = "gpu" if gpu else "serial" if count == 1 else "threads"
     if (reason := EXECUTORS[executor].available()) is not None:
         raise UnavailableError(f"x lies on a GPU, and {reason}")
     image = _of_dimensions("x", as_array("x", x, EXECUTORS[executor].module()), (2, 3, 4))
@@ -115,8 +119,11 @@ def conv2d(
     )
     shift = None if bias is None else _as_bias(bias, problem)
     limit = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
-    wanted = _candidates(problem, executor, 1 if executor == "gpu" else count, algorithm, allow_tf32=allow_tf32)
+    tf32 = truth("allow_tf32", allow_tf32)
+    wanted = _candidates(problem, executor, 1 if executor == "gpu" else count, algorithm, allow_tf32=tf32)
     copied = _copied(image, problem.dtype) + _copied(weights, problem.dtype)
+    if isinstance(out, np.ndarray) and np.may_share_memory(out, weights):
+        weights = weights.copy()  # some form may use them as they are while it writes
     place = getattr(image, "device", None) if executor == "gpu" else None
     with place or nullcontext(), _chosen_plan(problem, weights, wanted, limit, copied) as plan:
         result = plan(image, out)

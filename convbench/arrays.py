@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DLPACK_CUDA: Final = 2  # DLPack's number of such devices
-UNREADABLE: Final = (TypeError, ValueError, RuntimeError, AttributeError, BufferError, OverflowError)
-"""What libraries raise for what is no array, for tensors with gradients, and for memory that they cannot share."""
-
 REAL: Final = "fiub"  # kinds of dtypes
 
 
@@ -28,7 +25,10 @@ def on_gpu(value: Any) -> bool:
             return True
     except RuntimeError:  # PyTorch's answer for a tensor on a GPU that has gradients
         return True
-    return hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] == DLPACK_CUDA
+    try:
+        return bool(value.__dlpack_device__()[0] == DLPACK_CUDA)
+    except Exception:  # noqa: BLE001  # it does not speak DLPack, or lies where DLPack knows no devices
+        return False
 
 
 def on_host(name: str, value: Any) -> Any:
@@ -55,6 +55,7 @@ def as_array(name: str, value: Any, arrays: Any = np) -> NDArray[Any]:
 
     Raises:
         RequestError: It cannot be had as an array, or what it holds are no real numbers.
+        UnavailableError: There is no memory for it.
     """
     array = value if type(value) is arrays.ndarray else _converted(name, value, arrays)
     if array.dtype.kind not in REAL:
@@ -69,6 +70,8 @@ def _converted(name: str, value: Any, arrays: Any) -> NDArray[Any]:
     try:
         foreign = hasattr(value, "__dlpack__") and not native and not hasattr(value, "__cuda_array_interface__")
         return arrays.from_dlpack(value) if foreign else arrays.asarray(value)  # type: ignore[no-any-return]
-    except UNREADABLE as error:
+    except MemoryError:
+        raise UnavailableError(f"there is no memory to read {name} as an array") from None
+    except Exception as error:  # noqa: BLE001  # for what is no array, has gradients or is not to be shared, anything
         words = str(error).strip().partition("\n")[0]
         raise RequestError(f"{name} cannot be read as an array ({words or type(error).__name__})") from None

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convbench import machine
 from convbench.algorithms import ALGORITHMS, Algorithm
-from convbench.arguments import whole_number
+from convbench.arguments import truth, whole_number
 from convbench.arrays import as_array
 from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS, Executor, device
@@ -100,7 +100,8 @@ class Plan(Closing):
     It may be called from any number of threads. On `serial` their calls run side by side, each with scratch of its own;
     on `threads` and `processes` one waits for the other, since each takes all the cores of the plan. On the host it may
     be called in a forked child as well. An interrupt, or what else is raised in the middle of a call, costs that call
-    alone.
+    alone. Results of `processes` lie in shared memory: a child that is forked later and writes to one writes to its
+    parent's. A plan cannot be copied or sent to another process; make one there.
 
     Attributes:
         problem: What it computes.
@@ -151,6 +152,9 @@ class Plan(Closing):
         """An array of `problem.output_shape` and undefined content where the executor writes fastest."""
         return self._empty(self.problem.output_shape)
 
+    def __reduce__(self) -> NoReturn:
+        raise RequestError("a plan cannot be copied or pickled; make one with convbench.plan where it is needed")
+
     def __call__(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Convolve `x`.
 
@@ -166,8 +170,8 @@ class Plan(Closing):
 
         Raises:
             RequestError: A shape or dtype is not as above, or the plan is closed.
-            UnavailableError: There is no memory for the result, or a worker process is gone; the next call starts
-                another.
+            UnavailableError: There is no memory for the result or for a copy of `x`, or a worker process is gone; the
+                next call starts another.
         """
         runner, given = self._runner, as_array("x", x, self._executor.module())
         image = self._input(given)
@@ -182,7 +186,10 @@ class Plan(Closing):
         problem = self.problem
         if (1,) * (4 - given.ndim) + given.shape != problem.input_shape:
             raise RequestError(f"x has shape {given.shape}; {problem.input_shape} is needed for {problem}")
-        image = self._executor.input(given, problem.dtype)
+        try:
+            image = self._executor.input(given, problem.dtype)
+        except MemoryError:
+            raise UnavailableError(f"there is no memory for a copy of x, shape {given.shape}, as it is read") from None
         return image if image.ndim == 4 else image.reshape(problem.input_shape)
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:
@@ -344,13 +351,17 @@ def plan(
 
     Raises:
         RequestError: A name, a shape or the number of cores is wrong.
-        UnavailableError: The candidate cannot compute the problem on this machine.
+        UnavailableError: The candidate cannot compute the problem on this machine, or there is no memory for it.
     """
     problem = as_problem(problem)
     cores = checked_cores(cores)
     if cores > 1 and not EXECUTORS[executor].scales:
         raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
-    return Plan(problem, weights, Candidate(ALGORITHMS.check(algorithm), executor, cores, allow_tf32))
+    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, truth("allow_tf32", allow_tf32))
+    try:
+        return Plan(problem, weights, candidate)
+    except MemoryError:
+        raise UnavailableError(f"there is no memory for {candidate} to compute {problem}; use another form") from None
 
 
 def checked_cores(cores: int) -> int:

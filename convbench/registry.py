@@ -6,12 +6,12 @@ Adding a thing is a new file and one line in its table.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from convbench.errors import RequestError, shown
+from convbench.loading import load
 
 T = TypeVar("T")
 
@@ -65,4 +65,4 @@ class Table(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         module, _, attribute = self._entry_of[self.check(name)].location.partition(":")
-        return cast(T, getattr(importlib.import_module(module), attribute))
+        return cast(T, getattr(load(module), attribute))

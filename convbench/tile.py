@@ -7,13 +7,13 @@ who fills which units. Neither knows the other.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import os
-import threading
+import importlib.resources
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -21,6 +21,8 @@ from numba import types
 from numpy.typing import NDArray
 
 from convbench.clock import STAGES
+from convbench.errors import UnavailableError
+from convbench.loading import whole
 from convbench.problem import Problem
 from convbench.rounding import Errors
 
@@ -46,9 +48,15 @@ class TileName:
     arguments: tuple[int | str, ...] | None = None
 
     def load(self, dtype: str) -> Callable[..., None]:
-        """The tile, compiled for `dtype` (or read from the cache on disk)."""
-        with compiling():
-            return _compiled(self, dtype)
+        """The tile, compiled for `dtype` (or read from the cache on disk).
+
+        Raises:
+            UnavailableError: What the system needs for that is not to be had, such as another open file.
+        """
+        try:
+            return _COMPILED.get((self, dtype)) or whole(_compiled, self, dtype)
+        except OSError as error:
+            raise UnavailableError(f"{self.module} cannot be loaded ({error.strerror or error})") from None
 
 
 @dataclass(frozen=True)
@@ -150,32 +158,32 @@ def unpack(parameters):  # type: ignore[no-untyped-def]
     )
 
 
-_lock = threading.RLock()
+_COMPILED: Final[dict[tuple[TileName, str], Callable[..., None]]] = {}
+"""Every tile that this process has loaded; they stay as long as the process does, since Numba gives no code back."""
 
 
-def compiling() -> threading.RLock:
-    """What is held while something is compiled, by one thread at a time."""
-    return _lock
-
-
-def _unlock() -> None:
-    """In a forked child, where whoever held it is not."""
-    global _lock  # noqa: PLW0603
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
-
-
-@cache
 def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
+    if (tile, dtype) in _COMPILED:  # another thread wanted it, too
+        return _COMPILED[tile, dtype]
     found = getattr(importlib.import_module(tile.module), tile.name)
     dispatcher = found if tile.arguments is None else found(*tile.arguments)
     # Machine code on disk goes by this name and by how many functions its process had compiled. If all variants had one
-    # name, a process that loads two which others have compiled could call one for the other.
-    if tile.arguments is not None:
-        dispatcher.py_func.__qualname__ += f"-{'-'.join(map(str, tile.arguments))}"
+    # name, a process that loads two which others have compiled could call one for the other. Numba looks whether the
+    # tile's own file has changed; what the tile is made of has files of its own.
+    variant = "-".join(map(str, (*(tile.arguments or ()), sources())))
+    if not dispatcher.py_func.__qualname__.endswith(variant):
+        dispatcher.py_func.__qualname__ += f"-{variant}"
         dispatcher.enable_caching()
     dispatcher.compile(signature(dtype))
-    return dispatcher  # type: ignore[no-any-return]  # numba's dispatchers carry no types
+    return _COMPILED.setdefault((tile, dtype), dispatcher)
+
+
+@cache
+def sources() -> str:
+    """A digest of the modules that machine code of tiles is made from."""
+    digest, package = hashlib.sha256(), importlib.resources.files("convbench")
+    algorithms = sorted((package / "algorithms").iterdir(), key=lambda module: module.name)
+    for module in (*map(package.joinpath, ("clock.py", "tile.py", "vector.py")), *algorithms):
+        if module.name.endswith(".py"):
+            digest.update(module.read_bytes())
+    return digest.hexdigest()[:16]

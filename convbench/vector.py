@@ -17,6 +17,7 @@ from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from convbench.loading import whole
 from convbench.problem import ITEM_SIZE
 
 _PROBE = """
@@ -60,6 +61,10 @@ def instruction_set() -> InstructionSet:
     LLVM is asked to compile a multiply-add of 16 floats for it, and the registers that it uses give the answer: a name
     such as "haswell" stands for features that only LLVM knows.
     """
+    return whole(_instruction_set)
+
+
+def _instruction_set() -> InstructionSet:
     triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
     machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2)
     assembly = machine.emit_assembly(binding.parse_assembly(_PROBE))

@@ -50,7 +50,7 @@ def test_help_loads_little():
     found = loaded("sys.argv[1:] = ['--help']; runpy.run_module('convbench', run_name='__main__')")
     ours = {name for name in found if name.startswith("convbench")}
     tables = {"convbench.algorithms", "convbench.executors", "convbench.peers", "convbench.registry"}
-    assert ours == {"convbench", "convbench.arguments", "convbench.cli", "convbench.errors", *tables}
+    assert ours == {"convbench", "convbench.arguments", "convbench.cli", "convbench.errors", "convbench.loading", *tables}
     others = {name.partition(".")[0] for name in found - ours} - sys.stdlib_module_names
     assert others == {"click"}
     assert len(found) <= 150, "with those of Python's and click's own"

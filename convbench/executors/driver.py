@@ -9,8 +9,7 @@ functions, Numba would call Python in every call to find its address, and what a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 
 from convbench.clock import STAGES
 from convbench.executors.memory import private_empty
-from convbench.tile import Work, compiling, jit, signature
+from convbench.loading import whole
+from convbench.tile import Work, jit, signature
 
 _CACHE_LINE = 64
 
@@ -60,7 +60,7 @@ def address(tile: Any, dtype: str) -> int:
     It may be compiled for other dtypes too.
     """
     compiled = tile.overloads[tuple(signature(dtype).args)]
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+    return int(whole(compiled.library.get_pointer_to_function, compiled.fndesc.llvm_func_name))
 
 
 @jit
@@ -83,33 +83,34 @@ def claim_on_threads(  # type: ignore[no-untyped-def]
         claim(tile, x, weights, out, parameters, scratch[worker], clock[worker], units, counter)
 
 
+_LOADED: Final[dict[tuple[str, str], Callable[..., None]]] = {}  # loops by name and dtype
+
+
 def compiled_claim(dtype: str) -> Callable[..., None]:
-    """`claim` for a dtype; it compiles nothing later, whatever tile it is given."""
-    with compiling():
-        return _compiled_claim(dtype)
+    """`claim` for a dtype, compiled (or read from the cache on disk); it compiles nothing later, whatever the tile."""
+    return _LOADED.get(("claim", dtype)) or whole(_compile_claim, dtype)
 
 
 def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
-    """The same of `claim_on_threads`."""
-    with compiling():
-        return _compiled_claim_on_threads(dtype)
+    """The same of `claim_on_threads`; Numba has found itself a thread pool then."""
+    return _LOADED.get(("claim_on_threads", dtype)) or whole(_compile_claim_on_threads, dtype)
 
 
-@cache
-def _compiled_claim(dtype: str) -> Callable[..., None]:
+def _compile_claim(dtype: str) -> Callable[..., None]:
     array, vector = _arrays(dtype)
     integers = types.int64[::1]
-    return _compiled(claim, *(types.int64, array, vector, array, integers, vector, integers, types.int64, integers))
+    return _compiled(
+        claim, dtype, *(types.int64, array, vector, array, integers, vector, integers, types.int64, integers)
+    )
 
 
-@cache
-def _compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
-    _compiled_claim(dtype)  # which it calls, and which compiles nothing by itself
+def _compile_claim_on_threads(dtype: str) -> Callable[..., None]:
+    numba.get_num_threads()
+    compiled_claim(dtype)  # which it calls, and which compiles nothing by itself
     array, vector = _arrays(dtype)
     scratch, integers = getattr(types, dtype)[:, ::1], types.int64[::1]
     return _compiled(
-        claim_on_threads,
-        *(types.int64, array, vector, array, integers, scratch, types.int64[:, ::1]),
+        *(claim_on_threads, dtype, types.int64, array, vector, array, integers, scratch, types.int64[:, ::1]),
         *(types.int64, integers, integers),
     )
 
@@ -119,11 +120,13 @@ def _arrays(dtype: str) -> tuple[types.Array, types.Array]:
     return real[:, :, :, ::1], real[::1]
 
 
-def _compiled(loop: Any, *arguments: types.Type) -> Callable[..., None]:
+def _compiled(loop: Any, dtype: str, *arguments: types.Type) -> Callable[..., None]:
+    if (loaded := _LOADED.get((loop.__name__, dtype))) is not None:  # another thread wanted it, too
+        return loaded
     loop.disable_compile(False)  # noqa: FBT003
     loop.compile(types.void(*arguments))
     loop.disable_compile()
-    return loop  # type: ignore[no-any-return]  # numba's dispatchers carry no types
+    return _LOADED.setdefault((loop.__name__, dtype), loop)
 
 
 def new_scratch(work: Work, workers: int) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.errors import RequestError, UnavailableError
+from convbench.loading import load
 
 TF32_CAPABILITY: Final = 80  # compute capability 8.0, Ampere: the first with such products
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
@@ -45,7 +46,7 @@ class Gpu:
     def available(self) -> str | None:
         """Why there is no GPU to use."""
         try:
-            import cupy
+            cupy = load("cupy")
         except ModuleNotFoundError:
             return "CuPy is not installed; pip install 'convbench[gpu]'"
         except ImportError as error:  # a CuPy for another CUDA, or half of one

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HUGE_PAGE: Final = 2 * 2**20
+DESCRIPTORS: Final = 2  # that a segment takes: `mmap` has one of its own
 # An object for epoll owns any descriptor, and closes it without a word, where a file's would complain.
 _OWNER: Final[Callable[[int], Any]] = select.epoll.fromfd if hasattr(select, "epoll") else io.FileIO
 
@@ -111,6 +112,16 @@ def locate(array: NDArray[Any]) -> tuple[Segment, int] | None:
         if segment.address <= address and address + array.nbytes <= segment.address + len(segment):
             return segment, address - segment.address
     return None
+
+
+def descriptors_left() -> bool:
+    """Whether arrays may still have a segment each: of the files that this process may open, half are for others."""
+    try:
+        import resource
+    except ImportError:  # where there is no such limit
+        return True
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most == resource.RLIM_INFINITY or DESCRIPTORS * len(_living()) < most / 2
 
 
 def live_segments() -> frozenset[int]:

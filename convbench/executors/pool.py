@@ -20,18 +20,20 @@ import struct
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import memory
 from convbench.executors.pool_worker import ANSWER, CLOSE, DROP, MAP, MOST, RUN, SYNC
 from convbench.interpreter import command, environment
+from convbench.loading import whole
 
 ONE_THREAD: Final = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
 PATIENCE: Final = 0.1  # seconds that a wait for a message lasts before it is looked whether the answer is here already
+LEFT_BEHIND: Final = 10_000  # answers that nobody waits for any more
 LEAVING: Final = 1.0  # seconds that a worker has to leave by itself
 
 
@@ -74,20 +76,24 @@ class Worker:
             )
         self.pid = self._process.pid
         self._mapped: set[int] = set()
+        self._mapping: dict[int, int] = {}  # request: segment
         self.works: set[int] = set()  # that it is known to have open
-        self._asked = 0
-        self._answered = 0
-        self._failures: dict[int, str] = {}
+        self._requests = itertools.count(1)
+        self._answers: dict[int, str] = {}  # that nobody has waited for yet
 
     def ask(self, request: struct.Struct, letter: bytes, *fields: Any, rest: bytes = b"") -> int:
         """Send a request; returns its number, to `wait` for."""
-        number = self._asked = self._asked + 1
+        number = next(self._requests)
         self._send(request.pack(letter, number, *fields) + rest)
         return number
 
-    def wait(self, number: int) -> str | None:
-        """Wait until a request is answered; return what went wrong, if anything did."""
-        while self._answered < number:
+    def wait(self, number: int) -> str:
+        """Wait until a request is answered; return what went wrong, or nothing if nothing did.
+
+        Calls from signal handlers ask and wait in the middle of others, so answers may come in another order than that
+        in which they are waited for. Those that an interrupted call has left are kept, up to `LEFT_BEHIND`.
+        """
+        while number not in self._answers:
             try:
                 message = self._line.recv(MOST)
             except TimeoutError:  # or a call from a signal handler has received it in between
@@ -96,17 +102,18 @@ class Worker:
                 message = b""
             if not message:
                 raise GoneError(self)
-            answered, words = ANSWER.unpack_from(message)[0], message[ANSWER.size :]
-            if words:
-                self._failures[answered] = words.decode(errors="replace")
-            self._answered = max(self._answered, answered)
-        failure = self._failures.pop(number, None)
+            answered, words = ANSWER.unpack_from(message)[0], message[ANSWER.size :].decode(errors="replace")
+            if (segment := self._mapping.pop(answered, None)) is not None and words:
+                self._mapped.discard(segment)
+            self._answers[answered] = words
+            while len(self._answers) > LEFT_BEHIND:
+                del self._answers[next(iter(self._answers))]
+        failure = self._answers.pop(number)
         return failure and f"worker process {self.pid} of the processes executor: {failure}"
 
     def settle(self) -> None:
-        """Wait until everything that was asked for is done, and forget what became of it."""
+        """Wait until everything that was asked for is done, whatever became of it."""
         self.wait(self.ask(SYNC, b"s"))
-        self._failures.clear()
 
     def close(self, numbers: Iterable[int]) -> None:
         """Have it forget works."""
@@ -114,16 +121,20 @@ class Worker:
             self.ask(CLOSE, b"c", number)
             self.works.discard(number)
 
-    def map(self, segments: Iterable[memory.Segment]) -> None:
-        """See to it that it has these segments mapped, and none that hold no array any more."""
+    def map(self, segments: Iterable[memory.Segment]) -> list[int]:
+        """See to it that it has these segments mapped, and none that hold no array any more; what to `wait` for."""
         for number in self._mapped - memory.live_segments():
             self.ask(DROP, b"d", number)
             self._mapped.discard(number)
+        asked = []
         for segment in segments:
             if segment.number not in self._mapped:
-                self._asked += 1
-                self._send(MAP.pack(b"m", self._asked, segment.number), segment.fd)
+                number = next(self._requests)
+                self._mapping[number] = segment.number
+                self._send(MAP.pack(b"m", number, segment.number), segment.fd)
                 self._mapped.add(segment.number)
+                asked.append(number)
+        return asked
 
     def stop(self, *, kill: bool = False) -> int | None:
         """Hang up and wait for its end; a worker that is still computing is killed. Returns the exit status."""
@@ -168,7 +179,14 @@ class Pool:
         self._busy = False
         self._closed: deque[int] = deque()
 
-    def call(self, job: Job, count: int, segments: Sequence[memory.Segment] = (), *fields: int) -> None:
+    def call(
+        self,
+        job: Job,
+        count: int,
+        segments: Sequence[memory.Segment] = (),
+        fields: Sequence[int] = (),
+        break_off: Callable[[], object] = lambda: None,
+    ) -> None:
         """Have the first `count` workers open `job` and, with the `fields` of a RUN, fill its units.
 
         Args:
@@ -176,6 +194,7 @@ class Pool:
             count: How many workers take part; those that are missing are started.
             segments: Of shared memory that the fields name.
             fields: What RUN has behind the work's number.
+            break_off: Called where the call is interrupted, to have the workers come to its end soon.
 
         Raises:
             UnavailableError: A worker cannot be started, fails or dies; whoever calls next gets new ones.
@@ -189,6 +208,7 @@ class Pool:
             except GoneError as error:
                 raise self._lost(error.worker) from None
             except BaseException as error:
+                break_off()
                 self._settle()
                 if isinstance(error, OSError):
                     raise UnavailableError(f"the processes executor cannot be used ({error.strerror})") from None
@@ -217,18 +237,18 @@ class Pool:
         for worker in self._workers:
             worker.abandon()
 
-    def _carry_out(
-        self, job: Job, count: int, segments: Sequence[memory.Segment], fields: tuple[int, ...]
-    ) -> list[str]:
-        if job.closed:
-            raise RequestError("the plan was closed while it was called; call it before")
+    def _carry_out(self, job: Job, count: int, segments: Sequence[memory.Segment], fields: Sequence[int]) -> list[str]:
         while len(self._workers) < count:
-            self._workers.append(Worker())
+            whole(self._start_worker)
         workers = self._workers[:count]
         self._forget_closed()
+        if job.closed:
+            raise RequestError("the plan was closed while it was called; call it before")
+        mapping = [(worker, number) for worker in workers for number in worker.map((*job.segments, *segments))]
+        if failures := _failures(mapping):
+            return failures
         opening: list[tuple[Worker, int]] = []
         for row, worker in enumerate(workers):
-            worker.map((*job.segments, *segments))
             if job.number not in worker.works:
                 opening.append((worker, worker.ask(SYNC, b"o", rest=job.order(row))))
         failures = _failures(opening)
@@ -238,6 +258,9 @@ class Pool:
         if failures or not fields:
             return failures
         return _failures([(worker, worker.ask(RUN, b"r", job.number, *fields)) for worker in workers])
+
+    def _start_worker(self) -> None:
+        self._workers.append(Worker())
 
     def _forget_closed(self) -> None:
         numbers = []

@@ -7,6 +7,7 @@ other end is gone.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -23,7 +24,7 @@ from convbench.executors.memory import map_shared, view
 
 MOST: Final = 2**15  # bytes of a message
 SYNC: Final = struct.Struct("<cq")  # b"s"; answered. Likewise b"o", to open a work, followed by the work as JSON
-MAP: Final = struct.Struct("<cqq")  # b"m", segment; its descriptor comes with the message
+MAP: Final = struct.Struct("<cqq")  # b"m", segment; its descriptor comes with the message; answered
 DROP: Final = struct.Struct("<cqq")  # b"d", segment
 CLOSE: Final = struct.Struct("<cqq")  # b"c", work
 RUN: Final = struct.Struct("<cqq2q6q6q")  # b"r", work; of counter, input and output: segment, offset, shape; answered
@@ -49,7 +50,7 @@ class PoolWorker:
             b"c": self._close,
             b"r": self._fill,
         }
-        answered = (b"s", b"o", b"r")
+        answered = (b"s", b"m", b"o", b"r")
         while True:
             try:
                 message, fds, _, _ = socket.recv_fds(self._line, MOST, 1)
@@ -70,9 +71,11 @@ class PoolWorker:
                 except (BrokenPipeError, ConnectionResetError):
                     return
 
-    def _map(self, message: bytes, fd: int) -> None:
+    def _map(self, message: bytes, fd: int | None = None) -> None:
         """Requests may come twice where the caller was interrupted between sending one and noting that it has."""
         _, _, segment = MAP.unpack(message)
+        if fd is None:  # the system drops one that would be too many
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         try:
             if segment not in self._segments:
                 self._segments[segment] = map_shared(fd)

@@ -16,6 +16,7 @@ import socket
 import time
 import weakref
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convbench.clock import STAGES
@@ -52,11 +53,16 @@ class Processes(Host):
         return "this system cannot pass shared memory between processes; use the threads executor"
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Shared memory; private memory, which is copied when it is used, where no descriptor is left for it."""
+        """Shared memory; private memory, which is copied when it is used, where descriptors for it run out.
+
+        What a child that is forked later writes to shared memory, this process sees.
+        """
         try:
-            return memory.shared_empty(shape, dtype)
+            if memory.descriptors_left():
+                return memory.shared_empty(shape, dtype)
         except OSError:
-            return memory.private_empty(shape, dtype)
+            pass
+        return memory.private_empty(shape, dtype)
 
     def open(self, work: Work, cores: int) -> Runner:
         """Start the workers that are missing, and have each load the tile."""
@@ -99,8 +105,11 @@ class ProcessesRunner:
         """Make what workers write to: a forked child needs its own."""
         self.clock: NDArray[np.int64] = _had(memory.shared_empty, (self._cores, STAGES), "int64")
         self.clock.fill(0)
-        self._idle = [CallSpace(_had(memory.shared_empty, (STAGES,), "int64"))]
+        self._idle = [self._new_space()]
         self._pid = os.getpid()
+
+    def _new_space(self) -> CallSpace:
+        return CallSpace(_had(memory.shared_empty, (1,), "int64"))
 
     @property
     def segments(self) -> Sequence[memory.Segment]:
@@ -141,23 +150,23 @@ class ProcessesRunner:
         try:
             space = self._idle.pop()
         except IndexError:
-            space = CallSpace(_had(memory.shared_empty, (STAGES,), "int64"))
-        source, target = space.shared("input", x), space.shared("output", out)
-        if source is not x:
-            source[:] = x
-        space.counter[0] = 0
-        (segments, places) = zip(*map(_located, (space.counter, source, target)), strict=True)
-        pool().call(
-            self,
-            self._cores,
-            segments,
-            *(segments[0].number, places[0]),
-            *(segments[1].number, places[1], *source.shape),
-            *(segments[2].number, places[2], *target.shape),
-        )
-        if target is not out:
-            out[:] = target
-        self._idle.append(space)  # but not after an exception: who knows which worker still claims from its counter
+            space = self._new_space()
+        try:
+            source, target = space.shared("input", x), space.shared("output", out)
+            if source is not x:
+                source[:] = x
+            space.counter[0] = 0
+            segments, places = zip(*map(_located, (space.counter, source, target)), strict=True)
+            fields = (
+                *(segments[0].number, places[0]),
+                *(segments[1].number, places[1], *source.shape),
+                *(segments[2].number, places[2], *target.shape),
+            )
+            pool().call(self, self._cores, segments, fields, break_off=partial(space.counter.fill, self._work.units))
+            if target is not out:
+                out[:] = target
+        finally:
+            self._idle.append(space)  # by now no worker claims from its counter, whatever has happened
 
     def threads(self) -> int:
         """One in each worker."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
+from convbench.loading import load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,22 +70,22 @@ class SerialRunner:
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill `out`."""
-        work = self._work
+        work, space = self._work, None
         try:
-            space = self._idle.pop()
-        except IndexError:  # as many threads as there are spaces are computing
-            space = self._new_space()
-        try:
+            try:
+                space = self._idle.pop()
+            except IndexError:  # as many threads as there are spaces are computing
+                space = self._new_space()
             self._tile(x, work.weights, out, work.parameters, space.scratch, space.clock[0], 0, work.units)
         finally:
-            self._idle.append(space)
+            if space is not None:
+                self._idle.append(space)
 
     def _new_space(self) -> CallSpace:
-        from convbench.executors.driver import new_clock, new_scratch
-
-        clock = new_clock(1)
+        driver = load("convbench.executors.driver")
+        clock = driver.new_clock(1)
         self._clocks.append(clock)
-        return CallSpace(new_scratch(self._work, 1)[0], clock)
+        return CallSpace(driver.new_scratch(self._work, 1)[0], clock)
 
     def threads(self) -> int:
         """The calling one."""

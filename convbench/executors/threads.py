@@ -3,26 +3,31 @@
 Calls from several threads wait for one another: each has the pool, and so the cores, to itself. Side by side they would
 share the cores, and not every pool that Numba may run on allows it.
 
-OpenMP's threads do not survive a `fork`, and GNU's ends a child that calls for them. So a child of a process in which
-the pool has run fills the units on Python's threads: they start more slowly, and the tiles that they run are the same.
+OpenMP's threads do not survive a `fork`, and GNU's ends a child that calls for them, whoever started them. So a forked
+child fills the units on Python's threads: they start more slowly, and the tiles that they run are the same.
 """
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
-import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+import convbench
 from convbench.errors import RequestError
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
+from convbench.loading import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from numpy.typing import NDArray
 
     from convbench.executors import Runner
@@ -52,17 +57,20 @@ class Threads(Host):
         return ThreadsRunner(work, cores)
 
 
+PATIENCE: Final = 0.1  # seconds that a wait lasts before it is looked whether its end was missed
+
+
 class _Process:
     """What is so of this process alone, and not of its parent."""
 
     def __init__(self) -> None:
         self.one_call_at_a_time = threading.RLock()  # a signal handler may call a plan in the middle of a call
-        self.pool_is_lost = False
+        self.is_forked = convbench.is_forked()
 
     def start_over(self) -> None:
         """In a forked child: the pool's threads are its parent's, and whoever held the lock is not here."""
         self.one_call_at_a_time = threading.RLock()
-        self.pool_is_lost = self.pool_is_lost or pool_runs()
+        self.is_forked = True
 
 
 _process = _Process()
@@ -75,20 +83,14 @@ def start_pool() -> None:
 
     Later, a library that brings a thread pool of its own may have been loaded, and Numba would run on that one.
     """
-    import numba
-
+    numba = load("numba")
     numba.set_num_threads(numba.get_num_threads())
 
 
-def pool_runs() -> bool:
-    """Whether Numba's pool has been started in this process or, before a fork, in its parent."""
-    if "numba" not in sys.modules:
-        return False
-    try:
-        sys.modules["numba"].threading_layer()
-    except ValueError:
-        return False
-    return True
+def most_threads() -> int:
+    """The threads of Numba's pool, which is as large as the processors were many when Numba was loaded."""
+    most: int = load("numba").config.NUMBA_NUM_THREADS
+    return most
 
 
 @dataclass
@@ -113,25 +115,22 @@ class ThreadsRunner:
 
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()
-        import numba
-
-        from convbench.executors.driver import address, compiled_claim, compiled_claim_on_threads, new_clock
-
-        if cores > numba.config.NUMBA_NUM_THREADS:
+        if cores > most_threads():
             raise RequestError(
-                f"cores={cores} is more than the {numba.config.NUMBA_NUM_THREADS} threads of Numba's pool; "
+                f"cores={cores} is more than the {most_threads()} threads of Numba's pool; "
                 f"set NUMBA_NUM_THREADS={cores} before Python starts"
             )
+        numba, driver = load("numba"), load("convbench.executors.driver")
         self._cores = cores
         self._kept = work.tile.load(work.dtype.name)
-        self._tile = address(self._kept, work.dtype.name)
-        self._drive = compiled_claim_on_threads(work.dtype.name)
-        self._claim = compiled_claim(work.dtype.name)
+        self._tile = driver.address(self._kept, work.dtype.name)
+        self._claim = driver.compiled_claim(work.dtype.name)
+        self._claim_on_threads = driver.compiled_claim_on_threads(work.dtype.name)
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._last = self._new_space()
         self._idle = [self._last]
-        self.clock = new_clock(cores)
+        self.clock = driver.new_clock(cores)
         self._set_num_threads = numba.set_num_threads
         self._get_num_threads = numba.get_num_threads
 
@@ -144,16 +143,14 @@ class ThreadsRunner:
                 space = self._new_space()
             space.counter[0] = 0
             self._last = space
-            try:
-                (self._on_python_threads if _process.pool_is_lost else self._on_pool)(x, out, space)
-            finally:
-                self._idle.append(space)
+            (self._on_python_threads if _process.is_forked else self._on_pool)(x, out, space)
+            self._idle.append(space)  # but not after an exception: a second one may have left a helper behind
 
     def _on_pool(self, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
         work, before = self._work, self._get_num_threads()
         try:
             self._set_num_threads(self._cores)
-            self._drive(
+            self._claim_on_threads(
                 *(self._tile, x, work.weights, out, work.parameters),
                 *(space.scratch, self.clock, work.units, space.counter, space.team),
             )
@@ -170,18 +167,23 @@ class ThreadsRunner:
                 *(space.scratch[row], self.clock[row], work.units, space.counter),
             )
 
-        helpers = [threading.Thread(target=fill, args=(row,), daemon=True) for row in range(1, self._cores)]
+        helpers = [Helper(fill, row) for row in range(1, self._cores)]
         try:
             for helper in helpers:
                 helper.start()
             fill(0)
-        finally:
-            _join(helpers)
+            for helper in helpers:
+                helper.join()
+        except BaseException:
+            space.counter[0] = work.units  # what is left is not computed
+            _wait_in_any_case(helpers)
+            raise
 
     def _new_space(self) -> CallSpace:
-        from convbench.executors.driver import new_counter, new_scratch
-
-        return CallSpace(new_scratch(self._work, self._cores), new_counter(), np.full(self._cores, -1, np.int64))
+        driver = load("convbench.executors.driver")
+        return CallSpace(
+            driver.new_scratch(self._work, self._cores), driver.new_counter(), np.full(self._cores, -1, np.int64)
+        )
 
     def threads(self) -> int:
         """How many threads of the pool took part in the last call."""
@@ -191,17 +193,45 @@ class ThreadsRunner:
         """The pool is Numba's and stays; scratch goes with the runner."""
 
 
-def _join(threads: list[threading.Thread]) -> None:
-    """Wait for threads, and do not leave before they are through: they write to the caller's output."""
-    interruption: BaseException | None = None
-    for thread in threads:
-        while thread.is_alive():
+class Helper:
+    """A call in a thread of Python's that begins at once, later or, where nobody waits for it any more, never."""
+
+    def __init__(self, function: Callable[[int], None], row: int) -> None:
+        self._function, self._row = function, row
+        self._claim: dict[str, str] = {}  # who was first: the thread, to begin, or the caller, who needs it no longer
+        self._is_through = False
+        self._end = _thread.allocate_lock()  # released when it is
+        self._end.acquire()
+
+    def start(self) -> None:
+        """Begin; where no thread can be had, the others do its share."""
+        with contextlib.suppress(RuntimeError):
+            _thread.start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        if self._claim.setdefault("by", "thread") == "thread":
             try:
-                thread.join()
-            except BaseException as error:  # noqa: BLE001  # raised below, when it can do no harm
-                interruption = error
-    if interruption is not None:
-        raise interruption
+                self._function(self._row)
+            finally:
+                self._is_through = True
+                self._end.release()
+
+    def join(self) -> None:
+        """Return when it is through, or will never begin; may be interrupted at any step, and called again."""
+        if self._claim.setdefault("by", "caller") == "thread":
+            while not self._is_through:
+                self._end.acquire(timeout=PATIENCE)  # which an interrupted wait may have acquired
+
+
+def _wait_in_any_case(helpers: Iterable[Helper]) -> None:
+    """Do not leave before helpers are through, however often that is interrupted: they write to the caller's output."""
+    for helper in helpers:
+        while True:
+            try:
+                helper.join()
+                break
+            except BaseException:  # noqa: BLE001, S112  # the first one is raised in the end
+                continue
 
 
 THREADS = Threads()
