@@ -140,7 +140,7 @@ def sweep(
     cores: int | str | Iterable[int] | None = None,
     peers: str | Iterable[str] = (),
     runs: int = 10,
-    precision: float | None = None,
+    precision: float | str | None = None,
     time_limit: float | None = None,
     scaling: str = "strong",
     cache: str = "hot",
@@ -158,7 +158,8 @@ def sweep(
         cores: A core count, or several; default: 1, 2, 4, ... up to this machine's.
         peers: Other libraries to measure in the same runs, in either form.
         runs: Fresh processes, each of which measures everything once in random order.
-        precision: Add runs until every cell's interval is this tight, as a share of its mean, ...
+        precision: Add runs until every cell's interval is this tight, as a share of its mean such as 0.01 or "1%"; it
+            takes 15 runs or more, ...
         time_limit: ... or so many seconds are over; no measurement is begun after that.
         scaling: "strong", or "weak" to have the image grow with the cores.
         cache: "hot", or "cold" to empty the caches before every sample.

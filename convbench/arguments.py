@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import numbers
@@ -31,7 +32,8 @@ def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -
     """
     number = _integer(value, least, most)
     if number is None:
-        raise RequestError(f"{name}={shown(value)} is not allowed; give a whole number {_range(least, most)}")
+        allowed = _range(least, most) if _integer(value, least, 2**10_000) is None else f"from {least} to {most}"
+        raise RequestError(f"{name}={shown(value)} is not allowed; give a whole number {allowed}")
     return number
 
 
@@ -49,6 +51,21 @@ def real_number(name: str, value: object, *, least: float = -math.inf, wanted: s
         limit = "" if least == -math.inf else f" from {least:g} up"
         raise RequestError(f"{name}={shown(value)} is not allowed; give {wanted}{limit}")
     return number
+
+
+def share(name: str, value: object) -> float:
+    """A share between 0 and 1, written as 0.01 or "1%".
+
+    Raises:
+        RequestError: It is something else.
+    """
+    number, text = value, value.strip() if isinstance(value, str) else ""
+    with contextlib.suppress(ValueError):
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if text else value
+    found = real_number(name, number, wanted="a share such as 1% or 0.01")
+    if not 0 < found < 1:
+        raise RequestError(f"{name}={shown(value)} is not allowed; give a share such as 1% or 0.01")
+    return found
 
 
 def truth(name: str, value: object) -> bool:

@@ -15,7 +15,7 @@ import click
 
 from convbench import __version__
 from convbench.algorithms import ALGORITHMS
-from convbench.arguments import path, real_number, texts, whole_numbers
+from convbench.arguments import path, real_number, share, texts, whole_numbers
 from convbench.errors import ConvbenchError, RequestError
 from convbench.executors import EXECUTORS
 from convbench.peers import PEERS
@@ -42,12 +42,9 @@ class Share(click.ParamType[float]):
 
     name = "SHARE"
 
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> float:
-        """Read; what it may be, the spec says."""
-        try:
-            return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
-        except ValueError:
-            raise RequestError(f"precision={value!r} is not a number; give a share such as 1% or 0.01") from None
+    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> float:
+        """Read."""
+        return share((param and param.name) or "share", value)
 
 
 class Counts(click.ParamType[tuple[int, ...]]):
@@ -95,7 +92,12 @@ def cli() -> None:
 @click.option("--peers", type=Names(PEERS), help=f"Other libraries, from {', '.join(PEERS)}.  [default: none]")
 @click.option("--cores", type=Counts(), help="Core counts.  [default: 1,2,4,... up to this machine's]")
 @click.option("--runs", type=int, help="Fresh processes that measure everything once.  [default: 10; 12 in turns]")
-@click.option("--precision", type=Share(), metavar="PERCENT", help="Add runs until every interval is as tight as this.")
+@click.option(
+    "--precision",
+    type=Share(),
+    metavar="PERCENT",
+    help="Add runs, to 15 or more, until every interval is as tight as this.",
+)
 @click.option("--scaling", metavar="strong|weak", help="weak has the image grow with the cores.  [default: strong]")
 @click.option("--cache", metavar="hot|cold", help="cold empties the caches before every sample.  [default: hot]")
 @click.option(
@@ -135,7 +137,9 @@ def sweep(
     directory = output or _new_directory()
     given = {name: value for name, value in request.items() if value not in (None, ())}
     how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval}
-    if against or (resume and is_pair(directory)):
+    if resume and output is None:
+        raise RequestError("--resume goes on with the sweep in --output; give the directory")
+    if against is not None or (resume and is_pair(directory)):
         how["allowed"] = None if fail_above is None else _share(fail_above)
         sys.exit(_sweep_in_turns(directory, against, given, how, resume=resume))
     if fail_above is not None:
@@ -151,9 +155,11 @@ def _sweep_in_turns(
 ) -> int:
     """Measure this version and another one in turns; the exit status."""
     from convbench import terminal
+    from convbench.analysis.compare import widest_ratio
     from convbench.measure.spec import make_spec
     from convbench.measure.turns import RUNS, TIMING, resume_in_turns, run_in_turns
 
+    how["width"] = widest_ratio
     allowed = how.pop("allowed")
     with terminal.sweep_progress(directory) as progress:
         if resume:
@@ -177,6 +183,7 @@ def report(directory: Path | None, output: Path | None) -> None:
 
     DIR is where it is.  [default: the newest in reports/]
     """
+    from convbench import terminal
     from convbench.report.write import write_report
     from convbench.results.store import load, newest
 
@@ -184,10 +191,8 @@ def report(directory: Path | None, output: Path | None) -> None:
     for page in write_report(sweep, output or sweep.directory):
         click.echo(page)
     if sweep.faults:
-        more = f" (and {len(sweep.faults) - 1} more)" if len(sweep.faults) > 1 else ""
         raise RequestError(
-            f"{sweep.faults[0]}{more}; the report uses the other {len(sweep.records)} records: "
-            "mend or delete the line, or measure again what it held with sweep --resume"
+            f"{terminal.faults(sweep)}: mend or delete the line, or measure again what it held with sweep --resume"
         )
 
 
@@ -286,11 +291,14 @@ def export(directory: Path, form: str, output: Path | None) -> None:
     DIR is where it is. In pyperf's format there is a file for each executor and core count, so that `python -m pyperf
     compare_to threads-1.json threads-2.json` prints the speedup.
     """
+    from convbench import terminal
     from convbench.results.export import write
     from convbench.results.store import load
 
-    for line in write(load(directory), form, output):
+    sweep = load(directory)
+    for line in write(sweep, form, output):
         click.echo(line, nl=False)
+    terminal.say_faults(sweep)
 
 
 class Stopped(KeyboardInterrupt):
@@ -305,7 +313,9 @@ def main() -> None:
     """Run the command line; a wrong request is one line on standard error and exit status 2."""
     _hear_signals()
     try:
-        sys.exit(cli(standalone_mode=False))
+        status = _status()
+        sys.stdout.flush()
+        sys.exit(status)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
     except click.UsageError as error:
@@ -316,11 +326,27 @@ def main() -> None:
     except ConvbenchError as error:
         _fail(str(error))
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed on the way out
+        _forget_output()
         sys.exit(128 + 13)
+    except OSError as error:  # of what is not answered elsewhere: standard output on a disk that is full
+        _forget_output()
+        _fail(f"{error.filename or 'the output'} cannot be used ({error.strerror or error})")
     except (KeyboardInterrupt, click.Abort) as interrupt:
         cause = interrupt.__cause__ or interrupt
         sys.exit(cause.status if isinstance(cause, Stopped) else 130)
+
+
+def _status() -> Any:
+    """Run the command; its exit status."""
+    try:
+        return cli(standalone_mode=False)
+    except SystemExit as end:
+        return end.code
+
+
+def _forget_output() -> None:
+    """Let what is flushed on the way out go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _hear_signals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,16 @@ def kernels(kind: str, seed: int = 0) -> NDArray[np.float64]:
     if kind == "random":
         return np.random.default_rng(seed).standard_normal((ORIENTATIONS * WAVELENGTHS, SIZE, SIZE))
     return load_kernels(kind)
+
+
+def resolved(kind: str) -> str:
+    """What `kernels` takes, wherever the current folder is then; what is no file stays as it was written."""
+    return kind if kind in KINDS or not Path(kind).exists() else str(Path(kind).resolve())
+
+
+def sha256(kind: str, bank: NDArray[np.float64]) -> str:
+    """Digest of a bank that came from a file, to tell whether two sweeps saw the same; empty for one that is made."""
+    return "" if kind in KINDS else hashlib.sha256(np.ascontiguousarray(bank).tobytes()).hexdigest()
 
 
 def gabor_bank() -> NDArray[np.float64]:

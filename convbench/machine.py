@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from convbench import card, cgroup
 from convbench.cgroup import cpu_quota
+from convbench.sources import digest
 
 _CPUS = Path("/sys/devices/system/cpu")
 _NODES = Path("/sys/devices/system/node")
@@ -109,8 +110,8 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of convbench and of the installed packages that its numbers depend on."""
-    found = {}
+    """Versions of convbench and of the installed packages that its numbers depend on, and a digest of its sources."""
+    found = {"convbench-sources": digest()}
     for package in ("convbench", *_PACKAGES):
         try:
             found[package] = importlib.metadata.version(package)

@@ -12,7 +12,7 @@ from convbench.axis import output_length, padding_after, same_padding
 from convbench.descriptor import read, write
 from convbench.errors import RequestError
 
-__all__ = ["DIRECTIONS", "ITEM_SIZE", "DType", "Direction", "Padding", "Problem", "Sides", "whole_number"]
+__all__ = ["DIRECTIONS", "ITEM_SIZE", "DType", "Direction", "Padding", "Problem", "Sides"]
 
 DType = Literal["float32", "float64"]
 Direction = Literal["forward", "backward_data", "backward_weights"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from convbench.errors import RequestError
+from convbench.results.store import holds_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +29,33 @@ if TYPE_CHECKING:
     from convbench.results.store import Sweep
 
 
+WHOLE_WORD: Final = 24  # characters of a word that is not broken at the end of a line; problems' descriptors are
 WIDE: Final = 0.5  # an interval that reaches further than this share is written as a factor
+
+
+class Terminal(Console):
+    """A console that leaves it to the command line what to do where nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise."""
+        raise BrokenPipeError
 
 
 def say(text: str) -> None:
     """A line on standard error, as it is."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(_printable(text)))
+    Terminal(stderr=True, soft_wrap=True, highlight=False).print(Text(_printable(text)))
+
+
+def say_faults(sweep: Sweep) -> None:
+    """A line on what of a sweep's results cannot be used, if anything cannot."""
+    if sweep.faults:
+        say(faults(sweep))
+
+
+def faults(sweep: Sweep) -> str:
+    """What of a sweep's results cannot be used, in a line."""
+    more = f" (and {len(sweep.faults) - 1} more)" if len(sweep.faults) > 1 else ""
+    return f"{sweep.faults[0]}{more}; the other {len(sweep.records)} records are used"
 
 
 def _printable(text: str) -> str:
@@ -49,13 +72,21 @@ def show_table(table: Table) -> None:
         show_edge=False,
         show_header=headed,
     )
-    for column in table.columns:
+    rows = [[_printable(_brief(*pair)) for pair in zip(row, table.columns, strict=True)] for row in table.rows]
+    for place, column in enumerate(table.columns):
         numeric = bool(column.spec)
-        shown.add_column(column.title, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-    for row in table.rows:
-        texts = (_brief(value, column) for value, column in zip(row, table.columns, strict=True))
-        shown.add_row(*(Text(_printable(text)) for text in texts))
-    console = Console(highlight=False)
+        words = " ".join([column.title, *(row[place] for row in rows)]).split()
+        longest = max(map(len, words), default=0)
+        shown.add_column(
+            column.title,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=numeric,
+            min_width=longest if longest <= WHOLE_WORD else None,
+        )
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    console = Terminal(highlight=False)
     console.print(Text(_printable(table.title), style="bold"))
     console.print(shown)
     if table.note:
@@ -86,7 +117,7 @@ def sweep_progress(directory: Path | None) -> Iterator[Callable[[SweepProgress],
 
     An interrupt says in which directory the measurements are and how to go on, and passes on.
     """
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     try:
         if console.is_terminal:
             with _bar(console) as update:
@@ -94,7 +125,7 @@ def sweep_progress(directory: Path | None) -> Iterator[Callable[[SweepProgress],
         else:
             yield _line_for_each_run
     except KeyboardInterrupt:
-        if directory is not None:
+        if directory is not None and holds_records(directory):
             say(f"interrupted: what was measured is in {directory}; go on with: {_go_on(directory)}")
         raise
 
@@ -113,6 +144,7 @@ def show_sweep(sweep: Sweep) -> int:
 
     for table in section(Material(sweep, sweep.header["spec"])).tables:
         show_table(dataclasses.replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows]))
+    say_faults(sweep)
     for line in _skipped(sweep):
         say(line)
     if flags := raised(sweep.records):
@@ -188,6 +220,8 @@ def show_comparison(
     from convbench.report.comparison import comparison_table, in_turns
     from convbench.report.content import Material
 
+    for sweep in (before, after):
+        say_faults(sweep)
     check_same_quantity(before.header, after.header)
     for line in differences(before.header, after.header):
         say(f"differs: {line}")
@@ -202,8 +236,8 @@ def show_comparison(
             f"{before.directory} and {after.directory} have no measured cell in common; nothing to compare"
         )
     show_table(comparison_table(before, after, found, names))
-    if unknown := sum(one.ratio.low is None for one in found):
-        say(f"{unknown} of {len(found)} cells have no interval: too few runs; add some by --resume and more --runs")
+    for reason, count in Counter(one.ratio.lacks for one in found if one.ratio.lacks).items():
+        say(f"{count} of {len(found)} cells have no interval: {reason}")
     if allowed is None:
         return 0
     slow = slower_beyond(found, allowed)
@@ -252,11 +286,15 @@ def _bar(console: Console) -> Iterator[Callable[[SweepProgress], None]]:
         *(TextColumn("measuring"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn()),
         TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+    # It is drawn after each cell, and not in between: that would take the processor from what is measured.
+    with Progress(*columns, console=console, transient=True, expand=True, auto_refresh=False) as bar:
         task = bar.add_task("measuring", total=None, left="")
-        yield lambda progress: bar.update(
-            task, completed=progress.done, total=progress.total, left=_time_left(progress)
-        )
+
+        def update(progress: SweepProgress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total, left=_time_left(progress))
+            bar.refresh()
+
+        yield update
 
 
 def _line_for_each_run(progress: SweepProgress) -> None:

@@ -7,12 +7,9 @@ who fills which units. Neither knows the other.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.resources
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import numba
@@ -25,6 +22,10 @@ from convbench.errors import UnavailableError
 from convbench.loading import whole
 from convbench.problem import Problem
 from convbench.rounding import Errors
+from convbench.sources import digest
+
+MADE_OF: Final = ("clock.py", "tile.py", "vector.py", "algorithms")
+"""The sources of machine code of tiles."""
 
 jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 """Decorator for tiles and what they call: no GIL, compiled code kept on disk, a * b + c fused."""
@@ -170,20 +171,9 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     # Machine code on disk goes by this name and by how many functions its process had compiled. If all variants had one
     # name, a process that loads two which others have compiled could call one for the other. Numba looks whether the
     # tile's own file has changed; what the tile is made of has files of its own.
-    variant = "-".join(map(str, (*(tile.arguments or ()), sources())))
+    variant = "-".join(map(str, (*(tile.arguments or ()), digest(*MADE_OF))))
     if not dispatcher.py_func.__qualname__.endswith(variant):
         dispatcher.py_func.__qualname__ += f"-{variant}"
         dispatcher.enable_caching()
     dispatcher.compile(signature(dtype))
     return _COMPILED.setdefault((tile, dtype), dispatcher)
-
-
-@cache
-def sources() -> str:
-    """A digest of the modules that machine code of tiles is made from."""
-    digest, package = hashlib.sha256(), importlib.resources.files("convbench")
-    algorithms = sorted((package / "algorithms").iterdir(), key=lambda module: module.name)
-    for module in (*map(package.joinpath, ("clock.py", "tile.py", "vector.py")), *algorithms):
-        if module.name.endswith(".py"):
-            digest.update(module.read_bytes())
-    return digest.hexdigest()[:16]

@@ -105,7 +105,7 @@ WRONG = {
         object(),
     ],
     "runs": [0, -1, 1.5, True, None, "3", 10**9],
-    "precision": [0, 1, -0.1, float("nan"), float("inf"), "1%", True, [0.1], 10**400, 1j],
+    "precision": [0, 1, -0.1, float("nan"), float("inf"), "1", "100%", "-1%", "%", True, [0.1], 10**400, 1j],
     "time_limit": [-1, float("nan"), "60", True, [1], 1j],
     "scaling": [None, "", "both", ["strong"], {}],
     "cache": [None, "", "warm", 1],

@@ -72,12 +72,12 @@ def test_a_slow_call_is_warmed_up_once_and_sampled_once():
     times, settled = warm_up(clock.call, Timing(), clock.seconds)
     assert times == [5.0]
     assert settled
-    assert take_samples(clock.call, Timing(), 5.0, clock=clock.seconds) == ([5.0], 1, [])
+    assert take_samples(clock.call, Timing(), [5.0], clock=clock.seconds) == ([5.0], 1, [])
 
 
 def test_samples_go_on_until_there_are_enough_of_them_and_they_last_long_enough():
     clock = Clock(0.15)
-    samples, loops, _ = take_samples(clock.call, Timing(min_samples=3, min_seconds=0.6), 0.15, clock=clock.seconds)
+    samples, loops, _ = take_samples(clock.call, Timing(min_samples=3, min_seconds=0.6), [0.15], clock=clock.seconds)
     assert len(samples) == 4
     assert loops == 1
 
@@ -85,7 +85,7 @@ def test_samples_go_on_until_there_are_enough_of_them_and_they_last_long_enough(
 def test_a_fast_call_is_repeated_within_a_sample():
     clock = Clock(1e-5)
     timing = Timing(sample_seconds=0.002, max_samples=30)
-    samples, loops, _ = take_samples(clock.call, timing, 1e-5, clock=clock.seconds)
+    samples, loops, _ = take_samples(clock.call, timing, [1e-5], clock=clock.seconds)
     assert loops >= 200
     assert len(samples) == 30
     assert samples == pytest.approx([1e-5] * 30)
@@ -109,7 +109,7 @@ def test_what_prepares_and_observes_a_sample_is_outside_of_the_clock():
 
     timing = Timing(min_samples=2, max_samples=2, min_seconds=0)
     observe = (step("before"), step("after"))
-    samples, loops, observed = take_samples(call, timing, 1e-9, step("prepare"), observe, clock.seconds)
+    samples, loops, observed = take_samples(call, timing, [1e-9], step("prepare"), observe, clock.seconds)
     assert samples == [1.0, 1.0]
     assert loops == 1, "what is prepared is gone after one call"
     assert order == ["prepare", "before", "call", "after"] * 2
@@ -138,7 +138,7 @@ def test_the_garbage_collector_rests_while_samples_are_taken_and_only_then():
         states.append(gc.isenabled())
         clock.call()
 
-    take_samples(call, Timing(max_samples=1), 1.0, clock=clock.seconds)
+    take_samples(call, Timing(max_samples=1), [1.0], clock=clock.seconds)
     assert states == [False]
     assert gc.isenabled()
 
@@ -146,11 +146,11 @@ def test_the_garbage_collector_rests_while_samples_are_taken_and_only_then():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        take_samples(interrupted, Timing(max_samples=1), 1.0, clock=clock.seconds)
+        take_samples(interrupted, Timing(max_samples=1), [1.0], clock=clock.seconds)
     assert gc.isenabled()
     gc.disable()
     try:
-        take_samples(call, Timing(max_samples=1), 1.0, clock=clock.seconds)
+        take_samples(call, Timing(max_samples=1), [1.0], clock=clock.seconds)
         assert not gc.isenabled(), "a caller's choice is left alone"
     finally:
         gc.enable()

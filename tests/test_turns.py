@@ -305,8 +305,8 @@ def test_the_other_interpreter_does_not_find_this_convbench(monkeypatch, tmp_pat
 
 
 def test_more_runs_are_added_until_both_are_precise(fakes, tmp_path):
-    def width(records: list[Record]) -> float:
-        return 0.1 if max(record.run for record in records) < 5 else 0.001
+    def width(this: list[Record], other: list[Record]) -> float:
+        return 0.1 if max(record.run for record in (*this, *other)) < 5 else 0.001
 
     spec = replace(small(), precision=0.01)
     for found in run_in_turns(spec, tmp_path / "sweep", fakes.other, width=width):

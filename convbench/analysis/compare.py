@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 from convbench.analysis.evidence import Evidence, Independent, InTurns, Runs, discoveries
 from convbench.analysis.series import group
-from convbench.analysis.statistics import CONFIDENCE, Estimate
+from convbench.analysis.statistics import CONFIDENCE, Estimate, exponential
 from convbench.results.record import Cell, Record
 
 Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
 
 INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
+FEW_RUNS: Final = "too few runs; add some by --resume and more --runs"
 CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
 
 
@@ -72,6 +73,17 @@ def compare(
     return [Comparison(cell, ratio, verdict(ratio), found[cell]) for cell, ratio in ratios.items()]
 
 
+def widest_ratio(first: Sequence[Record], second: Sequence[Record]) -> float:
+    """How far the widest interval of a cell's ratio reaches, as a share of it, in sweeps that are measured in turns.
+
+    Infinite where a cell that neither version has failed at has no interval, or none is measured.
+    """
+    failed = {record.cell for record in (*first, *second) if record.status in ("failed", "timeout")}
+    found = compare(first, second, in_turns=True)
+    widths = [math.inf if one.ratio.reach is None else one.ratio.reach for one in found if one.cell not in failed]
+    return max(widths, default=0.0 if failed else math.inf)
+
+
 def slower_beyond(found: Sequence[Comparison], allowed: float) -> list[Comparison]:
     """The cells that are slower by more than a share, beyond doubt.
 
@@ -86,7 +98,7 @@ def slower_beyond(found: Sequence[Comparison], allowed: float) -> list[Compariso
     return [
         one
         for one, p_value in zip(found, p_values, strict=True)
-        if p_value <= threshold and one.ratio.low is not None and one.ratio.low > 1 + allowed
+        if p_value <= threshold and one.ratio.bounds is not None and one.ratio.bounds[0] > 1 + allowed
     ]
 
 
@@ -102,18 +114,20 @@ def verdict(ratio: Estimate) -> Verdict:
     It is a difference if the interval leaves out 1 and the ratio is beyond `INDIFFERENT`; none was seen if the interval
     ends within `CLEAR` of 1 otherwise. Else one cannot tell.
     """
-    if ratio.low is None or ratio.high is None:
+    if ratio.bounds is None:
         return "cannot tell"
-    if abs(math.log(ratio.value)) > INDIFFERENT and not ratio.low < 1 < ratio.high:
+    low, high = ratio.bounds
+    if abs(math.log(ratio.value)) > INDIFFERENT and not low < 1 < high:
         return "slower" if ratio.value > 1 else "faster"
-    near = ratio.low >= 1 - CLEAR and ratio.high <= 1 + CLEAR
+    near = low >= 1 - CLEAR and high <= 1 + CLEAR
     return "no difference seen" if near else "cannot tell"
 
 
 def _estimate(evidence: Evidence, alpha: float) -> Estimate:
-    interval = evidence.interval(alpha)
-    low, high = (None, None) if interval is None else (math.exp(bound) for bound in interval)
-    return Estimate(math.exp(evidence.value), low, high, evidence.runs)
+    interval, value = evidence.interval(alpha), math.exp(evidence.value)
+    if interval is None:
+        return Estimate(value, None, None, evidence.runs, FEW_RUNS)
+    return exponential(evidence.value, interval, value, evidence.runs)
 
 
 def _runs(records: Sequence[Record], order: Sequence[Sequence[str]] = ()) -> dict[Cell, dict[int, Record]]:

@@ -86,7 +86,8 @@ def _comparable(value: object) -> object:
 
 def _brief(value: object) -> str:
     if isinstance(value, Mapping) and "sha256" in value:
-        return f"{value['path'].rpartition('/')[2]} ({value['sha256'][:8]})"
+        bank = f", kernels {value['kernels_sha256'][:8]}" if value.get("kernels_sha256") else ""
+        return f"{value['path'].rpartition('/')[2]} ({value['sha256'][:8]}){bank}"
     if isinstance(value, Mapping):
         return " ".join(map(str, value.values()))
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -15,6 +15,8 @@ from typing import Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.analysis.statistics import LEAST_RUNS
+
 DRIFT_SHARE: Final = 0.1  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
 FASTER_SHARE: Final = 1 / 3  # of a version's runs tell what its code takes: the others may have been disturbed
 NEIGHBOURS: Final = 3  # runs before and after one that tell how fast the machine was then
@@ -66,7 +68,7 @@ class Independent:
         self.runs = min(len(first.times), len(second.times))
         self.value = float(times[1].mean() - times[0].mean())
         self._tests: list[tuple[float, float, float]] = []  # difference, standard error, degrees of freedom
-        if self.runs > 1:
+        if self.runs >= LEAST_RUNS:
             self._tests = [
                 _welch(times[0], times[1], 0.0),
                 _welch(times[0] - units[0], times[1] - units[1], DRIFT_SHARE),

@@ -37,7 +37,7 @@ class Ranking(Generic[Key]):
         return tuple(
             key
             for key, found in self.ratios.items()
-            if key != self.reference and (found is None or found.low is None or found.low <= 1 <= (found.high or 1))
+            if key != self.reference and (found is None or found.bounds is None or found.bounds[0] <= 1)
         )
 
     @property

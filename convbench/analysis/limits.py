@@ -40,9 +40,10 @@ class Limits:
         return cls({1: rates} if rates else {})
 
     def best(self, kind: str, cores: int) -> float | None:
-        """The limit: the best repetition; None where it was not measured."""
-        rates = self.rates.get(cores, {}).get(kind)
-        return max(rates) if rates else None
+        """The limit: the best repetition on so many cores or on fewer, which they can do too; None if not measured."""
+        if not self.rates.get(cores, {}).get(kind):
+            return None
+        return max(rate for count in self.rates if count <= cores for rate in self.rates[count].get(kind, ()))
 
     def steadiness(self, kind: str, cores: int) -> float | None:
         """The median repetition as a share of the best: 1 on a machine that does nothing else."""

@@ -209,13 +209,13 @@ def widest_interval(records: Sequence[Record], least_runs: int = STOPPING_RUNS) 
     A sweep that adds runs until this is small enough looks at it after every run, and so stops where chance has made
     an interval tight: stopped at the first tight interval from three runs up, as few as 88 % of intervals hold the
     mean. Not before `STOPPING_RUNS` runs it is 94 % or more in simulation, for symmetric times, log-normal ones, and a
-    floor with an exponential tail, for one cell and for twenty (tests/test_precision.py).
+    floor with an exponential tail, for one cell and for twenty.
+
+    A cell that has failed, and so has too few runs for an interval, does not count: more runs need not mend it.
 
     Args:
         records: Of one sweep.
         least_runs: Runs in which every cell must have been tried; with fewer it is infinite.
-
-    A cell that has failed, and so has too few runs for an interval, does not count: more runs need not mend it.
     """
     tried: dict[Cell, set[int]] = {}
     for record in records:

@@ -17,6 +17,7 @@ UPPER_QUANTILE: Final = 0.99
 """Where the upper bound of a time lies, instead of 0.975: a few runs seldom show the tail that they are drawn from."""
 WIDEST_FACTOR: Final = 10.0
 """A bound that is further from the value than by this factor says nothing; there is no interval then."""
+LARGEST_LOGARITHM: Final = 700.0  # of a number that a float can hold
 MEDIAN_RUNS: Final = 6
 FEW: Final = f"a mean or a ratio takes {LEAST_RUNS} runs"
 FEW_FOR_A_MEDIAN: Final = f"a median takes {MEDIAN_RUNS}"
@@ -26,9 +27,15 @@ SYMMETRIC: Final = 1e-6  # skewness below which there is nothing to correct
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs and its confidence interval; `low` and `high` are None where there are too few runs for one.
+    """A mean over runs and its confidence interval.
 
-    `lacks` then says what it would take.
+    Attributes:
+        value: The mean.
+        low: Lower bound; None, like `high`, where there are too few runs for an interval, or it says next to nothing.
+        high: Upper bound.
+        runs: How many.
+        lacks: Why there is no interval, and what it would take.
+        vast: The bounds of one that says next to nothing, but perhaps on which side of some number the value lies.
     """
 
     value: float
@@ -36,6 +43,12 @@ class Estimate:
     high: float | None
     runs: int
     lacks: str = ""
+    vast: tuple[float, float] | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Of the interval, however wide; None where there are too few runs for one."""
+        return self.vast if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def reach(self) -> float | None:
@@ -86,7 +99,8 @@ def mean_time(values: Sequence[float]) -> Estimate:
     quantiles = (student(array.size - 1), -student(array.size - 1, UPPER_QUANTILE))
     believed = 1 - 2 / array.size
     low, high = (-deviation / centre * _without_skewness(array, deviation, bound, believed) for bound in quantiles)
-    return _exponential(math.log(centre), low, high, centre, array.size)
+    logarithm = math.log(centre)
+    return exponential(logarithm, (logarithm + low, logarithm + high), centre, array.size)
 
 
 def geometric_mean(values: Sequence[float]) -> Estimate:
@@ -95,8 +109,7 @@ def geometric_mean(values: Sequence[float]) -> Estimate:
     value = math.exp(logarithm.value)
     if logarithm.low is None or logarithm.high is None:
         return Estimate(value, None, None, logarithm.runs, FEW)
-    below, above = logarithm.low - logarithm.value, logarithm.high - logarithm.value
-    return _exponential(logarithm.value, below, above, value, logarithm.runs)
+    return exponential(logarithm.value, (logarithm.low, logarithm.high), value, logarithm.runs)
 
 
 def median(values: Sequence[float]) -> Estimate:
@@ -111,11 +124,13 @@ def median(values: Sequence[float]) -> Estimate:
     return Estimate(float(np.median(array)), float(interval.low), float(interval.high), array.size)
 
 
-def _exponential(logarithm: float, below: float, above: float, value: float, runs: int) -> Estimate:
-    """An interval on logarithms as one of the values themselves; none if it is `WIDEST_FACTOR` wide to a side."""
-    if max(-below, above) > math.log(WIDEST_FACTOR):
-        return Estimate(value, None, None, runs, FAR_APART)
-    return Estimate(value, min(value, math.exp(logarithm + below)), max(value, math.exp(logarithm + above)), runs)
+def exponential(logarithm: float, bounds: tuple[float, float], value: float, runs: int) -> Estimate:
+    """An interval on logarithms as one of the values themselves; `FAR_APART` if a side is `WIDEST_FACTOR` wide."""
+    low, high = (float(np.exp(np.clip(bound, -LARGEST_LOGARITHM, LARGEST_LOGARITHM))) for bound in bounds)
+    low, high = min(value, low), max(value, high)
+    if max(logarithm - bounds[0], bounds[1] - logarithm) > math.log(WIDEST_FACTOR):
+        return Estimate(value, None, None, runs, FAR_APART, (low, high))
+    return Estimate(value, low, high, runs)
 
 
 def _without_skewness(array: NDArray[np.float64], deviation: float, quantile: float, believed: float = 1) -> float:

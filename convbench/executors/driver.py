@@ -73,14 +73,25 @@ def claim(tile, x, weights, out, parameters, scratch, clock, units, counter):  #
         call_tile(tile, x, weights, out, parameters, scratch, clock, unit, unit + 1)
 
 
+get_num_threads = types.ExternalFunction("get_num_threads", types.intp())  # of Numba's pool, as it declares them
+set_num_threads = types.ExternalFunction("set_num_threads", types.void(types.intp))
+
+
 @numba.njit(parallel=True, nogil=True, cache=True)
 def claim_on_threads(  # type: ignore[no-untyped-def]
     tile, x, weights, out, parameters, scratch, clock, units, counter, team
 ):
-    """The same on as many threads as `scratch` has rows; `team` gets the number of the thread that took each row."""
+    """The same on as many threads as `scratch` has rows; `team` gets the number of the thread that took each row.
+
+    The number of threads is set here and set back: a signal handler that raises in Numba's own function for that, which
+    takes a lock, leaves the lock taken.
+    """
+    before = get_num_threads()
+    set_num_threads(scratch.shape[0])
     for worker in numba.prange(scratch.shape[0]):
         team[worker] = numba.get_thread_id()
         claim(tile, x, weights, out, parameters, scratch[worker], clock[worker], units, counter)
+    set_num_threads(before)
 
 
 _LOADED: Final[dict[tuple[str, str], Callable[..., None]]] = {}  # loops by name and dtype

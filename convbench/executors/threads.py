@@ -23,7 +23,7 @@ import convbench
 from convbench.errors import RequestError
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
-from convbench.loading import load
+from convbench.loading import load, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,8 +83,7 @@ def start_pool() -> None:
 
     Later, a library that brings a thread pool of its own may have been loaded, and Numba would run on that one.
     """
-    numba = load("numba")
-    numba.set_num_threads(numba.get_num_threads())
+    whole(load("numba").get_num_threads)
 
 
 def most_threads() -> int:
@@ -109,7 +108,7 @@ class CallSpace:
 
 
 class ThreadsRunner:
-    """Calls the parallel loop with the number of threads set, and sets it back."""
+    """Calls the parallel loop."""
 
     pids = ()
 
@@ -120,19 +119,18 @@ class ThreadsRunner:
                 f"cores={cores} is more than the {most_threads()} threads of Numba's pool; "
                 f"set NUMBA_NUM_THREADS={cores} before Python starts"
             )
-        numba, driver = load("numba"), load("convbench.executors.driver")
+        driver = load("convbench.executors.driver")
         self._cores = cores
         self._kept = work.tile.load(work.dtype.name)
         self._tile = driver.address(self._kept, work.dtype.name)
         self._claim = driver.compiled_claim(work.dtype.name)
-        self._claim_on_threads = driver.compiled_claim_on_threads(work.dtype.name)
+        if not _process.is_forked:
+            self._claim_on_threads = driver.compiled_claim_on_threads(work.dtype.name)
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._last = self._new_space()
         self._idle = [self._last]
         self.clock = driver.new_clock(cores)
-        self._set_num_threads = numba.set_num_threads
-        self._get_num_threads = numba.get_num_threads
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill `out`."""
@@ -147,15 +145,11 @@ class ThreadsRunner:
             self._idle.append(space)  # but not after an exception: a second one may have left a helper behind
 
     def _on_pool(self, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
-        work, before = self._work, self._get_num_threads()
-        try:
-            self._set_num_threads(self._cores)
-            self._claim_on_threads(
-                *(self._tile, x, work.weights, out, work.parameters),
-                *(space.scratch, self.clock, work.units, space.counter, space.team),
-            )
-        finally:
-            self._set_num_threads(before)
+        work = self._work
+        self._claim_on_threads(
+            *(self._tile, x, work.weights, out, work.parameters),
+            *(space.scratch, self.clock, work.units, space.counter, space.team),
+        )
 
     def _on_python_threads(self, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
         work = self._work

@@ -43,7 +43,7 @@ def measure_card_peaks(repetitions: int) -> dict[str, Any]:
     Returns:
         "rates": every repetition's of "multiply_add_float32" and "multiply_add_float64" in floating-point operations a
         second, and of "read", "write", "copy" (memory) and "shared" (reading what a block's threads share) in bytes a
-        second; "buffer_bytes"; and "reason", in a line, where some of them could not be measured.
+        second; "data" ("random"); "buffer_bytes"; and "reason", in a line, where some of them could not be measured.
     """
     executor = cast("Device", device("gpu"))
     if (obstacle := executor.available()) is not None:
@@ -68,7 +68,8 @@ def measure_card_peaks(repetitions: int) -> dict[str, Any]:
                 rates[name].append(amount * loops[name] / executor.seconds(call, loops[name]))
     except Exception as error:  # noqa: BLE001
         reasons.append(_line(error))
-    found = {"rates": {name: several for name, several in rates.items() if several}, "buffer_bytes": size}
+    rates = {name: several for name, several in rates.items() if several}
+    found: dict[str, Any] = {"data": "random", "rates": rates, "buffer_bytes": size}
     return {**found, "reason": "; ".join(dict.fromkeys(reasons))} if reasons else found
 
 

@@ -163,7 +163,7 @@ class Laboratory:
         samples, loops, observed = take_samples(
             call,
             self._spec.timing,
-            warmups[-1],
+            warmups,
             prepare=evict,
             observe=(partial(_before, plan, cpus, told_by), partial(_after, plan, cpus, told_by)),
             clock=clock,

@@ -16,12 +16,13 @@ EXPERIMENT: Final = "multicore"
 
 @dataclass(frozen=True)
 class Source:
-    """The picture that a problem's input comes from."""
+    """The picture that a problem's input comes from, and the digest of a bank of kernels that comes from a file."""
 
     problem: str
     path: str
     sha256: str
     steps: tuple[str, ...]
+    kernels_sha256: str = ""
 
 
 def experiment(path: str | Path, kernels: str, seed: int, dtype: DType = "float32") -> tuple[Problem, Source]:
@@ -47,4 +48,5 @@ def experiment(path: str | Path, kernels: str, seed: int, dtype: DType = "float3
         dtype=dtype,
         name=EXPERIMENT,
     )
-    return problem, Source(str(problem), str(Path(path).resolve()), picture.sha256, picture.steps)
+    place = str(Path(path).resolve())
+    return problem, Source(str(problem), place, picture.sha256, picture.steps, filters.sha256(kernels, bank))

@@ -14,13 +14,19 @@ from convbench.errors import RequestError
 
 LIMIT: Final = 120.0  # seconds to describe itself in; the first start of a new environment compiles its modules
 _DESCRIBE: Final = """\
-import json, sys
+import hashlib, json, pathlib, sys
+import convbench
 from convbench import machine
 from convbench.measure.spec import Spec
 Spec.from_json(json.load(sys.stdin)).cells()
+versions = machine.versions()
+if "convbench-sources" not in versions:
+    sources = sorted(pathlib.Path(convbench.__file__).parent.rglob("*.[cp][uy]*"))
+    code = b"".join(source.read_bytes() for source in sources if source.suffix in (".py", ".cu", ".cuh"))
+    versions["convbench-sources"] = hashlib.sha256(code).hexdigest()[:16]
 print()
-print(json.dumps({"machine": machine.describe(), "versions": machine.versions()}))
-"""
+print(json.dumps({"machine": machine.describe(), "versions": versions}))
+"""  # versions of convbench that have no digest of their sources get one here
 
 
 def command(python: str, *words: str) -> list[str]:

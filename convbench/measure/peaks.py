@@ -48,10 +48,11 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
     """Measure the limits on each number of cores, in this process, which is pinned for it.
 
     Returns:
-        "buffer_bytes", "threading_layer" (Numba's; None if one core was all), "clock_seconds" (of one reading), and
-        "cores": for each number of cores, as a string, the rates of every repetition: "multiply_add_float32" and
-        "multiply_add_float64" in floating-point operations a second (two for a multiply-add), "read", "write", "stream"
-        (a write past the caches) and "copy" in bytes a second (a copy counts what is read and what is written).
+        "data" ("random"), "buffer_bytes", "threading_layer" (Numba's; None if one core was all), "clock_seconds" (of
+        one reading), and "cores": for each number of cores, as a string, the rates of every repetition:
+        "multiply_add_float32" and "multiply_add_float64" in floating-point operations a second (two for a
+        multiply-add), "read", "write", "stream" (a write past the caches) and "copy" in bytes a second (a copy counts
+        what is read and what is written).
     """
     cpus = machine.allowed_cpus()
     size = _buffer_bytes()
@@ -72,6 +73,7 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
         found[str(cores)] = rates
     pin(cpus)
     return {
+        "data": "random",
         "buffer_bytes": size,
         "threading_layer": threading_layer(),
         "clock_seconds": clock_seconds(),

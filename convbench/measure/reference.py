@@ -32,6 +32,7 @@ TF32_TOLERANCE: Final = 2e-3
 """The same where the inputs of products are rounded to TF32: 2^-9, see above."""
 
 _POINTS: Final = 4096
+_STRIP: Final = 2**22  # numbers of the input that are looked at at a time
 
 
 def convolve(problem: Problem, x: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
@@ -46,17 +47,30 @@ def convolve(problem: Problem, x: NDArray[Any], weights: NDArray[Any]) -> NDArra
         float64, shape (batch, kernels, output rows, output columns).
     """
     groups, kernels = problem.groups, weights.shape[0]
-    image = _padded(problem, x).reshape(problem.batch, groups, -1, *_padded_size(problem))
     taps = weights.astype(np.float64).reshape(groups, kernels // groups, -1, *weights.shape[2:])
     rows, columns = problem.output_height, problem.output_width
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
     total = np.zeros((problem.batch, groups, kernels // groups, rows, columns))
-    for a in range(problem.kernel_height):
-        for b in range(problem.kernel_width):
-            top, left = a * dilation_y, b * dilation_x
-            seen = image[..., top : top + rows * stride_y : stride_y, left : left + columns * stride_x : stride_x]
-            total += np.einsum("gkc,ngcij->ngkij", taps[..., a, b], seen[..., :rows, :columns], optimize=True)
+    strip = max(1, _STRIP // (problem.channels * stride_y * problem.width))
+    for image in range(problem.batch):
+        for begin in range(0, rows, strip):
+            part = total[image, :, :, begin : begin + strip]
+            seen = _padded_rows(problem, x[image], begin, part.shape[2])
+            for a in range(problem.kernel_height):
+                for b in range(problem.kernel_width):
+                    top, left = a * dilation_y, b * dilation_x
+                    tap = seen[..., top::stride_y, left::stride_x][..., : part.shape[2], :columns]
+                    part += np.einsum("gkc,gcij->gkij", taps[..., a, b], tap, optimize=True)
     return total.reshape(problem.batch, kernels, rows, columns)
+
+
+def memory(problem: Problem) -> int:
+    """Bytes that `Reference` and its check take beside input, weights and output, about."""
+    mixed = problem.batch * problem.groups * problem.output_height * problem.output_width
+    (top, bottom), _ = problem.padding
+    row = problem.channels * problem.width
+    seen = min(_STRIP + problem.kernel_extent[0] * row, (top + problem.height + bottom) * row)
+    return 8 * (2 * mixed + 3 * seen)
 
 
 class Reference:
@@ -130,25 +144,31 @@ def _at_points(
     problem: Problem, x: NDArray[Any], weights: NDArray[Any], points: tuple[NDArray[np.int64], ...]
 ) -> NDArray[np.float64]:
     """The output in float64 at some of its elements."""
-    image = _padded(problem, x)
     taps = weights.astype(np.float64)
     number, kernel, row, column = points
     channels = taps.shape[1]
     first_channel = kernel // (problem.out_channels // problem.groups) * channels
+    (top, _), (left, _) = problem.padding
     total = np.zeros(number.size)
-    for channel in range(channels):
-        for a in range(problem.kernel_height):
-            for b in range(problem.kernel_width):
-                y = row * problem.stride[0] + a * problem.dilation[0]
-                z = column * problem.stride[1] + b * problem.dilation[1]
-                total += image[number, first_channel + channel, y, z] * taps[kernel, channel, a, b]
+    for a in range(problem.kernel_height):
+        for b in range(problem.kernel_width):
+            y = row * problem.stride[0] + a * problem.dilation[0] - top
+            z = column * problem.stride[1] + b * problem.dilation[1] - left
+            inside = (y >= 0) & (y < problem.height) & (z >= 0) & (z < problem.width)
+            y, z = np.where(inside, y, 0), np.where(inside, z, 0)
+            for channel in range(channels):
+                seen = x[number, first_channel + channel, y, z].astype(np.float64)
+                total += np.where(inside, seen, 0.0) * taps[kernel, channel, a, b]
     return total
 
 
-def _padded(problem: Problem, x: NDArray[Any]) -> NDArray[np.float64]:
-    return np.pad(x.astype(np.float64), ((0, 0), (0, 0), *problem.padding))
-
-
-def _padded_size(problem: Problem) -> tuple[int, int]:
-    (top, bottom), (left, right) = problem.padding
-    return problem.height + top + bottom, problem.width + left + right
+def _padded_rows(problem: Problem, image: NDArray[Any], begin: int, count: int) -> NDArray[np.float64]:
+    """What `count` rows of outputs from `begin` on read of an image, padded: (groups, channels, rows, columns)."""
+    (top, _), (left, right) = problem.padding
+    rows = (count - 1) * problem.stride[0] + problem.kernel_extent[0]
+    first = begin * problem.stride[0] - top
+    seen = np.zeros((problem.channels, rows, left + problem.width + right))
+    low, high = max(0, first), min(problem.height, first + rows)
+    if low < high:
+        seen[:, low - first : high - first, left : left + problem.width] = image[:, low:high]
+    return seen.reshape(problem.groups, -1, *seen.shape[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,20 +17,21 @@ from numpy.typing import NDArray
 
 from convbench import filters, machine
 from convbench.algorithms import ALGORITHMS
-from convbench.arguments import entries_of, one_of, path, real_number, texts, truth, whole_numbers
+from convbench.arguments import entries_of, one_of, path, share, texts, truth, whole_number, whole_numbers
 from convbench.errors import RequestError, shown
 from convbench.executors import EXECUTORS
 from convbench.images import default_image, load_image
+from convbench.measure import reference
 from convbench.measure.experiment import Source, experiment
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans import Candidate
-from convbench.problem import Problem, whole_number
+from convbench.problem import ITEM_SIZE, Problem
 from convbench.results.record import Cell, Record
 
 CACHES: Final = ("hot", "cold")
 SCALINGS: Final = ("strong", "weak")
 MOST_RUNS: Final = 10_000  # each a process that takes a second to start
-_A_SHARE: Final = "a share such as 1% or 0.01"
+_DRAWN: Final = 2**20  # random numbers at a time
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
 
 
@@ -109,8 +111,8 @@ class Spec:
             PEERS.check(name)
         one_of("cache", self.cache, CACHES)
         one_of("scaling", self.scaling, SCALINGS)
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise RequestError(f"precision={self.precision:g} is not allowed; give {_A_SHARE}")
+        if self.precision is not None:
+            share("precision", self.precision)
         for field_name in ("problems", "algorithms", "executors", "cores", "peers"):
             values = getattr(self, field_name)
             if not values and field_name != "peers":
@@ -166,9 +168,8 @@ class Spec:
             bank = filters.kernels(self.kernels, self.seed)
             return pixels[None, None].astype(problem.dtype), bank[:, None].astype(problem.dtype)
         random_numbers = np.random.default_rng([self.seed, zlib.crc32(str(problem).encode())])
-        x = random_numbers.standard_normal(problem.input_shape)
-        weights = random_numbers.standard_normal(problem.weights_shape) / np.sqrt(problem.taps)
-        return x.astype(problem.dtype), weights.astype(problem.dtype)
+        x = _normal(random_numbers, problem.input_shape, problem.dtype)
+        return x, _normal(random_numbers, problem.weights_shape, problem.dtype, 1 / math.sqrt(problem.taps))
 
     def _sized(self, descriptor: str, cores: int) -> str:
         """What so many cores compute of one of the problems."""
@@ -183,9 +184,17 @@ class Spec:
         return descriptor in {base, *(self._sized(base, cores) for cores in self.cores)}
 
     def verify_source(self) -> None:
-        """Raise a `RequestError` if the picture is no longer what it was when the sweep began."""
-        if self.source is not None and load_image(self.source.path).sha256 != self.source.sha256:
+        """Raise a `RequestError` if picture or kernels are no longer what they were when the sweep began."""
+        if self.source is None:
+            return
+        if load_image(self.source.path).sha256 != self.source.sha256:
             raise RequestError(f"image {self.source.path!r} has changed since the sweep began; put the old one back")
+        if self.source.kernels_sha256:
+            bank = filters.kernels(self.kernels, self.seed)
+            if filters.sha256(self.kernels, bank) != self.source.kernels_sha256:
+                raise RequestError(
+                    f"kernels {self.kernels!r} have changed since the sweep began; put the old ones back"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON can hold it; `from_json` reads it back."""
@@ -220,7 +229,7 @@ def make_spec(
     cores: int | str | Iterable[int] | None = None,
     peers: str | Iterable[str] = (),
     runs: int = 10,
-    precision: float | None = None,
+    precision: float | str | None = None,
     scaling: str = "strong",
     cache: str = "hot",
     allow_tf32: bool = False,
@@ -241,12 +250,12 @@ def make_spec(
         cores=machine.core_series() if cores is None else _core_counts(cores),
         peers=texts("peers", peers),
         runs=whole_number("runs", runs, least=1, most=MOST_RUNS),
-        precision=None if precision is None else real_number("precision", precision, wanted=_A_SHARE),
+        precision=None if precision is None else share("precision", precision),
         scaling=scaling,
         cache=cache,
         allow_tf32=truth("allow_tf32", allow_tf32),
         seed=whole_number("seed", seed, least=0),
-        kernels="gabor" if kernels is None else str(path("kernels", kernels)),
+        kernels="gabor" if kernels is None else filters.resolved(str(path("kernels", kernels))),
     )
     wanted, source = _problems(problems), None
     if image is not None or kernels is not None or not wanted:
@@ -288,8 +297,7 @@ def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
         return spec
     wanted = make_spec(**request)
     for name in request:
-        attribute = "source" if name == "image" else name
-        asked, began = getattr(wanted, attribute), getattr(spec, attribute)
+        asked, began = _asked(wanted, name), _asked(spec, name)
         if asked != began and not (name == "runs" and asked > began):
             raise RequestError(
                 f"{name}={_in_words(asked)} is not what the sweep in {where} began with ({_in_words(began)}); "
@@ -298,21 +306,41 @@ def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
     return dataclasses.replace(spec, runs=wanted.runs if "runs" in request else spec.runs)
 
 
+def _asked(spec: Spec, name: str) -> Any:
+    """What a spec says of one of the arguments of `make_spec`, whatever it says of the others."""
+    if name == "image":
+        return spec.source and f"{spec.source.path} ({spec.source.sha256[:16]})"
+    if name == "problems" and spec.source is not None:
+        return tuple(problem for problem in spec.problems if problem != spec.source.problem)
+    return getattr(spec, name)
+
+
 @cache
 def _grown(descriptor: str, times: int) -> str:
     return str(Problem.parse(descriptor).grown(times))
 
 
 def _in_words(value: object) -> str:
-    if isinstance(value, Source):
-        return value.path
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def _normal(random: np.random.Generator, shape: tuple[int, ...], dtype: str, scale: float = 1.0) -> NDArray[Any]:
+    """Normal numbers, rounded to a dtype; made a few at a time, as they are drawn with twice as many digits."""
+    numbers = np.empty(math.prod(shape), dtype)
+    for begin in range(0, numbers.size, _DRAWN):
+        part = numbers[begin : begin + _DRAWN]
+        part[:] = random.standard_normal(part.size) * scale
+    return numbers.reshape(shape)
+
+
 def _check_memory(problem: Problem) -> None:
-    free = machine.free_memory()
-    if problem.bytes > _MEMORY_SHARE * free:
+    """See that what measures a problem fits: data, arrays that executors share, packed weights and the reference."""
+    sizes = (math.prod(shape) for shape in (problem.input_shape, problem.weights_shape, problem.output_shape))
+    copies = (2, 3, 1)
+    arrays = sum(size * count for size, count in zip(sizes, copies, strict=True)) * ITEM_SIZE[problem.dtype]
+    needed, free = arrays + reference.memory(problem), machine.free_memory()
+    if needed > _MEMORY_SHARE * free:
         raise RequestError(
-            f"problem {problem} needs {problem.bytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
+            f"problem {problem} needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
             "use a smaller image, fewer kernels or a smaller batch"
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import statistics
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,6 +158,7 @@ def _measure(
     have = {(record.run, record.cell) for record in records}
     runs = max([spec.runs, *(record.run + 1 for record in records)])
     jobs = [[pair for pair in enumerate(spec.order(run)) if (run, pair[1]) not in have] for run in range(runs)]
+    left = TimeLeft(records, jobs)
     on_progress(Progress(len(records), runs * len(spec.cells()), runs, None, None))
     for run in itertools.count():
         if run == len(jobs):
@@ -165,12 +166,13 @@ def _measure(
             if precise or time.monotonic() >= deadline:
                 return
             jobs.append(list(enumerate(spec.order(run))))
+            left.more(cell for _, cell in jobs[run])
         for record in measured(spec, run, jobs[run], deadline):
             store.append(record)
             records.append(record)
             jobs[run].remove((record.order, record.cell))
             total = len(jobs) * len(spec.cells())
-            on_progress(Progress(len(records), total, len(jobs), record, _seconds_left(records, jobs)))
+            on_progress(Progress(len(records), total, len(jobs), record, left.after(record)))
 
 
 def measured(
@@ -249,10 +251,35 @@ def _record_of(line: bytes, run: int, order: int, cell: Cell) -> Record:
     return record
 
 
-def _seconds_left(records: list[Record], jobs: list[Job]) -> float:
-    """What the cells to be done will take, if they take what they, or others where they are new, took before."""
-    took: dict[Cell, list[float]] = {}
-    for record in records:
-        took.setdefault(record.cell, []).append(record.wall_seconds)
-    typical = statistics.fmean(record.wall_seconds for record in records)
-    return sum(statistics.median(took.get(cell, [typical])) for job in jobs for _, cell in job)
+class TimeLeft:
+    """How long what is left will take, if cells take what they took before, or what others took where they are new.
+
+    It is asked after every record, while the next cell is being measured, so it keeps sums.
+    """
+
+    def __init__(self, records: Iterable[Record], jobs: Iterable[Job]) -> None:
+        self._took: dict[Cell, tuple[float, int]] = {}
+        self._left = Counter(cell for job in jobs for _, cell in job)
+        self._all = (0.0, 0)
+        for record in records:
+            self._add(record)
+
+    def more(self, cells: Iterable[Cell]) -> None:
+        """Another run."""
+        self._left.update(cells)
+
+    def after(self, record: Record) -> float:
+        """Seconds left now that a cell is done."""
+        self._add(record)
+        self._left[record.cell] -= 1
+        typical = self._all[0] / self._all[1]
+        return sum(count * self._mean(cell, typical) for cell, count in self._left.items())
+
+    def _add(self, record: Record) -> None:
+        seconds, count = self._took.get(record.cell, (0.0, 0))
+        self._took[record.cell] = (seconds + record.wall_seconds, count + 1)
+        self._all = (self._all[0] + record.wall_seconds, self._all[1] + 1)
+
+    def _mean(self, cell: Cell, typical: float) -> float:
+        seconds, count = self._took.get(cell, (typical, 1))
+        return seconds / count

@@ -49,7 +49,7 @@ def warm_up(call: Callable[[], object], timing: Timing, clock: Clock = seconds) 
 def take_samples(
     call: Callable[[], object],
     timing: Timing,
-    estimate: float,
+    warmups: list[float],
     prepare: Callable[[], object] | None = None,
     observe: tuple[Callable[[], T], Callable[[], T]] | None = None,
     clock: Clock = seconds,
@@ -59,7 +59,7 @@ def take_samples(
     Args:
         call: What to time.
         timing: How often.
-        estimate: About how many seconds one call takes.
+        warmups: Seconds of calls before; the first sample joins them if it turns out to be far too short.
         prepare: Called before each sample, outside of the clock; a sample is then one call.
         observe: What to call right before and right after each sample, outside of the clock.
         clock: What tells the seconds of a number of calls in a row.
@@ -68,7 +68,7 @@ def take_samples(
         Seconds of one call for each sample, how many calls each sample is the mean of, and what was observed before and
         after each.
     """
-    loops = 1 if prepare is not None else max(1, round(timing.sample_seconds / max(estimate, 1e-9) + 0.5))
+    loops = 1 if prepare is not None else _loops(timing, min(warmups))
     samples: list[float] = []
     observed: list[tuple[T, T]] = []
     total = 0.0
@@ -81,11 +81,22 @@ def take_samples(
             if prepare is not None:
                 prepare()
             before = observe[0]() if observe is not None else None
-            total += (taken := clock(call, loops))
+            taken = clock(call, loops)
+            after = observe[1]() if observe is not None else None
+            if prepare is None and not samples and loops < (more := _loops(timing, taken / loops)) // 2:
+                warmups.append(taken / loops)  # the calls before it were disturbed
+                loops = more
+                continue
+            total += taken
             samples.append(taken / loops)
-            if observe is not None and before is not None:
-                observed.append((before, observe[1]()))
+            if before is not None and after is not None:
+                observed.append((before, after))
     finally:
         if collecting:
             gc.enable()
     return samples, loops, observed
+
+
+def _loops(timing: Timing, estimate: float) -> int:
+    """How many calls of about so many seconds make a sample."""
+    return max(1, round(timing.sample_seconds / max(estimate, 1e-9) + 0.5))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure import other
 from convbench.measure.spec import Spec, Timing, same_spec
-from convbench.measure.sweep import Progress, Width, add_peaks, deadline_after, measured
+from convbench.measure.sweep import Progress, add_peaks, deadline_after, measured
 from convbench.results.record import Cell, Record
 from convbench.results.store import Store, Sweep, holds_sweep, load
 
@@ -36,6 +35,7 @@ TIMING: Final = Timing(sample_seconds=0.001, max_samples=100, min_seconds=0.3, m
 """By default: many short samples, since what is compared is each run's fastest one."""
 
 Pair = tuple[Sweep, Sweep]
+Width = Callable[[Sequence[Record], Sequence[Record]], float]
 
 
 @dataclass
@@ -79,7 +79,7 @@ def run_in_turns(
         directory: Where to; the other version's sweep goes into `AGAINST` below it.
         python: The interpreter of the environment in which the other version is installed.
         time_limit: As for `run_sweep`.
-        width: As for `run_sweep`, of whichever version has the wider intervals.
+        width: How wide the widest interval of a cell's ratio is, given the records of this version and of the other.
         on_progress: As for `run_sweep`; cells of both versions count.
 
     Returns:
@@ -192,19 +192,19 @@ def _measure(
     """Measure what has no record, and write it down."""
     runs = max([spec.runs, *(record.run + 1 for side in sides for record in side.records)])
     cells = 2 * len(spec.cells())
-    took: list[float] = []  # seconds of each cell
+    took, measured_now = 0.0, 0  # seconds of how many cells
     done = sum(len(side.done) for side in sides)
     on_progress(Progress(done, runs * cells, runs, None, None))
     for run in itertools.count():
         if run == runs:
-            precise = width is None or spec.precision is None or max(width(s.records) for s in sides) <= spec.precision
+            precise = width is None or spec.precision is None or width(*(s.records for s in sides)) <= spec.precision
             if precise or time.monotonic() >= deadline:
                 return
             runs += 1
         for record in _run(spec, run, sides, deadline):
-            took.append(record.wall_seconds)
+            took, measured_now = took + record.wall_seconds, measured_now + 1
             done = sum(len(side.done) for side in sides)
-            left = (runs * cells - done) * statistics.fmean(took)
+            left = (runs * cells - done) * took / measured_now
             on_progress(Progress(done, runs * cells, runs, record, left))
 
 

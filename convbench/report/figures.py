@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -190,7 +191,7 @@ def _line(
     color, cores = style["color"], list(estimates)
     means = [estimate.value for estimate in estimates.values()]
     low, high = (
-        [bound or e.value for bound, e in zip(bounds, estimates.values(), strict=True)]
+        [math.nan if bound is None else bound for bound in bounds]  # nothing is drawn where there is no interval
         for bounds in zip(*((e.low, e.high) for e in estimates.values()), strict=True)
     )
     axes.fill_between(cores, low, high, color=color, alpha=0.12, linewidth=0)
@@ -200,7 +201,7 @@ def _line(
     ]
     axes.errorbar(cores, means, yerr=errors, fmt="none", ecolor=color, capsize=2.5, elinewidth=1)
     for count in cores:
-        axes.plot([count] * len(runs[count]), runs[count], ".", color=color, alpha=0.35, markersize=3, mew=0)
+        axes.plot([count] * len(runs[count]), runs[count], ".", color=color, alpha=0.5, markersize=5, mew=0)
     axes.plot(cores, means, **style)
     hollow = [count for count in cores if not series.cells[count].fit]
     axes.plot(hollow, [estimates[c].value for c in hollow], style["marker"], color=color, markerfacecolor="white")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,9 @@ def _draw(curves: Curves) -> MatplotlibFigure:
     for number, (algorithm, curve) in enumerate(curves.items()):
         means = [cell.mean for cell in curve.values()]
         values = [time.value for time in means]
-        half = [[t.value - (t.low or t.value) for t in means], [(t.high or t.value) - t.value for t in means]]
+        bounds = [(math.nan, math.nan) if t.low is None or t.high is None else (t.low, t.high) for t in means]
+        half = [[t.value - low for t, (low, _) in zip(means, bounds, strict=True)]]
+        half += [[high - t.value for t, (_, high) in zip(means, bounds, strict=True)]]
         axes.errorbar(list(curve), values, yerr=half, capsize=2, label=algorithm, **style(number))
     axes.set_yscale("log")
     axes.set_xticks(sorted({size for curve in curves.values() for size in curve}))

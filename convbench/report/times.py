@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from convbench.analysis.series import CellTimes, Series
-from convbench.analysis.statistics import CONFIDENCE, Estimate
+from convbench.analysis.statistics import CONFIDENCE, LEAST_RUNS, MEDIAN_RUNS, Estimate
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
@@ -13,8 +13,9 @@ from convbench.report.labels import slug
 TEXT = (
     "Each time is the mean of one run's samples, in seconds for the whole convolution. A run is a fresh process that "
     "measures every cell once, in random order; runs, not samples, are the unit of all statistics. "
-    f"Brackets hold {CONFIDENCE:.0%} confidence intervals over runs: of the average by Student's t with skewness "
-    "removed (Hall 1992), from two runs up; of the median from ranks, from six runs up. With fewer there are none.",
+    f"Brackets hold {CONFIDENCE:.0%} confidence intervals over runs: of the average by Student's t on logarithms with "
+    f"skewness removed (Hall 1992), from {LEAST_RUNS} runs up; of the median from ranks, from {MEDIAN_RUNS} runs up. "
+    "With fewer there are none.",
 )
 
 

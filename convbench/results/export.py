@@ -75,8 +75,9 @@ def to_json(sweep: Sweep) -> str:
 def write_pyperf(sweep: Sweep, directory: Path) -> list[Path]:
     """Write a file for each executor and core count, with the same benchmark names in each.
 
-    So `python -m pyperf compare_to threads-1.json threads-2.json` prints the speedup from one core to two. A benchmark
-    is an algorithm on a problem, and holds one `pyperf.Run` for each run of the sweep. pyperf's test of significance
+    So `python -m pyperf compare_to threads-1.json threads-2.json` prints the speedup from one core to two. Where the
+    problem grows with the cores, pyperf finds nothing in common to compare. A benchmark is an algorithm on a problem,
+    and holds one `pyperf.Run` for each run of the sweep. pyperf's test of significance
     asks for as many values on both sides, so every file has the same runs of a benchmark and the same number of values
     in each: the samples where there are equally many, otherwise means of samples in a row. CSV and JSON have them all.
 
@@ -88,7 +89,7 @@ def write_pyperf(sweep: Sweep, directory: Path) -> list[Path]:
     benchmarks: dict[str, dict[Place, list[Record]]] = {}
     for record in sweep.records:
         if record.status == "ok":
-            name = f"{record.algorithm} {record.base or record.problem}".strip()
+            name = f"{record.algorithm} {record.problem}"
             benchmarks.setdefault(name, {}).setdefault((record.executor, record.cores), []).append(record)
     if not benchmarks:
         raise RequestError(f"{sweep.directory} has no samples to export; see the reasons in its records")

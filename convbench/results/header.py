@@ -17,10 +17,14 @@ from convbench.results.shape import (
     NAME,
     NUMBER,
     RATE,
+    SECONDS,
     TEXT,
     Fields,
 )
 
+TIMING: Final = ("sample_seconds", "min_seconds", "max_seconds", "warmup_seconds", "settled", "wake_seconds")
+TIMING_COUNTS: Final = ("min_samples", "max_samples", "max_warmups", "peak_repetitions")
+SOURCE: Final = {**dict.fromkeys(("path", "sha256", "kernels_sha256"), TEXT), "steps": [TEXT]}
 SPEC: Final = Fields(
     {
         "problems": [DESCRIPTOR],
@@ -31,8 +35,9 @@ SPEC: Final = Fields(
         **dict.fromkeys(("scaling", "cache", "kernels"), TEXT),
         "allow_tf32": FLAG,
         "seed": INTEGER,
-        "source": (None, Fields({"path": TEXT, "sha256": TEXT, "steps": [TEXT]}, needed=("path", "steps"))),
-        "timing": Fields({}),
+        "source": (None, Fields(SOURCE, needed=("path", "steps"))),
+        "timing": Fields({**dict.fromkeys(TIMING, AMOUNT), **dict.fromkeys(TIMING_COUNTS, COUNT)}),
+        "cell_limit": SECONDS,
     }
 )
 CACHE: Final = Fields(dict.fromkeys(("level", "bytes", "shared_by"), COUNT), needed=("level", "bytes", "shared_by"))
@@ -56,6 +61,7 @@ PEAKS: Final = Fields(
         "threading_layer": (None, TEXT),
     }
 )
+NODE: Final = Fields({"node": COUNT, "cpus": [COUNT], "memory_bytes": AMOUNT}, needed=("node", "cpus"))
 MACHINE: Final = Fields(
     {
         **dict.fromkeys(("cpu", "system", "python"), (None, TEXT)),
@@ -65,6 +71,7 @@ MACHINE: Final = Fields(
         "cpu_quota": (None, NUMBER),
         **{key: {NAME: TEXT} for key in ("variables", "huge_pages")},
         "caches": [CACHE],
+        "numa": [NODE],
         "vector": (
             EMPTY,
             Fields({"instruction_set": TEXT, "bits": COUNT}, needed=("instruction_set", "bits")),
@@ -75,4 +82,10 @@ MACHINE: Final = Fields(
         "peaks": PEAKS,
     }
 )
-SHAPE: Final = Fields({"spec": SPEC, "machine": MACHINE, "versions": {NAME: TEXT}, "started": TEXT}, needed=("spec",))
+VERSIONS: Final = {NAME: TEXT}
+PAIR: Final = Fields(
+    {**dict.fromkeys(("id", "python", "side"), TEXT), "versions": VERSIONS}, needed=("id", "python", "side", "versions")
+)
+SHAPE: Final = Fields(
+    {"spec": SPEC, "machine": MACHINE, "versions": VERSIONS, "started": TEXT, "pair": (None, PAIR)}, needed=("spec",)
+)

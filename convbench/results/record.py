@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
+from convbench.problem import Problem
 from convbench.results.shape import (
     AMOUNT,
     ANY,
@@ -19,6 +20,7 @@ from convbench.results.shape import (
     LOOPS,
     NAME,
     NUMBER,
+    PERHAPS_SECONDS,
     SECONDS,
     TEXT,
     Fields,
@@ -55,7 +57,7 @@ RECORD: Final = Fields(
         "device": [LEVELS],
         "stages": PARTS,
         "transfers": {NAME: [SECONDS]},
-        "calibration": AMOUNT,
+        "calibration": PERHAPS_SECONDS,
         "flags": [NAME],
         "sample_flags": [[NAME]],
         "worker": Fields({"metadata": {NAME: ANY}}),
@@ -155,6 +157,8 @@ class Record:
         check(data, RECORD, "")
         if data["status"] == "ok" and not data.get("samples"):
             raise ValueError("is ok but has no samples")
+        if data.get("base") and str(Problem.parse(data["base"]).grown(data["cores"])) != data["problem"]:
+            raise ValueError(f"has a base that is not its problem's share of {data['cores']} cores")
         known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         for name in ("samples", "warmups", "flags", "sample_counters", "device"):
             known[name] = tuple(known.get(name, ()))

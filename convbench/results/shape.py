@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,7 @@ from convbench.problem import Problem
 DEEPEST: Final = 40  # levels of nesting; what is written has half a dozen
 LARGEST_NUMBER: Final = 2**63
 LARGEST_PROBLEM: Final = 1e30  # operations or bytes; no machine has ever done a billionth of it
+MOST: Final = 1e20  # of any number: what is added up or squared stays far from what a float can hold
 LONGEST_QUOTE: Final = 40  # characters of a wrong value
 
 
@@ -50,7 +52,7 @@ def _described(descriptor: str) -> bool:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:
@@ -65,12 +67,15 @@ FLAG: Final = Kind("true or false", lambda value: isinstance(value, bool))
 NUMBER: Final = Kind("a number", _number)
 AMOUNT: Final = Kind("a number from 0 up", lambda value: _number(value) and value >= 0)
 SECONDS: Final = Kind("a positive number of seconds", lambda value: _number(value) and 1e-12 <= value <= 1e9)
+PERHAPS_SECONDS: Final = Kind("0 or a positive number of seconds", lambda value: value == 0 or SECONDS.fits(value))
 RATE: Final = Kind("a positive rate", lambda value: _number(value) and 1e-3 <= value <= 1e30)
 COUNT: Final = Kind("a whole number from 0 up", _whole(0, LARGEST_NUMBER))
 CORES: Final = Kind("a whole number from 1 up", _whole(1, 1_000_000))
 LOOPS: Final = Kind("a whole number from 1 up", _whole(1, LARGEST_NUMBER))
 INTEGER: Final = Kind("a whole number", _whole(-LARGEST_NUMBER, LARGEST_NUMBER))
-DIGITS: Final = Kind("a number of cores", lambda value: isinstance(value, str) and value.isdecimal() and len(value) < 8)
+DIGITS: Final = Kind(
+    "a number of cores", lambda value: isinstance(value, str) and bool(re.fullmatch("[1-9][0-9]{0,6}", value))
+)
 DESCRIPTOR: Final = Kind("a problem's descriptor", lambda value: isinstance(value, str) and _described(value))
 
 

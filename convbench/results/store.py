@@ -139,6 +139,7 @@ class Store:
                 raise taken
             _write_header(directory, header)
         except OSError as error:
+            (directory / RECORDS).unlink(missing_ok=True)  # it is empty, and without a header nobody can go on with it
             store.close()
             raise _unwritable(directory, error) from None
         except RequestError:
