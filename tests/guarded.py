@@ -1,4 +1,4 @@
-"""Arrays that end where the process may no longer read: the next byte is on a page without access."""
+"""Arrays between two pages that the process may not touch, one of which begins right where the array ends."""
 
 from __future__ import annotations
 
@@ -11,22 +11,70 @@ import numpy as np
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 NO_ACCESS = 0
+READ_ONLY = 1
+CANARY = 0xA5  # in what is left of the pages in between
 
 
-def guarded(shape: tuple[int, ...], dtype: Any, *, in_front: bool = False) -> np.ndarray:
-    """An array of undefined content with a page behind it, or in front of it, that must not be touched."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    page = mmap.PAGESIZE
-    pages = -(-size // page) * page
-    memory = mmap.mmap(-1, pages + page)
-    begin = np.frombuffer(memory, np.uint8).ctypes.data
-    if _LIBC.mprotect(begin if in_front else begin + pages, page, NO_ACCESS):
-        raise OSError(ctypes.get_errno(), "mprotect")
-    return np.frombuffer(memory, dtype, int(np.prod(shape)), page if in_front else pages - size).reshape(shape)
+class Guarded:
+    """Memory for one array, of undefined content.
+
+    Args:
+        shape: Of the array.
+        dtype: Of the array.
+        in_front: Whether the array begins right behind the first page without access; otherwise it ends right before
+            the second.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, *, in_front: bool = False) -> None:
+        size, page = int(np.prod(shape)) * np.dtype(dtype).itemsize, mmap.PAGESIZE
+        self._size = max(1, -(-size // page)) * page
+        memory = mmap.mmap(-1, self._size + 2 * page)
+        every = np.frombuffer(memory, np.uint8)
+        every.fill(CANARY)
+        inside = every[page : page + self._size]
+        self._begin = inside.ctypes.data
+        self._slack = inside[size:] if in_front else inside[: self._size - size]
+        own = inside[:size] if in_front else inside[self._size - size :]
+        self.array: np.ndarray = own.view(dtype).reshape(shape)
+        self._protect(self._begin - page, page, NO_ACCESS)
+        self._protect(self._begin + self._size, page, NO_ACCESS)
+
+    @classmethod
+    def copy(cls, array: np.ndarray, *, in_front: bool = False) -> Guarded:
+        """A copy of an array, which cannot be written to."""
+        guarded = cls(array.shape, array.dtype, in_front=in_front)
+        guarded.array[...] = array
+        guarded._protect(guarded._begin, guarded._size, READ_ONLY)
+        return guarded
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was written beside the array, as far as there is something between it and a page's end."""
+        return bool((self._slack == CANARY).all())
+
+    def _protect(self, begin: int, size: int, access: int) -> None:
+        if _LIBC.mprotect(begin, size, access):
+            raise OSError(ctypes.get_errno(), "mprotect")
 
 
-def guarded_copy(array: np.ndarray, *, in_front: bool = False) -> np.ndarray:
-    """A copy of an array there."""
-    copy = guarded(array.shape, array.dtype, in_front=in_front)
-    copy[...] = array
-    return copy
+def fill(
+    work: Any, x: np.ndarray, shape: tuple[int, ...], *, in_front: bool, ranges: list[tuple[int, int]]
+) -> np.ndarray:
+    """The output that a tile makes of ranges of its units, every array of it guarded and its scratch full of NaN.
+
+    Raises:
+        AssertionError: Something beside an array was written to, or an output was not.
+    """
+    from convbench.clock import STAGES
+
+    dtype = work.dtype.name
+    given = [Guarded.copy(array, in_front=in_front) for array in (x, work.weights, work.parameters)]
+    made = [Guarded(sizes, dtype, in_front=in_front) for sizes in (shape, (max(1, work.scratch_size),))]
+    (x, weights, parameters), (out, scratch) = ([guarded.array for guarded in several] for several in (given, made))
+    out.fill(np.nan)
+    scratch.fill(np.nan)
+    tile = work.tile.load(dtype)
+    for first, last in ranges:
+        tile(x, weights, out, parameters, scratch, np.zeros(STAGES, np.int64), first, last)
+    assert all(guarded.intact for guarded in made), "a tile must keep to its arrays"
+    return out

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, Footprint, forward_only, unrolled_cuda
+from convbench.algorithms import Algorithm, Footprint, forward_only, unrolled_cuda, within_reason
 from convbench.algorithms.band import Layout, fill_runs, tap_offsets
 from convbench.algorithms.blocking import (
     bands,
@@ -247,5 +247,9 @@ UNROLLED = Algorithm(
     supports=forward_only,
     prepare={"numba": prepare, "cupy": unrolled_cuda.prepare, "cupy-tf32": unrolled_cuda.prepare_tf32},
     footprints={"numba": footprint},
-    limits={"cupy": unrolled_cuda.supports, "cupy-tf32": unrolled_cuda.supports_tf32},
+    limits={
+        "numba": within_reason(footprint),
+        "cupy": unrolled_cuda.supports,
+        "cupy-tf32": unrolled_cuda.supports_tf32,
+    },
 )

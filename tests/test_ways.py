@@ -1,0 +1,234 @@
+"""Every way through a form's code on purpose, on small problems, with every array between pages without access."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import random_problems
+from conftest import data
+from guarded import fill
+
+from convbench.algorithms import ALGORITHMS, direct, fft, unrolled, winograd
+from convbench.algorithms.band import Layout, runs
+from convbench.algorithms.blocking import bands, segments
+from convbench.algorithms.output import streamed
+from convbench.measure.reference import convolve
+from convbench.plans import Candidate, Plan
+from convbench.problem import ITEM_SIZE, Problem
+
+
+def problem(channels: int, image: tuple[int, int], kernels: int, kernel: tuple[int, int], **more: Any) -> Problem:
+    return Problem(
+        channels=channels,
+        height=image[0],
+        width=image[1],
+        out_channels=kernels,
+        kernel_height=kernel[0],
+        kernel_width=kernel[1],
+        **more,
+    )
+
+
+def band(wanted: Problem) -> Layout:
+    return direct.blocking(wanted).band
+
+
+def chunks(wanted: Problem) -> int:
+    cut = direct.blocking(wanted)
+    return -(-cut.blocks // cut.chunk)
+
+
+def chunks_of_unrolled(wanted: Problem) -> int:
+    cut = unrolled.blocking(wanted)
+    work = unrolled.prepare(wanted, np.zeros(wanted.weights_shape, wanted.dtype))
+    return work.units // (bands(wanted, cut.band.rows) * segments(wanted, cut.band))
+
+
+def batches_of_panels(wanted: Problem) -> float:
+    cut = unrolled.blocking(wanted)
+    return cut.band.rows * cut.band.columns / (cut.panels * cut.width)
+
+
+def chunks_of_winograd(wanted: Problem) -> int:
+    cut = winograd.cut_up(wanted)
+    return -(-cut.blocks // cut.chunk)
+
+
+WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
+    "several chunks of kernels": (
+        "direct",
+        problem(64, (7, 7), 130, (3, 3), padding=1, batch=2),
+        lambda p: chunks(p) > 1,
+    ),
+    "several segments of a row": ("direct", problem(3, (1, 5000), 9, (1, 3)), lambda p: segments(p, band(p)) > 1),
+    "segments of two rows with a stride": (
+        "direct",
+        problem(2, (4, 9000), 9, (2, 5), stride=(2, 3), padding=(0, 2)),
+        lambda p: segments(p, band(p)) > 1 and p.output_height == 2,
+    ),
+    "vectors below each other": (
+        "direct",
+        problem(1, (30, 53), 8, (3, 3)),
+        lambda p: direct.blocking(p).edge < p.output_width,
+    ),
+    "fewer rows than a block has vectors": (
+        "direct",
+        problem(2, (1, 50), 8, (1, 3)),
+        lambda p: band(p).rows == 1 < direct.blocking(p).vectors,
+    ),
+    "a run for each tap": ("direct", problem(2, (40, 40), 4, (2, 2), dilation=31), lambda p: len(band(p).x.starts) > 1),
+    "a single output": ("direct", problem(9, (8, 8), 4, (8, 8), stride=8), lambda p: band(p).x.step == 1),
+    "chunks, unrolled": (
+        "unrolled",
+        problem(256, (7, 7), 130, (3, 3), padding=1, batch=2),
+        lambda p: chunks_of_unrolled(p) > 1,
+    ),
+    "several batches of panels": ("unrolled", problem(1, (300, 400), 4, (5, 5)), lambda p: batches_of_panels(p) > 1),
+    "segments, unrolled": (
+        "unrolled",
+        problem(3, (1, 5000), 9, (1, 3)),
+        lambda p: segments(p, unrolled.blocking(p).band) > 1,
+    ),
+    "chunks, winograd": (
+        "winograd",
+        problem(8, (20, 20), 130, (3, 3), padding=1),
+        lambda p: chunks_of_winograd(p) > 1,
+    ),
+    "segments, winograd": (
+        "winograd",
+        problem(256, (20, 100), 8, (3, 3), padding=1),
+        lambda p: winograd.cut_up(p).segments > 1,
+    ),
+    "past the caches, winograd": ("winograd", problem(1, (400, 500), 50, (3, 3)), streamed),
+    "blocks of taps": ("winograd", problem(2, (30, 30), 9, (11, 11)), lambda p: winograd.cut_up(p).y.blocks > 1),
+    "several tiles in a unit": ("fft", problem(1, (300, 400), 2, (5, 5)), lambda p: fft.cut_up(p).tiles > 1),
+    "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).chunk < p.out_channels),
+    "segments, fft": ("fft", problem(40, (100, 100), 3, (9, 9)), lambda p: fft.cut_up(p).segments > 1),
+    "blocks of taps, fft": ("fft", problem(1, (150, 150), 3, (55, 55)), lambda p: fft.cut_up(p).y.blocks > 1),
+    "past the caches, fft": ("fft", problem(1, (400, 500), 50, (3, 3)), streamed),
+}
+
+
+@pytest.mark.parametrize(("form", "wanted", "is_taken"), WAYS.values(), ids=WAYS.keys())
+def test_a_way_is_taken_and_right(form, wanted, is_taken):
+    assert is_taken(wanted), "another way is taken"
+    x, weights = data(wanted)
+    work = ALGORITHMS[form].prepare["numba"](wanted, weights)
+    middle = work.units // 2
+    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(middle, work.units), (0, middle)])
+    expected = convolve(wanted, x, weights)
+    error = np.abs(out - expected).max()
+    assert error <= work.errors.estimate * np.abs(expected).max()
+    assert error <= work.errors.bound * np.abs(x).max() * np.abs(weights).sum((1, 2, 3)).max()
+
+
+CRASHED = {  # what unrolled read behind its scratch for
+    "one tap far apart": problem(1, (4, 200), 1, (1, 1), stride=(1, 200)),
+    "three taps far apart": problem(1, (2000, 2001), 1, (3, 3), stride=40, padding=1),
+    "patches of a vision transformer": problem(3, (224, 224), 8, (32, 32), stride=32),
+}
+
+
+@pytest.mark.parametrize("wanted", CRASHED.values(), ids=CRASHED.keys())
+@pytest.mark.parametrize("form", ["direct", "unrolled"])
+def test_windows_far_apart_are_read_within_scratch(form, wanted):
+    x, weights = data(wanted)
+    work = ALGORITHMS[form].prepare["numba"](wanted, weights)
+    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.units)])
+    np.testing.assert_allclose(out, convolve(wanted, x, weights), atol=1e-3)
+
+
+HUGE_STEPS = (
+    problem(1, (4, 4), 1, (4, 4), stride=200),
+    problem(1, (4, 4), 1, (4, 4), stride=100_000),
+    problem(1024, (32, 32), 1, (32, 32), stride=32),
+    problem(512, (33, 33), 1, (33, 33), stride=200),
+    problem(100_000, (1, 1), 1, (1, 1)),
+    problem(64, (1, 1_000_000), 64, (1, 3)),
+    problem(1, (2**20, 1), 1, (2**19, 1)),
+    problem(28_922, (5, 5), 1, (5, 5)),
+    problem(3, (70, 70), 1, (2, 2), dilation=(60, 2), stride=9),
+)
+
+
+@pytest.mark.parametrize("wanted", HUGE_STEPS, ids=str)
+def test_a_form_takes_scratch_for_what_it_reads_or_refuses(wanted):
+    assert ALGORITHMS["direct"].footprint(wanted).scratch_bytes <= 4 * wanted.bytes + 2**20
+    for form in ALGORITHMS:
+        if ALGORITHMS[form].obstacle(wanted, "numba") is None:
+            assert ALGORITHMS[form].footprint(wanted).scratch_bytes <= max(4 * wanted.bytes, 2**26), form
+
+
+def test_a_wide_row_is_work_for_many():
+    wide = problem(64, (1, 1_000_000), 64, (1, 3))
+    for form in (direct, unrolled):
+        assert form.prepare(wide, np.zeros(wide.weights_shape, "float32")).units >= 32
+
+
+@pytest.mark.parametrize(("channels", "size", "kernel"), [(256, 31, 31), (1, 328, 328), (28_922, 5, 3)])
+def test_winograd_refuses_what_it_has_no_exact_tile_for(channels, size, kernel):
+    wanted = problem(channels, (size, size), 2, (kernel, kernel))
+    assert "exact enough" in str(ALGORITHMS["winograd"].obstacle(wanted, "numba"))
+
+
+def test_fft_keeps_to_its_estimate_with_angles_of_many_turns():
+    """The twiddles of a dilated kernel: exponentials of angles that were not reduced lost digits of float64."""
+    wanted = problem(1, (246, 45), 3, (4, 4), dilation=10, dtype="float64")
+    x, weights = data(wanted)
+    work = ALGORITHMS["fft"].prepare["numba"](wanted, weights)
+    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.units)])
+    expected = random_problems.exact(wanted, x, weights)  # with more digits than float64
+    assert np.abs(out - expected).max() <= work.errors.estimate * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "taps", "stride", "dilation", "starts", "length"),
+    [
+        (10, 3, 1, 1, (0,), 12),  # neighbours share a run
+        (10, 3, 2, 1, (0, 1), 11),  # even and odd lines
+        (10, 2, 1, 30, (0, 30), 10),  # taps further apart than the outputs reach
+        (1, 4, 4, 1, (0,), 4),  # a single output reads neighbours, whatever its stride
+        (1, 2, 5, 9, (0, 9), 1),
+        (3, 1, 70, 1, (0,), 3),
+    ],
+)
+def test_runs_hold_what_is_read_and_little_else(outputs, taps, stride, dilation, starts, length):
+    found = runs(outputs, taps, stride, dilation)
+    assert (found.starts, found.length) == (starts, length)
+    lines = np.concatenate([start + found.step * np.arange(found.length) for start in found.starts])
+    for tap, place in enumerate(found.taps):
+        read = lines[place : place + outputs]
+        assert read.tolist() == [tap * dilation + output * stride for output in range(outputs)]
+
+
+PACKED = (
+    problem(512, (14, 14), 512, (3, 3), padding=1),
+    problem(3, (60, 60), 64, (11, 11)),
+    problem(64, (30, 30), 64, (3, 3), groups=64),
+    problem(40, (20, 20), 30, (5, 5), groups=2),
+)
+
+
+@pytest.mark.parametrize("form", ["naive", "direct", "unrolled", "winograd", "fft"])
+@pytest.mark.parametrize("wanted", PACKED, ids=str)
+def test_a_plan_takes_no_more_memory_than_was_said_before(form, wanted):
+    """Weights are packed in pieces: they never lie there twice, nor with more digits."""
+    _, weights = data(wanted)
+    candidate = Candidate(form, "serial", 1)
+    Plan(wanted, weights, candidate).close()  # compiled now
+    tracemalloc.start()
+    try:
+        Plan(wanted, weights, candidate, borrow=True).close()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    tables = 2**20  # of offsets, and what Python itself takes
+    assert peak <= candidate.memory(wanted) + tables
+    footprint = ALGORITHMS[form].footprint(wanted)
+    work = ALGORITHMS[form].prepare["numba"](wanted, weights)
+    assert footprint.scratch_bytes == work.scratch_size * ITEM_SIZE[wanted.dtype]
+    assert footprint.weights_bytes == (0 if np.may_share_memory(work.weights, weights) else work.weights.nbytes)
