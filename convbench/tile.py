@@ -175,5 +175,7 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     if not dispatcher.py_func.__qualname__.endswith(variant):
         dispatcher.py_func.__qualname__ += f"-{variant}"
         dispatcher.enable_caching()
+    dispatcher.disable_compile(False)  # noqa: FBT003
     dispatcher.compile(signature(dtype))
+    dispatcher.disable_compile()  # for other arrays than executors give: those are copied
     return _COMPILED.setdefault((tile, dtype), dispatcher)

@@ -31,7 +31,7 @@ from convbench.problem import Problem  # noqa: E402
 FORMS = [name for name in ALGORITHMS if "numba" in ALGORITHMS[name].prepare]
 MOST_INPUTS, MOST_OUTPUTS, MOST_PRODUCTS = 2**20, 2**19, 2**25
 SCRATCH, SCRATCH_SHARE = 2**24, 4  # bytes, and times a problem's arrays: no form takes more than both for scratch
-IN_A_PROCESS = 500
+IN_A_PROCESS = 200  # compiled code stays as long as a process does
 LIMIT = 3600.0  # seconds of so many
 CENTRED = ("normal", "sparse")
 DATA = (*CENTRED, "uniform", "offset")

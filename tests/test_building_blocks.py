@@ -1,7 +1,7 @@
 """What the forms share, against NumPy: matrices, transforms, shuffles, the micro-kernel, and stores past the caches.
 
-Vector code is emitted for LLVM through `Vectors`. What is emitted one operation at a time is tested with a stand-in that
-computes each operation at once; what has loops or addresses of its own is compiled.
+Vector code is emitted for LLVM through `Vectors`. What is emitted one operation after the other is tested with a
+stand-in that computes each at once; what has loops or addresses of its own is compiled.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def test_a_fourier_transform_is_numpys(size, sign):
 @pytest.mark.parametrize("size", [2, 8, 12, 64, 96])
 def test_roots_are_correct_to_the_last_bit_however_many_turns(size):
     k = np.array([-3 * size - 1, -1, 0, 1, size // 8, size // 4, size // 2, size, 10**9 * size + 1])
-    exact = np.array([np.exp(2j * np.longdouble(np.pi) * (int(number) % size) / size) for number in k])
+    pi = np.arccos(np.longdouble(-1))
+    exact = np.array([np.exp(2j * pi * (int(number) % size) / size) for number in k])
     assert np.abs(roots(k, size) - exact).max() < 3e-16
     assert root(0, size) == 1
     assert root(size // 2, size) == -1
@@ -173,13 +174,12 @@ def test_the_micro_kernel_sums_taps_and_writes_what_it_is_told_to(dtype):
         np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_best_block_wastes_least():
+def test_the_best_block_is_one_of_the_processors():
     lanes = 16
     for kernels, rows, columns in ((128, 710, 1270), (1, 30, 30), (3, 7, 7), (64, 1, 5000)):
         block, vectors, edge = best_block(kernels, rows, columns, lanes, stack=True)
         assert (block, vectors) in BLOCKS[instruction_set().name]
         assert edge in (columns, columns // (vectors * lanes) * vectors * lanes)
-    assert best_block(1, 30, 30, lanes)[0] == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

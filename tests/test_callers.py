@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import multiprocessing
-import os
-import signal
+import pickle
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
 import pytest
+from callers import HOST, PROBLEM, bound, inputs_and_outputs, needs_fork
 from conftest import data
 
 import convbench
 from convbench.errors import ConvbenchError, RequestError, UnavailableError
-from convbench.executors import EXECUTORS
-from convbench.executors.pool import pool
 from convbench.plans import Plan, plan
 from convbench.problem import Problem
 
-HOST = ("serial", "threads", "processes")
 FORMS = ("direct", "unrolled", "winograd", "fft")
-PROBLEM = Problem(height=30, width=41, channels=2, out_channels=10, kernel_height=5, kernel_width=5)
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-def bound(executor: str, algorithm: str = "direct", weights: np.ndarray | None = None) -> Plan:
-    cores = 2 if EXECUTORS[executor].scales else 1
-    weights = data(PROBLEM)[1] if weights is None else weights
-    return plan(PROBLEM, weights, algorithm=algorithm, executor=executor, cores=cores)
-
-
-def inputs_and_outputs(one: Plan, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Different inputs, and what the plan computes of each when nobody else calls it."""
-    found = [data(PROBLEM, seed)[0] for seed in range(count)]
-    return [(x, one(x).copy()) for x in found]
 
 
 # -- threads ------------------------------------------------------------------------------------------------------
@@ -147,6 +130,14 @@ def test_plans_that_nobody_closed_leave_nothing_in_the_workers():
     assert open_files() <= before + 2
 
 
+@pytest.mark.parametrize("executor", HOST)
+def test_a_plan_cannot_be_copied_or_sent_elsewhere(executor):
+    with bound(executor) as one:
+        for use in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(RequestError, match="cannot be copied or pickled"):
+                use(one)
+
+
 # -- fork ---------------------------------------------------------------------------------------------------------
 
 
@@ -238,93 +229,6 @@ def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind():
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert (done.stdout, done.returncode) == ("0 True\n", 0), done.stderr
-
-
-# -- interrupts ---------------------------------------------------------------------------------------------------
-
-
-class Struck(Exception):  # noqa: N818  # what the alarm raises
-    """By an alarm."""
-
-
-@pytest.fixture
-def alarms() -> Iterator[None]:
-    """An alarm raises `Struck` in the main thread."""
-
-    def strike(*_: object) -> None:
-        raise Struck
-
-    before = signal.signal(signal.SIGALRM, strike)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-@pytest.mark.usefixtures("alarms")
-@pytest.mark.parametrize("executor", HOST)
-def test_calls_after_an_alarm_at_any_moment_are_right(executor):
-    moments = np.random.default_rng(0)
-    with bound(executor) as one, bound(executor, "winograd") as other:
-        pairs, others = inputs_and_outputs(one, 3), inputs_and_outputs(other, 3)
-        out = one.empty_output()
-        struck = 0
-        for number in range(300):
-            x, expected = pairs[number % 3]
-            try:
-                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, 1e-3))
-                while True:
-                    one(x, out)
-            except Struck:
-                struck += 1
-            x, expected = others[number % 3]
-            assert np.array_equal(other(x), expected)
-            x, expected = pairs[number % 3]
-            assert np.array_equal(one(x, out), expected)
-        assert struck == 300
-        assert len(pool()._workers) <= 2
-
-
-@pytest.mark.parametrize("executor", HOST)
-def test_a_signal_handler_may_call_the_plan_that_it_interrupts(executor):
-    with bound(executor) as one:
-        (x, expected), (x2, expected2) = inputs_and_outputs(one, 2)
-        inside: list[bool] = []
-
-        def call_once_more(*_: object) -> None:
-            inside.append(np.array_equal(one(x2), expected2))
-            signal.setitimer(signal.ITIMER_REAL, 1e-3)  # not before, or a busy machine is never done with handlers
-
-        before = signal.signal(signal.SIGALRM, call_once_more)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 1e-3)
-            while len(inside) < 100:
-                assert np.array_equal(one(x), expected)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        assert all(inside)
-
-
-def test_an_interrupt_of_the_terminal_does_not_reach_the_workers():
-    x, _ = data(PROBLEM)
-    with bound("processes") as one:
-        expected, pids = one(x), one.pids
-        for pid in pids:
-            os.kill(pid, signal.SIGINT)
-        np.testing.assert_array_equal(one(x), expected)
-        assert one.pids == pids
-
-
-def test_a_plan_outlives_its_workers():
-    """A worker that dies costs a call; the plan, and every other one, starts new workers with the next."""
-    x, _ = data(PROBLEM)
-    with bound("processes") as one, bound("processes", "winograd") as other:
-        expected, others = one(x), other(x)
-        os.kill(one.pids[1], signal.SIGKILL)
-        with pytest.raises(UnavailableError, match="is gone"):
-            one(x)
-        np.testing.assert_array_equal(other(x), others)
-        np.testing.assert_array_equal(one(x), expected)
 
 
 # -- arrays -------------------------------------------------------------------------------------------------------
@@ -460,6 +364,17 @@ def test_a_bias_may_lie_in_the_output():
     out.ravel()[:10] = np.arange(10)
     expected = convbench.conv2d(x, weights, np.arange(10))
     np.testing.assert_array_equal(convbench.conv2d(x, weights, out.ravel()[:10], out=out), expected)
+
+
+@pytest.mark.parametrize("algorithm", [None, "naive", "direct", "winograd"])
+def test_an_output_may_lie_over_the_weights(algorithm):
+    """They are packed, or copied, before anything is written."""
+    x, weights = (array.astype(np.float32) for array in data(PROBLEM))
+    expected = convbench.conv2d(x, weights, algorithm=algorithm)
+    room = np.empty(max(expected.size, weights.size), np.float32)
+    out, lying = room[: expected.size].reshape(expected.shape), room[: weights.size].reshape(weights.shape)
+    lying[...] = weights
+    np.testing.assert_array_equal(convbench.conv2d(x, lying, out=out, algorithm=algorithm), expected)
 
 
 @pytest.mark.parametrize("limit", [0, 10_000, 100_000, 10**6, 10**9])

@@ -1,0 +1,172 @@
+"""What is loaded, compiled or started is so as a whole, whatever signals, threads and forks come between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+
+import pytest
+from conftest import DEADLINE, wait_until
+
+from convbench import loading
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+class Struck(Exception):  # noqa: N818  # what the alarm raises
+    """By an alarm."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    def strike(*_: object) -> None:
+        raise Struck
+
+    before = signal.signal(signal.SIGALRM, strike)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_what_a_function_returns_or_raises_passes_through():
+    assert loading.whole(lambda a, b: a + b, 1, 2) == 3
+    with pytest.raises(ZeroDivisionError):
+        loading.whole(lambda: 1 // 0)
+    assert loading.whole(loading.whole, threading.get_ident) != threading.get_ident(), "in one other thread"
+    assert loading.load("json") is sys.modules["json"]
+
+
+def test_where_no_thread_can_be_had_it_is_done_here(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(loading._thread, "start_new_thread", refuse)
+    assert loading.whole(threading.get_ident) == threading.get_ident()
+
+
+@pytest.mark.usefixtures("alarm")
+def test_an_interrupt_ends_the_wait_and_not_what_is_waited_for():
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def errand() -> None:
+        begun.set()
+        assert go_on.wait(DEADLINE)
+        ended.set()
+
+    def strike_when_it_has_begun() -> None:
+        begun.wait()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
+    threading.Thread(target=strike_when_it_has_begun).start()
+    with pytest.raises(Struck):
+        loading.whole(errand)
+    assert not ended.is_set()
+    go_on.set()
+    assert ended.wait(DEADLINE)
+    assert loading.whole(lambda: "the next") == "the next"
+
+
+def test_a_handler_may_load_while_something_is_loaded():
+    begun, found = threading.Event(), []
+
+    def errand() -> str:
+        begun.set()
+        wait_until(lambda: len(waiting) > 0, DEADLINE)
+        return "outer"
+
+    waiting: list[bool] = []
+
+    def handle(*_: object) -> None:
+        waiting.append(True)
+        found.append(loading.whole(lambda: "inner"))
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        threading.Thread(target=lambda: (begun.wait(), signal.pthread_kill(main, signal.SIGALRM))).start()
+        main = threading.main_thread().ident
+        assert loading.whole(errand) == "outer"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert found == ["inner"]
+
+
+@needs_fork
+def test_a_fork_waits_for_what_is_loaded_in_another_thread():
+    begun, go_on = threading.Event(), threading.Event()
+    state: list[str] = []
+
+    def errand() -> None:
+        state.append("half")
+        begun.set()
+        assert go_on.wait(DEADLINE)
+        state.append("whole")
+
+    thread = threading.Thread(target=loading.whole, args=(errand,))
+    thread.start()
+    begun.wait()
+    threading.Timer(0.2, go_on.set).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if state == ["half", "whole"] and loading.whole(lambda: 1) == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
+
+
+PROGRAM = """
+    import os, signal, sys, threading, time
+    import numpy as np, convbench
+    x = np.random.default_rng(0).random((2, 30, 41), np.float32)
+    w = np.random.default_rng(1).random((10, 2, 5, 5), np.float32)
+    class Struck(Exception): pass
+    def compute(): return convbench.conv2d(x, w, cores=2)
+    seen = []
+"""
+FIRST_CALL_INTERRUPTED = """
+    def strike(*_): raise Struck
+    signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+    try:
+        compute()
+    except Struck:
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print(np.array_equal(compute(), compute()))
+"""
+FIRST_CALL_IN_A_HANDLER = """
+    def call(*_): seen.append(compute())
+    signal.signal(signal.SIGALRM, call)
+    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+    found = compute()
+    while not seen: pass
+    print(np.array_equal(found, seen[0]) and np.array_equal(compute(), found))
+"""
+FORK_IN_THE_FIRST_CALL = """
+    thread = threading.Thread(target=compute); thread.start()
+    time.sleep(float(sys.argv[1]))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.isfinite(compute()).all() else 1)
+    print(os.waitpid(child, 0)[1] == 0)
+    thread.join()
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("program", [FIRST_CALL_INTERRUPTED, FIRST_CALL_IN_A_HANDLER, FORK_IN_THE_FIRST_CALL])
+@pytest.mark.parametrize(
+    "moment", [0.2, *(pytest.param(moment, marks=pytest.mark.long) for moment in (0.01, 0.1, 0.3, 0.4, 0.6, 0.9))]
+)
+def test_the_first_call_of_a_process_may_be_interrupted_repeated_and_forked(program, moment):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM) + textwrap.dedent(program), str(moment)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
