@@ -14,11 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from convbench.analysis.compare import compare, slowdown
+from convbench.analysis.differences import differences
 from convbench.analysis.interference import Interference
+from convbench.analysis.series import widest_interval
 from convbench.errors import ConvbenchError, RequestError
-from convbench.measure.spec import Timing, make_spec
+from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.measure.sweep import resume_sweep
 from convbench.report import REPORTS
+from convbench.report.comparison import in_turns
 from convbench.report.content import Material
 from convbench.report.write import write_report
 from convbench.results.export import to_csv, to_json, write_pyperf
@@ -39,6 +43,7 @@ MACHINE = {
     "blas": [{"internal_api": "openblas", "version": "0.3"}],
     "gpu": {"name": "a card", "compute_capability": "9.0", "memory_bytes": 2**36},
     "can_pin": True,
+    "numa": [{"node": 0, "cpus": [0, 1], "memory_bytes": 2**34}, {"node": 1, "cpus": [2]}],
     "peaks": {
         "clock_seconds": 1e-8,
         "cores": {"1": {"multiply_add_float32": [1e11], "read": [1e10]}, "2": {"multiply_add_float32": [2e11]}},
@@ -50,6 +55,7 @@ HEADER = {
     "machine": MACHINE,
     "versions": {"numpy": "2"},
     "started": "now",
+    "pair": {"id": "1", "python": "/usr/bin/python", "side": "this", "versions": {"numpy": "2"}},
 }
 
 
@@ -105,6 +111,12 @@ def stored(directory: Path, lines: list[str], header: str | None = None) -> Path
         {"run": -1},
         {"run": 10**6},
         {"run": 1.0},
+        {"base": "mb1ic1ih13iw12oc4oh11ow10kh3kw3"},
+        {"calibration": 1e-300},
+        {"calibration": 1.7e308},
+        {"setup": {"compile": 1.7e308}},
+        {"stages": {"pad": [1.7e308, 1.7e308]}},
+        {"wall_seconds": 1e300},
         {"algorithm": ""},
         {"executor": "\x1b[31m"},
         {"samples": [float("nan")]},
@@ -174,6 +186,13 @@ def test_a_second_line_for_a_cell_of_a_run_is_named_and_the_first_used(tmp_path)
         '{"schema": 1, "spec": {}, "versions": [1]}',
         '{"schema": 1, "spec": {}, "started": 5}',
         '{"schema": 1, "spec": {"precision": NaN}}',
+        '{"schema": 1, "spec": {"timing": {"min_seconds": "x"}}}',
+        '{"schema": 1, "spec": {"cell_limit": -5}}',
+        '{"schema": 1, "spec": {}, "machine": {"numa": 5}}',
+        '{"schema": 1, "spec": {}, "machine": {"numa": [{}]}}',
+        '{"schema": 1, "spec": {}, "machine": {"peaks": {"cores": {"0": {}}}}}',
+        '{"schema": 1, "spec": {}, "pair": [1]}',
+        '{"schema": 1, "spec": {}, "pair": {}}',
     ],
 )
 def test_a_wrong_header_is_one_clear_line(tmp_path, header):
@@ -223,7 +242,24 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 WRONG = st.sampled_from(
     [
-        *(None, True, -1, 0, 1, 2**63, 2**70, 0.5, 1e-300, 1e300, float("nan"), float("inf"), -0.0),
+        *(
+            None,
+            True,
+            -1,
+            0,
+            1,
+            2**63,
+            2**70,
+            0.5,
+            1e-300,
+            1e300,
+            1.7e308,
+            -1.7e308,
+            1e20,
+            float("nan"),
+            float("inf"),
+            -0.0,
+        ),
         *(
             "",
             "x",
@@ -235,6 +271,9 @@ WRONG = st.sampled_from(
             "\x1b[0m",
             "z" * 5000,
             "1",
+            "0",
+            "01",
+            "\u0663",
             PROBLEM,
             'mb1ic1ih5oc1kh3n"$a"',
         ),
@@ -273,13 +312,21 @@ def used(directory: Path, draw: bool) -> None:
         names = [table.name for section in sections for table in section.tables]
         assert all(names)
     Interference.of(sweep.records)
+    compare(sweep.records, sweep.records)
+    compare(sweep.records, sweep.records, in_turns=True)
+    slowdown(sweep.records, sweep.records)
+    differences(sweep.header, HEADER)
+    in_turns(sweep.header, HEADER)
+    widest_interval(sweep.records, 1)
+    with contextlib.suppress(ConvbenchError):
+        Spec.from_json(sweep.header["spec"]).cells()
     to_csv(sweep).encode()
     to_json(sweep)
     with contextlib.suppress(ConvbenchError):
         write_pyperf(sweep, directory / "pyperf")
 
 
-FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ
