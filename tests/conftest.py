@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import pytest
-import simulated as simulation
-from hypothesis import HealthCheck, settings
-from PIL import Image
+KEPT = ("NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")  # which tests of other processors set
+SAID = ("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "MYPY_FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS")
+for name in list(os.environ):  # what a user has set for other programs is no business of tests
+    if name in SAID or name.endswith("_NUM_THREADS") or (name.startswith("NUMBA_") and name not in KEPT):
+        del os.environ[name]
+if len(os.sched_getaffinity(0)) < 2:
+    os.environ["NUMBA_NUM_THREADS"] = "2"  # on one core, two threads take turns
 
-from convbench import cli
-from convbench.executors.threads import start_pool
-from convbench.measure.spec import Timing
-from convbench.problem import Problem
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import simulated as simulation  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from convbench import cli  # noqa: E402
+from convbench.executors.threads import start_pool  # noqa: E402
+from convbench.measure.spec import Timing  # noqa: E402
+from convbench.problem import Problem  # noqa: E402
 
 start_pool()  # before a peer that is tested loads another one
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, for what tests interrupt
@@ -158,6 +168,23 @@ def python(*words: object, modules: Sequence[Path] = (), **variables: str) -> su
     )
 
 
+def script(code: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a script; whatever it has started and forked ends with it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=DEADLINE)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
 def with_fake_gpu(*words: object, modules: Sequence[Path] = (), **variables: str) -> subprocess.CompletedProcess[str]:
     """Run Python `briefly` with a CuPy, a PyTorch and a driver whose GPU is the host."""
     return python(*words, modules=[FAKE_GPU, *modules], **variables)
@@ -167,21 +194,25 @@ Convbench = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def convbench(tmp_path: Path) -> Convbench:
-    """Runs the command line in an empty directory."""
+def convbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Convbench:
+    """Runs the command line in an empty directory: in this process, or in another one with an environment."""
     directory = tmp_path / "here"
     directory.mkdir()
 
     def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(arguments),
-            cwd=directory,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=DEADLINE,
-        )
+        words = command(arguments)
+        if env is not None:
+            return subprocess.run(
+                words, cwd=directory, env=env, capture_output=True, text=True, check=False, timeout=DEADLINE
+            )
+        capsys.readouterr()
+        with monkeypatch.context() as now:
+            now.chdir(directory)
+            now.setattr(sys, "argv", ["convbench", *map(str, arguments)])
+            now.setattr(cli, "_hear_signals", lambda: None)
+            with pytest.raises(SystemExit) as left:
+                cli.main()
+        return subprocess.CompletedProcess(words, int(left.value.code or 0), *capsys.readouterr())
 
     return run
 
@@ -190,15 +221,12 @@ InProcess = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
-    """Runs the command line in this process; gives the exit status, and what it wrote to its two outputs."""
+def in_process(convbench: Convbench) -> InProcess:
+    """Runs the command line; gives the exit status, and what it wrote to its two outputs."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["convbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, " ".join(err.split())
+        done = convbench(*arguments)
+        return done.returncode, done.stdout, " ".join(done.stderr.split())
 
     return run
 

@@ -6,11 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from convbench.analysis.fastest import rank
 from convbench.analysis.interference import Interference
+from convbench.analysis.limits import TRAFFIC, Limits
 from convbench.analysis.scaling import (
     Usl,
     amdahl_fraction,
@@ -314,3 +316,45 @@ def test_how_quiet_a_machine_was_is_summed_over_cells_that_had_their_cores():
     assert seen.inside == pytest.approx(0.5)
     assert seen.throttled is None
     assert Interference.of([]).busy is None
+
+
+RUNS = {  # seconds of cells in the same runs, and whether they are tied with the first
+    "reference": ((1.0, 1.0, 1.0), False),
+    "a little slower": ((1.1, 1.11, 1.09), False),
+    "perhaps slower": ((1.0, 1.1, 0.95), True),
+    "slower by a factor that nobody knows": ((50.0, 400.0, 3000.0), False),
+    "slower or faster, nobody knows": ((1.0, 30.0, 0.9), True),
+    "in two runs": ((2.0, 2.0), True),
+}
+
+
+def test_a_tie_is_claimed_where_an_interval_holds_1_however_wide_it_is_and_not_where_it_leaves_out_1():
+    cells = {
+        name: group([record(run, 1, seconds) for run, seconds in enumerate(times)])[0].cells[1]
+        for name, (times, _) in RUNS.items()
+    }
+    ranking = rank(cells)
+    assert ranking.reference == "reference"
+    assert set(ranking.tied) == {name for name, (_, tied) in RUNS.items() if tied}
+    for name in ("slower by a factor that nobody knows", "slower or faster, nobody knows"):
+        assert ranking.ratios[name].low is None
+        assert ranking.ratios[name].vast
+
+
+@settings(max_examples=30)
+@given(
+    st.dictionaries(
+        st.integers(1, 9),
+        st.dictionaries(st.sampled_from(TRAFFIC), st.lists(st.floats(1, 9), max_size=3)),
+        min_size=1,
+    )
+)
+def test_more_cores_can_do_what_fewer_can(rates):
+    limits = Limits.of({"peaks": {"cores": {str(cores): kinds for cores, kinds in rates.items()}}})
+    for kind in TRAFFIC:
+        measured = [cores for cores in sorted(rates) if rates[cores].get(kind)]
+        best = [limits.best(kind, cores) for cores in measured]
+        assert best == sorted(best)
+        assert all(limits.best(kind, cores) >= max(rates[cores][kind]) for cores in measured)
+        assert all(limits.best(kind, cores) is None for cores in range(1, 11) if cores not in measured)
+    assert Limits({1: {"read": [5.0]}, 2: {"read": [3.0]}, 4: {"copy": [7.0]}}).best("read", 2) == 5.0

@@ -7,20 +7,19 @@ import gc
 import itertools
 import multiprocessing
 import pickle
-import subprocess
-import sys
-import textwrap
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
 import pytest
 from callers import HOST, PROBLEM, bound, inputs_and_outputs, needs_fork
-from conftest import data
+from conftest import data, script
 
 import convbench
 from convbench.errors import ConvbenchError, RequestError, UnavailableError
+from convbench.executors.host import readable
 from convbench.plans import Plan, plan
 from convbench.problem import Problem
 
@@ -199,11 +198,11 @@ def _runs(pid: int) -> bool:
 @needs_fork
 def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind():
     """The child is forked by one thread while another computes, and calls the same plans."""
-    program = textwrap.dedent("""
+    program = """
         import os, sys, threading
         import numpy as np
         from convbench import Problem, plan
-        problem = Problem(height=300, width=400, out_channels=16, kernel_height=5, kernel_width=5)
+        problem = Problem(height=150, width=200, out_channels=16, kernel_height=5, kernel_width=5)
         random = np.random.default_rng(0)
         x, w = (random.standard_normal(s).astype("f4") for s in (problem.input_shape, problem.weights_shape))
         plans = [plan(problem, w, executor=e, cores=2) for e in ("threads", "processes")]
@@ -226,8 +225,8 @@ def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind():
         for thread in threads:
             thread.join()
         print(failed, all(np.array_equal(one(x), e) for one, e in zip(plans, expected)))
-    """)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
+    """
+    done = script(program)
     assert (done.stdout, done.returncode) == ("0 True\n", 0), done.stderr
 
 
@@ -235,7 +234,7 @@ def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind():
 
 
 def _read_only(x: np.ndarray) -> np.ndarray:
-    x = x.copy()
+    x = x.view()
     x.flags.writeable = False
     return x
 
@@ -291,6 +290,49 @@ def test_read_only_memory_is_read_where_it_lies(tmp_path):
         seen = one._input(mapped)
         assert seen.ctypes.data == mapped.ctypes.data
         np.testing.assert_array_equal(one(mapped), one(x))
+
+
+AS_THEY_LIE = {
+    "plain": lambda x: x,
+    "read-only": _read_only,
+    "from bytes": ARRAYS["from bytes"],
+    "every other image of two": lambda x: np.concatenate([x, x])[::2],
+    "every other image of two, read-only": lambda x: _read_only(np.concatenate([x, x]))[::2],
+}
+
+
+@pytest.mark.parametrize("kind", AS_THEY_LIE)
+def test_an_array_that_forms_can_read_is_read_where_it_lies(kind):
+    given = AS_THEY_LIE[kind](data(PROBLEM)[0])
+    seen, expected = readable(given, "float32"), given.copy()
+    assert seen.ctypes.data == given.ctypes.data
+    assert seen.flags.c_contiguous
+    assert seen.flags.writeable, "compiled code takes no other type"
+    assert (seen is given) == given.flags.writeable
+    np.testing.assert_array_equal(seen, expected)
+    memory = weakref.ref(given)
+    del given
+    assert memory() is not None, "it stays as long as it is looked at"
+    np.testing.assert_array_equal(seen, expected)
+    del seen
+    assert memory() is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("unaligned", "unaligned and read-only", "of the other byte order", "in Fortran's order"),
+        *("every other number", "backwards", "with a stride of zero", "of another dtype"),
+    ],
+)
+def test_an_array_that_forms_cannot_read_is_copied_into_one_that_they_can(kind):
+    given = ARRAYS[kind](data(PROBLEM)[0])
+    seen = readable(given, "float32")
+    assert not np.may_share_memory(seen, given)
+    assert seen.dtype == np.float32
+    assert seen.dtype.isnative
+    assert (seen.flags.c_contiguous, seen.flags.aligned, seen.flags.writeable) == (True, True, True)
+    np.testing.assert_array_equal(seen, given)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, briefly, command
+from conftest import DEADLINE, ROOT, briefly, command
 from PIL import Image
 from test_images import damaged
 
@@ -37,7 +37,7 @@ def loaded(code: str) -> set[str]:
     """The modules that some code loads in a fresh process, beside those that every Python has."""
     watch = f"import runpy, sys\nbefore = set(sys.modules)\ntry:\n    {code}\n"
     watch += "finally:\n    print('loaded:', *set(sys.modules) - before)"
-    done = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True, timeout=DEADLINE)
     return set(done.stdout.rpartition("loaded: ")[2].split())
 
 
@@ -171,7 +171,7 @@ def test_what_makes_no_sense_is_refused_by_every_command(convbench, tmp_path, wo
 
 def test_output_that_nobody_reads_to_the_end_is_no_traceback():
     words = f"{' '.join(command(['sweep', '--help']))} | true"
-    done = subprocess.run(["/bin/sh", "-c", words], capture_output=True, text=True, check=False)
+    done = subprocess.run(["/bin/sh", "-c", words], capture_output=True, text=True, check=False, timeout=DEADLINE)
     assert done.stderr == ""
 
 
@@ -193,14 +193,16 @@ def test_the_machine_describes_itself(convbench):
 
 
 def test_the_makefile_help_names_every_target():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE)
     for target in ("install", "test", "check", "sweep", "report", "versus", "bench", "gpu-check", "clean"):
         assert re.search(rf"^  {target} +\w", done.stdout, re.MULTILINE), target
 
 
 @pytest.mark.parametrize(("target", "words"), [("versus", "convbench versus"), ("report", "convbench report")])
 def test_the_makefile_calls_what_it_should(target, words):
-    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True, timeout=DEADLINE
+    )
     assert words in done.stdout
     assert "torch" not in done.stdout
     with_torch = subprocess.run(
@@ -210,6 +212,6 @@ def test_the_makefile_calls_what_it_should(target, words):
 
 
 def test_convbench_is_also_a_module():
-    assert subprocess.run(command(["--version"]), capture_output=True, text=True, check=True).stdout.startswith(
-        "convbench"
-    )
+    assert subprocess.run(
+        command(["--version"]), capture_output=True, text=True, check=True, timeout=DEADLINE
+    ).stdout.startswith("convbench")

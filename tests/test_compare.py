@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from convbench.analysis.compare import compare, slowdown, slower_beyond
+from convbench.analysis.compare import FEW_RUNS, compare, slowdown, slower_beyond, widest_ratio
 from convbench.analysis.differences import differences
 from convbench.analysis.evidence import DRIFT_SHARE
+from convbench.analysis.statistics import FAR_APART
 from convbench.results.record import Record
 
 DESCRIPTOR = "mb1ic1ih9oh7kh3iw9ow7kw3oc2"
@@ -261,3 +263,83 @@ def test_the_command_exits_1_for_a_real_slowdown_alone(convbench, tmp_path):
     nothing = convbench("compare", tmp_path / "a", tmp_path / "other")
     assert nothing.returncode == 2
     assert "nothing to compare" in nothing.stderr
+
+
+FAR_APART_RUNS = [1.0, 1.5, 0.2], [5.0, 50.0, 3000.0]
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+@pytest.mark.parametrize("runs", [([1.0, 1.0], [2.0, 2.0]), ([1.0, 9.0], [5.0, 0.2])], ids=["alike", "far apart"])
+def test_two_runs_claim_nothing_however_alike_they_are(runs, in_turns):
+    first, second = map(sweep, runs)
+    [one] = found = compare(first, second, in_turns=in_turns)
+    assert (one.verdict, one.ratio.bounds, one.ratio.runs) == ("cannot tell", None, 2)
+    assert one.ratio.lacks == FEW_RUNS
+    assert not slower_beyond(found, 0.0)
+    assert widest_ratio(first, second) == math.inf
+
+
+def test_an_interval_that_says_next_to_nothing_is_none_and_may_still_tell_on_which_side_the_ratio_is():
+    first, second = FAR_APART_RUNS
+    [one] = found = compare(sweep(first), sweep(second))
+    assert (one.ratio.low, one.ratio.high, one.ratio.lacks) == (None, None, FAR_APART)
+    assert one.ratio.bounds[0] < 1 < one.ratio.bounds[1]
+    assert one.verdict == "cannot tell"
+    assert not slower_beyond(found, 0.05)
+    [much] = found = compare(sweep(first), sweep([1e6 * time for time in second]))
+    assert (much.ratio.low, much.ratio.lacks, much.verdict) == (None, FAR_APART, "slower")
+    assert much.ratio.bounds[0] > 1
+    assert slower_beyond(found, 0.05) == found
+    [other_way] = compare(sweep([1e6 * time for time in second]), sweep(first))
+    assert other_way.verdict == "faster"
+
+
+def test_intervals_beyond_what_a_float_can_hold_are_numbers_and_claim_nothing():
+    """A hundred cells of runs from a picosecond to thirty years: no float holds the bounds."""
+    first, second = (
+        [record for cell in range(100) for record in sweep(times, algorithm=f"cell-{cell}")]
+        for times in ([1e-12, 1e-12, 1e9], [1.0] * 3)
+    )
+    for found in (compare(first, second), compare(second, first)):
+        for one in found:
+            low, high = one.evidence.interval(0.05 / 100)
+            assert (low < -710, high > 710) == (True, True)
+            assert 0 < one.ratio.bounds[0] < 1 < one.ratio.bounds[1] < math.inf
+            assert (one.verdict, one.ratio.low, one.ratio.lacks) == ("cannot tell", None, FAR_APART)
+        assert not slower_beyond(found, 0.0)
+
+
+def test_the_command_shows_no_interval_where_there_is_none_and_says_why_for_each_reason(in_process, tmp_path):
+    few = ([1.0, 9.0], [2.0, 18.0])
+    for name, apart, alone in zip("ab", FAR_APART_RUNS, few, strict=True):
+        write(tmp_path / name, [*sweep(apart), *sweep(alone, "naive")], machine={})
+    status, shown, said = in_process("compare", tmp_path / "a", tmp_path / "b", "--fail-above", "0")
+    assert status == 0
+    rows = [line.split() for line in shown.splitlines() if "serial" in line]
+    assert rows == [
+        ["direct", "serial", "1", "135.721", "cannot", "tell"],
+        ["naive", "serial", "1", "2.000", "cannot", "tell"],
+    ]
+    assert said == (
+        f"1 of 2 cells have no interval: {FAR_APART} 1 of 2 cells have no interval: {FEW_RUNS} "
+        "0 of 2 cells slower, beyond doubt, by more than 0.0%"
+    )
+
+
+def test_the_command_names_a_line_that_cannot_be_used_of_either_sweep_and_compares_the_rest(in_process, tmp_path):
+    for name in ("whole", "torn", "worse"):
+        write(tmp_path / name, sweep([1.0, 1.01, 0.99, 1.0]), machine={})
+    for name, places in (("torn", [1]), ("worse", [0, 2])):
+        lines = (tmp_path / name / "results.jsonl").read_text().splitlines()
+        broken = ["garbage{" if place in places else line for place, line in enumerate(lines)]
+        (tmp_path / name / "results.jsonl").write_text("".join(f"{line}\n" for line in [*broken, lines[0]]))
+    torn, worse = (tmp_path / name / "results.jsonl" for name in ("torn", "worse"))
+    for pair in (("torn", "whole"), ("whole", "torn")):
+        status, shown, said = in_process("compare", *(tmp_path / name for name in pair))
+        assert status == 0
+        assert "no difference seen" in shown
+        assert said.startswith(f"{torn} line 2 cannot be used: it is not JSON")
+        assert "(and 1 more); the other 3 records are used 0 of 1 cells slower" in said
+    status, shown, said = in_process("compare", tmp_path / "torn", tmp_path / "worse")
+    assert said.index(f"{torn} line 2 cannot be used") < said.index(f"{worse} line 1 cannot be used")
+    assert status == 0

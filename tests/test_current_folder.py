@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, briefly
+from conftest import DEADLINE, ROOT, briefly
 
 from convbench import interpreter
 from convbench.errors import UnavailableError
@@ -47,23 +47,21 @@ def run(folder: Path, *words: object, **variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=DEADLINE,
     )
     assert not [mark.name for mark in folder.glob("* was run")], done.stderr
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("program", ["the console script", "the module"])
-def test_modules_in_the_current_folder_are_not_run(folder, tmp_path, program):
-    words = [sys.executable, "-m", "convbench"]
-    if program == "the console script":
-        words = [sys.executable, tmp_path / "convbench"]  # in a folder of programs, as pip writes it
-        words[1].write_text("import sys\nfrom convbench.cli import main\nsys.exit(main())\n")
-    run(folder, *words, "sweep", *SWEEP, "--executors", "processes", "--output", folder / "sweep")
-    run(folder, *words, "report", folder / "sweep")
-    if program == "the module":
-        assert "usable_cores" in run(folder, *words, "machine", "--json")
+def test_modules_in_the_current_folder_are_not_run(folder, tmp_path):
+    """By the console script, nor by the module."""
+    script = tmp_path / "convbench"  # in a folder of programs, as pip writes it
+    script.write_text("import sys\nfrom convbench.cli import main\nsys.exit(main())\n")
+    run(folder, sys.executable, script, "sweep", *SWEEP, "--executors", "processes", "--output", folder / "sweep")
+    run(folder, sys.executable, "-m", "convbench", "report", folder / "sweep")
+    assert "usable_cores" in run(folder, sys.executable, script, "machine", "--json")
+    assert "sweep" in run(folder, sys.executable, "-m", "convbench", "--help")
 
 
 def test_a_scripts_workers_run_nothing_of_the_current_folder(folder, tmp_path):
@@ -127,7 +125,9 @@ def probe(copy: Path, *options: str, cwd: Path, place: Path | None = None) -> di
     start = cwd / "start.py"
     start.write_text(START)
     words = [sys.executable, *options, str(start), str(place or copy)]
-    return json.loads(subprocess.run(words, cwd=cwd, capture_output=True, check=True, text=True).stdout)
+    return json.loads(
+        subprocess.run(words, cwd=cwd, capture_output=True, check=True, text=True, timeout=DEADLINE).stdout
+    )
 
 
 def test_workers_run_the_package_that_the_caller_runs_and_nothing_beside_it(copy, tmp_path):
@@ -165,5 +165,5 @@ def test_a_folder_that_was_removed_keeps_nobody_from_working(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     words = f"cd {gone} && rmdir {gone} && {sys.executable} -m convbench --version"
-    done = subprocess.run(["/bin/sh", "-c", words], capture_output=True, text=True, check=False)
+    done = subprocess.run(["/bin/sh", "-c", words], capture_output=True, text=True, check=False, timeout=DEADLINE)
     assert done.stdout.startswith("convbench, version"), done.stderr

@@ -7,10 +7,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, Convbench, briefly, command, wait_until
+from simulated import SMALL
+from test_compare import sweep as records
+from test_compare import write
 
 from convbench.errors import RequestError
 from convbench.measure.spec import Spec
@@ -144,3 +149,79 @@ def test_a_directory_that_cannot_be_written_is_one_clear_line(convbench: Convben
     assert refused.returncode == 2
     assert "/proc/convbench cannot be written" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """What this process writes beyond is refused, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("simulated")
+@pytest.mark.parametrize("folder", ["new", "there", "there with a file"])
+def test_a_disk_that_is_full_from_the_start_is_left_as_it_was(convbench: Convbench, tmp_path: Path, folder):
+    directory = tmp_path / "sweep"
+    if folder != "new":
+        directory.mkdir()
+    if folder == "there with a file":
+        (directory / "notes").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    words = ["sweep", "--problem", SMALL, "--algorithms", "naive", "--executors", "simulated", "--cores", "1"]
+    with no_file_larger_than(100):
+        refused = convbench(*words, "--runs", 1, "--output", directory)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (
+        refused.stderr == f"convbench: error: {directory} cannot be written (File too large); choose another --output\n"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    with Store.create(directory, {"spec": {}}):
+        pass
+    assert load(directory).records == ()
+
+
+def test_what_somebody_else_puts_into_a_new_folder_stays_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def full(directory: Path, _: object) -> None:
+        (directory / "notes").write_text("mine")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("convbench.results.store._write_header", full)
+    with pytest.raises(RequestError, match=r"cannot be written \(No space left on device\)"):
+        Store.create(tmp_path / "sweep", {"spec": {}})
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["notes"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_that_is_told(tmp_path: Path):
+    """A pipe that nobody reads, as `| head` leaves one behind."""
+    write(tmp_path / "a", records([1.0, 1.01, 0.99]))
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as reader:
+        reader.wait(DEADLINE)
+        done = subprocess.run(
+            command(["compare", tmp_path / "a", tmp_path / "a"]),
+            stdout=reader.stdin,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=DEADLINE,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_no_disk_can_hold_is_one_clear_line(tmp_path: Path):
+    write(tmp_path / "a", records([1.0, 1.01, 0.99]))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(["export", tmp_path / "a", "--format", "csv"]),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=DEADLINE,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "convbench: error: the output cannot be used (No space left on device)\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import subprocess
@@ -10,9 +11,11 @@ import sys
 
 import pyperf
 import pytest
+from conftest import DEADLINE
 from test_store import HEADER, RECORD
 
 from convbench.errors import RequestError
+from convbench.problem import Problem
 from convbench.results.export import write, write_pyperf
 from convbench.results.record import Record
 from convbench.results.store import Store, Sweep, load
@@ -79,7 +82,7 @@ def test_pyperf_compares_core_counts(sweep, tmp_path):
     assert "1.90x faster" in done.stdout
     for command in ("stats", "hist", "metadata"):
         words = [sys.executable, "-m", "pyperf", command, str(paths[0])]
-        assert subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert subprocess.run(words, capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
 
 
 def test_pyperf_gets_one_run_for_each_of_ours(sweep, tmp_path):
@@ -100,3 +103,43 @@ def test_what_cannot_be_written_is_one_clear_error(sweep, tmp_path):
         list(write(sweep, "xml", None))
     with pytest.raises(RequestError, match="no samples"):
         write_pyperf(Sweep(tmp_path, {}, ()), tmp_path)
+
+
+def test_where_the_problem_grows_with_the_cores_pyperf_takes_no_two_problems_for_one(sweep, tmp_path):
+    base = Problem.parse("mb1ic1ih20iw30oc4kh3kw3")
+    records = [
+        dataclasses.replace(record, problem=str(base.grown(record.cores)), base=str(base))
+        for record in sweep.records
+        if record.status == "ok"
+    ]
+    for path, cores in zip(write_pyperf(Sweep(tmp_path, {}, tuple(records)), tmp_path / "weak"), (1, 2), strict=True):
+        assert pyperf.BenchmarkSuite.load(str(path)).get_benchmark_names() == [f"direct {base.grown(cores)}"]
+
+
+def test_every_algorithm_on_every_problem_is_a_benchmark_of_its_own(sweep, tmp_path):
+    problems = [RECORD.problem, "mb1ic1ih20iw30oc4kh3kw3", 'mb1ic1ih20iw30oc4kh3kw3n"conv1"']
+    records = [
+        dataclasses.replace(record, algorithm=algorithm, problem=problem)
+        for record in sweep.records
+        if record.status == "ok"
+        for algorithm in ("direct", "naive")
+        for problem in problems
+    ]
+    for path in write_pyperf(Sweep(tmp_path, {}, tuple(records)), tmp_path / "all"):
+        benchmarks = pyperf.BenchmarkSuite.load(str(path)).get_benchmarks()
+        names = [f"{algorithm} {problem}" for algorithm in ("direct", "naive") for problem in problems]
+        assert sorted(one.get_name() for one in benchmarks) == sorted(names)
+        assert {one.get_nrun() for one in benchmarks} == {10}
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_line_that_cannot_be_used_is_named_and_the_rest_exported(sweep, convbench, form):
+    whole = convbench("export", sweep.directory, "--format", form)
+    assert (whole.returncode, whole.stderr) == (0, "")
+    results = sweep.directory / "results.jsonl"
+    results.write_text("garbage{\n" + results.read_text())
+    done = convbench("export", sweep.directory, "--format", form)
+    assert (done.returncode, done.stdout) == (0, whole.stdout)
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{results} line 1 cannot be used: it is not JSON")
+    assert line.endswith("; the other 21 records are used")

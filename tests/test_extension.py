@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, briefly
+from conftest import DEADLINE, ROOT, briefly
 
 TOY = '''
 """A toy: the naive tile under another name."""
@@ -40,7 +40,13 @@ def run(root: Path, *words: object) -> str:
     """Run a module of the copy."""
     env = briefly(root, PYTEST_ADDOPTS="")
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, words)], cwd=root, env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *map(str, words)],
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -56,6 +62,7 @@ def test_it_is_under_contract(extended):
     assert "toy-processes" in done
 
 
+@pytest.mark.long
 def test_it_is_measured_and_reported(extended, tmp_path):
     words = [
         "--problem",

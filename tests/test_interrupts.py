@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 from callers import HOST, PROBLEM, bound, inputs_and_outputs, needs_fork
-from conftest import DEADLINE, data, wait_until
+from conftest import DEADLINE, data, script, wait_until
 
 from convbench.errors import UnavailableError
 from convbench.executors import pool as pool_module
@@ -40,6 +40,18 @@ def alarms() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+def is_struck(moment: float, call: Callable[[], object]) -> bool:
+    """Whether an alarm so many seconds from now ends the calls; one that is lost ends the test, and not never."""
+    deadline = time.monotonic() + DEADLINE
+    try:
+        signal.setitimer(signal.ITIMER_REAL, moment)
+        while time.monotonic() < deadline:
+            call()
+    except Struck:
+        return True
+    return False
+
+
 @pytest.mark.usefixtures("alarms")
 @pytest.mark.parametrize("executor", HOST)
 def test_calls_after_an_alarm_at_any_moment_are_right(executor):
@@ -47,20 +59,13 @@ def test_calls_after_an_alarm_at_any_moment_are_right(executor):
     with bound(executor) as one, bound(executor, "winograd") as other:
         pairs, others = inputs_and_outputs(one, 3), inputs_and_outputs(other, 3)
         out = one.empty_output()
-        struck = 0
         for number in range(300):
             x, expected = pairs[number % 3]
-            try:
-                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, 1e-3))
-                while True:
-                    one(x, out)
-            except Struck:
-                struck += 1
+            assert is_struck(moments.uniform(1e-6, 1e-3), partial(one, x, out))
             x, expected = others[number % 3]
             assert np.array_equal(other(x), expected)
             x, expected = pairs[number % 3]
             assert np.array_equal(one(x, out), expected)
-        assert struck == 300
         assert len(pool()._workers) <= 2
 
 
@@ -77,7 +82,9 @@ def test_a_signal_handler_may_call_the_plan_that_it_interrupts(executor):
         before = signal.signal(signal.SIGALRM, call_once_more)
         try:
             signal.setitimer(signal.ITIMER_REAL, 1e-3)
+            deadline = time.monotonic() + DEADLINE
             while len(inside) < 100:
+                assert time.monotonic() < deadline
                 assert np.array_equal(one(x), expected)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -115,12 +122,8 @@ def test_nothing_is_written_once_an_interrupted_call_has_ended(executor):
         [(x, _)] = inputs_and_outputs(one, 1)
         out = one.empty_output()
         for _ in range(100):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, 1e-3))
-                while True:
-                    one(x, out)
-            except Struck:
-                out.fill(7)
+            assert is_struck(moments.uniform(1e-6, 1e-3), partial(one, x, out))
+            out.fill(7)
             assert (one(x) != 7).all()
             assert (out == 7).all()
 
@@ -258,14 +261,7 @@ IN_A_CHILD = """
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.long)])
 def test_in_a_forked_child_calls_after_an_alarm_are_right(count):
     """There the units are filled on Python's threads."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(IN_A_CHILD), str(count)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-        start_new_session=True,
-    )
+    done = script(IN_A_CHILD, count)
     assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
 
 
@@ -281,12 +277,7 @@ def test_ten_thousand_interrupts_leave_nothing_behind(executor):
         for number in range(10_000):
             if number == 1000:  # by now all is there that stays
                 memory, children, files = process.memory_info().rss, len(process.children()), process.num_fds()
-            try:
-                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, 3e-4))
-                while True:
-                    one(x, out if number % 2 else None)
-            except Struck:
-                pass
+            assert is_struck(moments.uniform(1e-6, 3e-4), partial(one, x, out if number % 2 else None))
             assert np.array_equal(one(x, out), expected)
         assert process.memory_info().rss < memory + 2**24
         assert len(process.children()) <= children

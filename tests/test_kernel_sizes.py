@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convbench.report.content import Material
@@ -12,8 +13,8 @@ from convbench.results.record import Record
 from convbench.results.store import Sweep
 
 
-def material(sizes: tuple[int, ...]) -> Material:
-    """Two algorithms that cross at 5 x 5, in two runs."""
+def material(sizes: tuple[int, ...], runs: int = 2) -> Material:
+    """Two algorithms that cross at 5 x 5, in two runs or more."""
     records = [
         Record(
             run=run,
@@ -26,7 +27,7 @@ def material(sizes: tuple[int, ...]) -> Material:
             samples=(seconds * (1 + 0.01 * run) * factor,),
         )
         for size in sizes
-        for run in range(2)
+        for run in range(runs)
         for algorithm, seconds in (("direct", size**2 / 25), ("fft", 1.0))
         for executor, factor in (("serial", 1.2), ("threads", 1.0))
     ]
@@ -48,3 +49,14 @@ def test_two_sizes_are_no_curve():
     made = section(material((3, 5)))
     assert not made.tables
     assert not made.figures
+
+
+@pytest.mark.parametrize(("runs", "drawn"), [(2, False), (3, True)])
+def test_a_bar_is_drawn_where_there_is_an_interval_and_nowhere_else(runs, drawn):
+    [figure] = section(material((3, 5, 7), runs)).figures
+    axes = figure.draw().axes[0]
+    assert len(axes.containers) == 2
+    for _, caps, [bars] in axes.containers:
+        assert [segment.size > 0 for segment in bars.get_segments()] == [drawn] * 3
+        for cap in caps:
+            assert list(np.isfinite(cap.get_ydata().astype(float))) == [drawn] * 3

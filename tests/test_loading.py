@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Iterator
 
 import pytest
-from conftest import DEADLINE, wait_until
+from conftest import DEADLINE, script, wait_until
 
 from convbench import loading
 
@@ -162,11 +161,5 @@ FORK_IN_THE_FIRST_CALL = """
     "moment", [0.2, *(pytest.param(moment, marks=pytest.mark.long) for moment in (0.01, 0.1, 0.3, 0.4, 0.6, 0.9))]
 )
 def test_the_first_call_of_a_process_may_be_interrupted_repeated_and_forked(program, moment):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM) + textwrap.dedent(program), str(moment)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    done = script(textwrap.dedent(PROGRAM) + textwrap.dedent(program), moment)
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr

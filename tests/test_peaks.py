@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
+from simulated import SMALL, Simulated, WorkerHere
 
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
 from convbench.measure import peaks
 from convbench.measure.peaks import CHAINS, CHUNK, KINDS, ROUNDS, TRAFFIC
+from convbench.measure.process import WorkerProcess
+from convbench.measure.spec import Timing, make_spec
+from convbench.measure.sweep import run_sweep
+from convbench.report import limits
+from convbench.report.content import Material
+from convbench.results.store import load
 from convbench.vector import instruction_set
 
 ROWS = 3
@@ -80,3 +92,37 @@ def test_chains_of_multiply_adds_stay_random_numbers_however_long_they_are(dtype
     assert (np.abs(sums) < 100).all()
     tile(small, work.weights, small, work.parameters, scratch, clock, 1, 2)
     np.testing.assert_array_equal(scratch[: CHAINS * lanes].reshape(CHAINS, lanes), sums, "units are alike")
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch, simulated: Simulated) -> None:
+    """Limits of the simulated machine, measured by this process in no time."""
+    read = partial(simulated.machine.spend, 0.1)
+    monkeypatch.setattr(peaks, "_buffers", lambda *_: [])
+    monkeypatch.setattr(peaks, "_calls", lambda cores, _: {"read": (read, 1e9 * cores)})
+    monkeypatch.setattr(peaks, "pin", lambda *_: None)
+
+    def measured(_worker: type, counts: set[int], repetitions: int, _limit: float = 0.0) -> dict[str, object]:
+        return peaks.measure_peaks(counts, repetitions)
+
+    for worker in (WorkerProcess, WorkerHere):
+        monkeypatch.setattr(worker, "peaks", classmethod(measured))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_sweep_says_that_its_limits_are_of_random_numbers_and_so_does_its_report(tmp_path: Path):
+    spec = make_spec([SMALL], algorithms=("naive",), executors=("simulated",), cores=(1,), runs=1)
+    run_sweep(dataclasses.replace(spec, timing=Timing(peak_repetitions=2)), tmp_path)
+    sweep = load(tmp_path)
+    found = sweep.header["machine"]["peaks"]
+    assert found["data"] == "random"
+    assert found["cores"] == {"1": {"read": pytest.approx([1e10] * 2)}, "8": {"read": pytest.approx([8e10] * 2)}}
+    [text] = limits.section(Material(sweep, sweep.header["spec"])).text
+    assert limits.RANDOM in text
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_machine_says_that_its_limits_are_of_random_numbers(in_process):
+    status, out, _ = in_process("machine", "--json")
+    assert status == 0
+    assert json.loads(out)["peaks"]["data"] == "random"

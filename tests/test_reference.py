@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from conftest import data
+from conftest import PROBLEMS, data
 
-from convbench.measure.reference import Reference, convolve
+from convbench.measure import reference as measured
+from convbench.measure.reference import TOLERANCE, Reference, convolve, memory
 from convbench.problem import Problem
+from convbench.rounding import of_sums
 
 PROBLEM = Problem.parse("g2mb2ic4ih60iw70oc12kh3kw3ph1pw1")
 
@@ -85,3 +89,63 @@ def test_an_output_of_zeros_can_be_right():
     out = np.zeros(problem.output_shape, np.float32)
     assert Reference(problem, x, weights * 0, 0).check(out)["passed"]
     assert not Reference(problem, x, weights, 0).check(out)["passed"]
+
+
+STRIPS = ("everything", "more padding than image", "uneven padding", "stride and padding", "one row", "float64")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", STRIPS)
+def test_a_reference_in_strips_is_that_of_the_whole(monkeypatch, name, rows):
+    problem = Problem.parse(PROBLEMS[name])
+    x, weights = data(problem)
+    whole = convolve(problem, x, weights)
+    monkeypatch.setattr(measured, "_STRIP", rows * problem.channels * problem.stride[0] * problem.width)
+    seen, read = [], measured._padded_rows
+
+    def watched(problem: Problem, image: np.ndarray, begin: int, count: int) -> np.ndarray:
+        seen.append((begin, count))
+        return read(problem, image, begin, count)
+
+    monkeypatch.setattr(measured, "_padded_rows", watched)
+    np.testing.assert_allclose(convolve(problem, x, weights), whole, rtol=0, atol=1e-12)
+    begins = range(0, problem.output_height, rows)
+    assert seen == [(begin, min(rows, problem.output_height - begin)) for begin in begins] * problem.batch
+    assert Reference(problem, x, weights, 0).check(whole.astype(problem.dtype))["passed"]
+
+
+@pytest.mark.parametrize("strip", [2**14, 2**22], ids=["in strips", "at once"])
+@pytest.mark.parametrize("descriptor", ["mb1ic8ih200iw300oc4kh3kw3ph1pw1", "--dt=f64 g2mb2ic4ih200iw300oc6kh1kw3"])
+def test_a_reference_takes_the_memory_that_was_counted_and_little_where_it_works_in_strips(
+    monkeypatch, strip, descriptor
+):
+    problem = Problem.parse(descriptor)
+    x, weights = data(problem)
+    out = convolve(problem, x, weights).astype(problem.dtype)
+    monkeypatch.setattr(measured, "_STRIP", strip)
+    monkeypatch.setattr(measured, "_POINTS", 16)
+    Reference(problem, x, weights, 0)  # what is imported for it is there now
+    tracemalloc.start()
+    try:
+        assert Reference(problem, x, weights, 0).check(out)["passed"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    of_points = 2**17
+    assert memory(problem) / 2 < peak <= memory(problem) + of_points
+    in_strips = strip < 2**22
+    assert (memory(problem) < 1.5 * x.nbytes) == in_strips
+
+
+def test_the_tolerance_grows_with_the_taps_where_sums_of_so_many_are_off_by_more(monkeypatch):
+    few, more, many = (Problem.parse(f"mb1ic{channels}ih4iw4oc2kh3kw3") for channels in (1, 10, 1600))
+    tolerances = []
+    monkeypatch.setitem(TOLERANCE, "float32", of_sums(few).estimate * 1.5)
+    for problem in (few, more):
+        x, weights = data(problem)
+        check = Reference(problem, x, weights, 0).check(convolve(problem, x, weights).astype(np.float32))
+        assert check["passed"]
+        tolerances.append(check["tolerance"])
+    assert tolerances == [TOLERANCE["float32"], of_sums(more).estimate]
+    monkeypatch.undo()
+    assert of_sums(more).estimate < TOLERANCE["float32"] < of_sums(many).estimate

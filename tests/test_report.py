@@ -4,40 +4,53 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import json
 import math
 import re
 import statistics
-import subprocess
 from collections import defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEADLINE, command, python
+import simulated as simulation
 from PIL import Image
 
 from convbench.measure.spec import Timing, make_spec
 from convbench.measure.sweep import run_sweep
-from convbench.report import REPORTS
+from convbench.report import REPORTS, figures, limits
 from convbench.report.content import Material
 from convbench.report.write import write_report
 from convbench.results.paper import multicore_experiment
-from convbench.results.store import load
+from convbench.results.record import Record
+from convbench.results.store import Sweep, load
+
+PEAKS = {
+    "data": "random",
+    "cores": {
+        str(cores): {"multiply_add_float32": [cores * 1e11] * 2, "read": [cores * 1e10] * 2} for cores in (1, 2, 8)
+    },
+}
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small sweep of the experiment's kind and its report."""
-    import dataclasses
-
+    """A small sweep of the experiment's kind, on the simulated machine and with noise, and its report."""
     directory = tmp_path_factory.mktemp("report")
     picture = directory / "picture.png"
     Image.effect_noise((48, 40), 80).save(picture)
-    spec = make_spec(image=picture, executors=("serial", "threads", "gpu"), cores=(1, 2, 64), runs=3)
-    spec = dataclasses.replace(spec, timing=Timing(min_seconds=0, max_samples=3, peak_repetitions=2))
-    write_report(run_sweep(spec, directory / "sweep"), directory / "sweep")
+    request = {"image": picture, "algorithms": ("direct", "unrolled"), "executors": ("simulated", "gpu")}
+    noise = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        executor = simulation.install(monkeypatch)
+        executor.law = lambda cores: (0.002 + 0.02 / cores) * noise.uniform(1, 1.1)
+        executor.stages = (0.1, 0.7, 0.1)
+        monkeypatch.setattr(simulation.WorkerHere, "peaks", lambda *_, **__: PEAKS)
+        spec = make_spec(**request, cores=(1, 2, 64), runs=3)
+        spec = dataclasses.replace(spec, timing=Timing(min_seconds=0, max_samples=3, peak_repetitions=2))
+        write_report(run_sweep(spec, directory / "sweep"), directory / "sweep")
     return directory / "sweep"
 
 
@@ -60,9 +73,9 @@ def independent_run_means(directory: Path) -> dict[tuple[str, str, int], dict[in
 def test_execution_times_can_be_recomputed(reported):
     means = independent_run_means(reported)
     for algorithm in ("direct", "unrolled"):
-        table = rows(reported / "tables" / f"table3-multicore-{algorithm}-threads.csv")
+        table = rows(reported / "tables" / f"table3-multicore-{algorithm}-simulated.csv")
         for cores, column in ((1, "1 core"), (2, "2 cores"), (64, "64 cores (oversubscribed)")):
-            runs = means[algorithm, "threads", cores]
+            runs = means[algorithm, "simulated", cores]
             for run in range(3):
                 assert float(table[run][column]) == pytest.approx(runs[run], rel=1e-12)
             total, average, median, _fastest = table[3:]
@@ -83,10 +96,10 @@ def test_execution_times_can_be_recomputed(reported):
 
 def test_speedups_can_be_recomputed(reported):
     means = independent_run_means(reported)
-    one, two = means["direct", "threads", 1], means["direct", "threads", 2]
-    [by_average, *_] = rows(reported / "tables" / "table4-multicore-direct-threads.csv")
+    one, two = means["direct", "simulated", 1], means["direct", "simulated", 2]
+    [by_average, *_] = rows(reported / "tables" / "table4-multicore-direct-simulated.csv")
     assert float(by_average["to 2 cores"]) == pytest.approx(sum(one.values()) / sum(two.values()), rel=1e-12)
-    [paired, *_] = rows(reported / "tables" / "table4-multicore-direct-threads-paired.csv")
+    [paired, *_] = rows(reported / "tables" / "table4-multicore-direct-simulated-paired.csv")
     geometric = math.exp(sum(math.log(one[run] / two[run]) for run in range(3)) / 3)
     assert float(paired["to 2 cores"]) == pytest.approx(geometric, rel=1e-12)
     if paired["to 2 cores low"]:  # three runs on a busy machine may say nothing
@@ -95,7 +108,7 @@ def test_speedups_can_be_recomputed(reported):
 
 def test_scaling_can_be_recomputed_and_leaves_oversubscribed_cells_out_of_the_fit(reported):
     means = independent_run_means(reported)
-    one, two = means["direct", "threads", 1], means["direct", "threads", 2]
+    one, two = means["direct", "simulated", 1], means["direct", "simulated", 2]
     table = [row for row in rows(reported / "tables" / "scaling.csv") if row["algorithm"] == "direct"]
     speedup = math.exp(sum(math.log(one[run] / two[run]) for run in range(3)) / 3)
     assert float(table[0]["efficiency"]) == pytest.approx(speedup / 2, rel=1e-12)
@@ -231,13 +244,49 @@ def test_a_sweep_with_nothing_measured_still_reports_why(tmp_path, small):
     assert "| unrolled | gpu | 1 | skipped |" in text
 
 
-def test_several_problems_get_tables_of_their_own(tmp_path):
+def test_several_problems_get_tables_of_their_own(tmp_path, simulated):
+    simulated.law = lambda cores: 0.1 / cores
     problems = ['mb1ic1ih12oc4kh3n"net:conv1"', 'mb1ic1ih12oc4kh5n"net:conv2"']
-    request = [word for problem in problems for word in ("--problem", problem)]
-    words = [*request, "--executors", "threads", "--cores", "1,2", "--runs", "1", "--algorithms", "direct"]
-    done = python("-m", "convbench", "sweep", *words, "--output", tmp_path / "s")
-    assert done.returncode == 0, done.stderr
-    subprocess.run(command(["report", tmp_path / "s"]), check=True, capture_output=True, timeout=DEADLINE)
+    spec = make_spec(problems, algorithms=("direct",), executors=("simulated",), cores=(1, 2), runs=1)
+    write_report(run_sweep(dataclasses.replace(spec, timing=Timing(peak_repetitions=0)), tmp_path), tmp_path)
     for name in ("net-conv1", "net-conv2"):
-        assert (tmp_path / "s" / "tables" / f"table3-{name}-direct-threads.csv").exists()
-        assert (tmp_path / "s" / "figures" / f"fig11-{name}.png").exists()
+        assert (tmp_path / "tables" / f"table3-{name}-direct-simulated.csv").exists()
+        assert (tmp_path / "figures" / f"fig11-{name}.png").exists()
+
+
+@pytest.mark.parametrize(("host", "card"), [("random", ""), ("", "random"), ("zeros", "random")])
+def test_what_limits_were_measured_on_decides_what_is_said_of_them(host, card):
+    """Sweeps of older versions do not say; they had the same number everywhere."""
+    of_card = {"data": card, "rates": {"read": [1e12]}} if card else {"rates": {"read": [1e12]}}
+    peaks = {**({"data": host} if host else {}), "cores": {"1": {"read": [1e10]}}, "device": of_card}
+    on_host, on_card = limits.section(Material(Sweep(Path(), {"machine": {"peaks": peaks}}, ()))).text
+    for text, data in ((on_host, host), (on_card, card)):
+        assert (limits.RANDOM in text, limits.CONSTANT in text) == (data == "random", data != "random")
+
+
+def test_figures_have_no_bar_where_there_is_no_interval():
+    """One core in three runs that agree, two in two, four in three of which nothing follows, eight like one."""
+    times = {1: (1.0, 1.01, 0.99), 2: (0.5, 0.51), 4: (0.25, 8.0, 900.0), 8: (0.13, 0.14, 0.12)}
+    records = [
+        Record(
+            run=run,
+            order=0,
+            problem="mb1ic1ih9oh7kh3iw9ow7kw3oc2",
+            algorithm="direct",
+            executor="threads",
+            cores=cores,
+            status="ok",
+            samples=(seconds,),
+        )
+        for cores, runs in times.items()
+        for run, seconds in enumerate(runs)
+    ]
+    both = figures.section(Material(Sweep(Path(), {}, tuple(records)))).figures
+    assert len(both) == 2
+    for figure in both:
+        axes = figure.draw().axes[0]
+        [(_, caps, [bars])] = axes.containers
+        drawn = [True, False, False, True]
+        assert [segment.size > 0 for segment in bars.get_segments()] == drawn
+        for cap in caps:
+            assert list(np.isfinite(cap.get_ydata().astype(float))) == drawn

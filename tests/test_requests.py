@@ -14,6 +14,7 @@ import convbench
 import convbench.api
 from convbench import machine
 from convbench.errors import RequestError
+from convbench.measure import reference, spec
 from convbench.measure.spec import Spec, make_spec
 from convbench.problem import Problem
 
@@ -162,3 +163,48 @@ def test_a_stored_spec_that_is_none_is_one_clear_line(spec):
 
 def test_paths_may_be_paths(picture: Path, bank: Path):
     assert make_spec(image=picture, kernels=bank) == make_spec(image=str(picture), kernels=str(bank))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--resume"], "--resume goes on with the sweep in --output; give the directory"),
+        (["--resume", "--against", "python"], "--resume goes on with the sweep in --output; give the directory"),
+        (["--against", ""], "against='' is no program; give the path of another environment's python"),
+    ],
+)
+def test_a_sweep_of_nowhere_or_against_nothing_is_one_clear_line(convbench, tmp_path, words, says):
+    done = convbench("sweep", "--problem", DESCRIPTOR, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"convbench: error: {says}\n"
+    assert not list((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_data_that_are_drawn_in_pieces_are_those_that_are_drawn_at_once(monkeypatch, dtype):
+    whole = spec._normal(np.random.default_rng(3), (2, 5, 7), dtype, 0.3)
+    expected = (np.random.default_rng(3).standard_normal((2, 5, 7)) * 0.3).astype(dtype)
+    np.testing.assert_array_equal(whole, expected)
+    x, weights = make_spec(PROBLEM, seed=7).data(PROBLEM)
+    for piece in (1, 8, 69, 70):
+        monkeypatch.setattr(spec, "_DRAWN", piece)
+        drawn = spec._normal(np.random.default_rng(3), (2, 5, 7), dtype, 0.3)
+        assert drawn.dtype == dtype
+        np.testing.assert_array_equal(drawn, expected)
+        again = make_spec(PROBLEM, seed=7).data(PROBLEM)
+        assert all(map(np.array_equal, again, (x, weights)))
+
+
+def test_what_the_check_takes_counts_as_memory_that_a_problem_needs(monkeypatch):
+    """Enough for the arrays alone is not enough; what is free is used up to nine tenths."""
+    problem = Problem.parse("mb1ic1ih500iw500oc1kh3kw3")
+    arrays = 4 * (2 * 500 * 500 + 3 * 9 + 498 * 498)
+    needed = arrays + reference.memory(problem)
+    assert needed > 2 * arrays
+    for free, fits in ((2 * arrays, False), (needed / 0.9 - 2, False), (needed / 0.9 + 2, True)):
+        monkeypatch.setattr(machine, "free_memory", lambda free=free: free)
+        if fits:
+            assert make_spec(problem).problems == (str(problem),)
+        else:
+            with pytest.raises(RequestError, match=r"needs .+ GiB and .+ GiB are free; use a smaller"):
+                make_spec(problem)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from convbench import machine
 from convbench.algorithms import ALGORITHMS
+from convbench.images import load_image
 from convbench.measure import reference
 from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.measure.sweep import resume_sweep, run_sweep
@@ -299,3 +300,76 @@ def test_what_is_neither_strong_nor_weak_is_refused(convbench):
     refused = convbench("sweep", "--scaling", "none")
     assert refused.returncode == 2
     assert "scaling='none' is not known; choose from strong, weak" in refused.stderr
+
+
+# -- going on with a picture and a bank of kernels ----------------------------------------------------------------
+
+
+OF_PICTURE = {"algorithms": ("naive",), "executors": ("simulated",), "cores": (1,)}
+
+
+@pytest.mark.usefixtures("simulated")
+def test_kernels_that_have_changed_are_refused_and_the_same_numbers_are_no_change(tmp_path, picture, bank, convbench):
+    run_sweep(quick(make_spec(image=picture, kernels=bank, runs=1, **OF_PICTURE)), tmp_path / "sweep")
+    kernels = np.load(bank)
+    go_on = ["sweep", "--resume", "--output", tmp_path / "sweep"]
+    for given in ([], ["--kernels", bank]):
+        np.save(bank, kernels + 1e-9)
+        refused = convbench(*go_on, *given)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        said = f"kernels '{bank}' have changed since the sweep began; put the old ones back"
+        assert refused.stderr == f"convbench: error: {said}\n"
+        np.save(bank, np.asfortranarray(kernels))
+        assert convbench(*go_on, *given).returncode == 0
+    bank.unlink()
+    refused = convbench(*go_on)
+    assert refused.returncode == 2
+    assert f"kernels '{bank}' do not exist" in refused.stderr
+    assert len(load(tmp_path / "sweep").records) == 1
+
+
+@pytest.mark.usefixtures("simulated")
+def test_picture_and_kernels_of_a_relative_path_are_found_from_another_folder(
+    tmp_path, picture, bank, convbench, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    spec = quick(make_spec(image=picture.name, kernels=bank.name, runs=1, **OF_PICTURE))
+    assert (spec.source.path, spec.kernels) == (str(picture), str(bank))
+    run_sweep(spec, tmp_path / "sweep")
+    go_on = ["sweep", "--resume", "--output", "../sweep"]  # from the folder that the command is run in
+    for runs, given in ((2, []), (3, ["--image", f"../{picture.name}", "--kernels", f"../{bank.name}"])):
+        done = convbench(*go_on, "--runs", runs, *given)
+        assert done.returncode == 0, done.stderr
+        assert [record.status for record in load(tmp_path / "sweep").records] == ["ok"] * runs
+
+
+@pytest.mark.usefixtures("simulated")
+def test_what_is_asked_of_picture_and_problems_is_compared_by_itself(tmp_path, picture, bank, convbench):
+    """Whoever goes on need not say again what the sweep began with; what they say must be the same."""
+    problem, another = "mb1ic1ih12iw14oc4kh3kw3", "mb1ic1ih12iw15oc4kh3kw3"
+    run_sweep(quick(make_spec(problem, image=picture, kernels=bank, runs=1, **OF_PICTURE)), tmp_path / "sweep")
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(picture.read_bytes())
+    go_on = ["sweep", "--resume", "--output", tmp_path / "sweep"]
+    for same in (["--image", picture], ["--problem", problem], ["--problem", problem, "--kernels", bank]):
+        done = convbench(*go_on, *same)
+        assert done.returncode == 0, done.stderr
+    for name, words in (
+        ("image", ["--image", copy]),
+        ("problems", ["--problem", another]),
+        ("problems", ["--problem", problem, "--problem", another]),
+        ("kernels", ["--kernels", "random"]),
+    ):
+        refused = convbench(*go_on, *words)
+        assert refused.returncode == 2
+        [line] = refused.stderr.splitlines()
+        assert line.startswith(f"convbench: error: {name}=")
+        assert f"is not what the sweep in {tmp_path / 'sweep'} began with (" in line
+    Image.effect_noise((48, 40), 80).save(picture)
+    refused = convbench(*go_on, "--image", picture)
+    began, now = (load(tmp_path / "sweep").header["spec"]["source"]["sha256"], load_image(picture).sha256)
+    assert f"image={picture} ({now[:16]}) is not what the sweep in" in refused.stderr
+    assert f"began with ({picture} ({began[:16]}))" in refused.stderr
+    run_sweep(quick(make_spec(problem, runs=1, **OF_PICTURE)), tmp_path / "without")
+    refused = convbench("sweep", "--resume", "--output", tmp_path / "without", "--image", picture)
+    assert "began with (None)" in refused.stderr

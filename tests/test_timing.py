@@ -154,3 +154,33 @@ def test_the_garbage_collector_rests_while_samples_are_taken_and_only_then():
         assert not gc.isenabled(), "a caller's choice is left alone"
     finally:
         gc.enable()
+
+
+def test_a_first_sample_that_turns_out_far_too_short_is_a_warm_up_more():
+    """The calls before it were disturbed: they took 10 ms each, where it takes 10 us."""
+    clock, warmups, observed = Clock(1e-5), [0.011, 0.01], iter(range(100))
+    timing = Timing(sample_seconds=0.01, min_samples=3, min_seconds=0.02)
+    observe = (lambda: next(observed), lambda: next(observed))
+    samples, loops, seen = take_samples(clock.call, timing, warmups, observe=observe, clock=clock.seconds)
+    assert loops == 1000
+    assert samples == pytest.approx([1e-5] * 3)
+    assert warmups == pytest.approx([0.011, 0.01, 1e-5])
+    assert seen == [(2, 3), (4, 5), (6, 7)], "what was observed around it is gone with it"
+    assert clock.calls == 2 + 3 * 1000
+
+
+def test_a_sample_that_is_not_much_too_short_is_one_and_so_is_any_later_one():
+    timing = Timing(sample_seconds=0.01, min_samples=3, max_samples=3, min_seconds=0)
+    for times, loops in (((0.004,), 2), ((0.01, 0.01, 1e-5), 2), ((0.02,), 2)):
+        clock, warmups = Clock(*times), [0.01]
+        samples, found, _ = take_samples(clock.call, timing, warmups, clock=clock.seconds)
+        assert (len(samples), found, warmups) == (3, loops, [0.01])
+    clock, warmups = Clock(1e-5), [0.01]
+    samples, loops, _ = take_samples(clock.call, timing, warmups, prepare=lambda: None, clock=clock.seconds)
+    assert (len(samples), loops, warmups) == (3, 1, [0.01]), "what is prepared is gone after one call"
+
+
+def test_the_fastest_warm_up_tells_how_many_calls_make_a_sample():
+    clock = Clock(1e-3)
+    timing = Timing(sample_seconds=0.01, max_samples=1)
+    assert take_samples(clock.call, timing, [0.5, 1e-3, 0.3], clock=clock.seconds)[1] == 10

@@ -206,7 +206,7 @@ def test_runs_hold_what_is_read_and_little_else(outputs, taps, stride, dilation,
 
 
 PACKED = (
-    problem(512, (14, 14), 512, (3, 3), padding=1),
+    problem(256, (14, 14), 256, (3, 3), padding=1),
     problem(3, (60, 60), 64, (11, 11)),
     problem(64, (30, 30), 64, (3, 3), groups=64),
     problem(40, (20, 20), 30, (5, 5), groups=2),

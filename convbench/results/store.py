@@ -5,6 +5,7 @@ Records are appended and flushed one at a time, so whatever was measured survive
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -129,6 +130,7 @@ class Store:
         )
         if holds_sweep(directory):
             raise taken
+        made = not directory.exists()
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -140,6 +142,9 @@ class Store:
             _write_header(directory, header)
         except OSError as error:
             (directory / RECORDS).unlink(missing_ok=True)  # it is empty, and without a header nobody can go on with it
+            if made:
+                with contextlib.suppress(OSError):  # somebody has put something else there
+                    directory.rmdir()
             store.close()
             raise _unwritable(directory, error) from None
         except RequestError:
