@@ -58,7 +58,7 @@ def conv2d(
 ) -> NDArray[Any]:
     """Convolve images with a bank of kernels (cross-correlation: the kernels are not flipped).
 
-    May be called from any thread, in a forked child, and from a signal handler.
+    May be called from any thread, from a signal handler, and, but for a GPU, in a forked child.
 
     `winograd` and `fft` compute a tile of outputs from all of the inputs under it. So one NaN or infinity in `x`
     spreads, as NaN, over a whole tile of outputs there; by definition it belongs in those alone whose kernel covers it.

@@ -192,7 +192,7 @@ def report(directory: Path | None, output: Path | None) -> None:
         click.echo(page)
     if sweep.faults:
         raise RequestError(
-            f"{terminal.faults(sweep)}: mend or delete the line, or measure again what it held with sweep --resume"
+            f"{terminal.faults(sweep)}: mend or delete the line; sweep --resume then measures again what it held"
         )
 
 

@@ -137,7 +137,7 @@ def show_sweep(sweep: Sweep) -> int:
         The exit status: 1 if a cell failed.
     """
     from convbench.analysis.interference import Interference, raised
-    from convbench.analysis.series import STOPPING_RUNS, widest_interval
+    from convbench.analysis.series import widest_interval
     from convbench.analysis.statistics import LEAST_RUNS
     from convbench.report.content import Material
     from convbench.report.summary import section
@@ -151,13 +151,20 @@ def show_sweep(sweep: Sweep) -> int:
         say("flags: " + ", ".join(f"{flag} in {count} records" for flag, count in flags.items()))
     if sentence := _how_quiet(Interference.of(sweep.records)):
         say(sentence)
+    _show_precision(sweep, widest_interval(sweep.records, LEAST_RUNS), "its mean")
+    return _end(sweep)
+
+
+def _show_precision(sweep: Sweep, reached: float, of: str) -> None:
+    """What was reached of the precision that was asked for, if one was."""
+    from convbench.analysis.series import STOPPING_RUNS
+
     precision = sweep.header["spec"].get("precision")
     if precision is not None:
-        reached, runs = widest_interval(sweep.records, LEAST_RUNS), len({record.run for record in sweep.records})
-        found = f"±{reached:.2%} of its mean" if math.isfinite(reached) else "±unknown"
+        runs = len({record.run for record in sweep.records})
+        found = f"±{reached:.2%} of {of}" if math.isfinite(reached) else "±unknown"
         more = f", which takes {STOPPING_RUNS} runs or more" if runs < STOPPING_RUNS else ""
         say(f"widest interval {found} after {runs} runs; ±{precision:.2%} was asked for{more}")
-    return _end(sweep)
 
 
 def show_versus(sweep: Sweep) -> int:
@@ -189,6 +196,9 @@ def show_in_turns(this: Sweep, against: Sweep, allowed: float | None) -> int:
     Returns:
         The exit status: 1 if a cell failed, or if this version is slower by more than `allowed`, unless that is None.
     """
+    from convbench.analysis.compare import widest_ratio
+    from convbench.analysis.statistics import LEAST_RUNS
+
     python = this.header["pair"]["python"]
     names = (f"that of {python}", "this version")
     slower = 0
@@ -196,6 +206,7 @@ def show_in_turns(this: Sweep, against: Sweep, allowed: float | None) -> int:
         record.cell for record in against.records if record.samples
     }:
         slower = show_comparison(against, this, allowed, names)
+    _show_precision(this, widest_ratio(this.records, against.records, LEAST_RUNS), "its ratio")
     failed = [_end(sweep) for sweep in (this, against)]
     say(f"compared once more: convbench compare {against.directory} {this.directory}")
     return max(slower, *failed)

@@ -279,6 +279,13 @@ def test_two_runs_claim_nothing_however_alike_they_are(runs, in_turns):
     assert widest_ratio(first, second) == math.inf
 
 
+def test_a_ratio_is_not_tight_enough_before_fifteen_runs():
+    times = [1 + run % 2 / 100 for run in range(15)]
+    assert widest_ratio(sweep(times[:14]), sweep(times[:14])) == math.inf
+    assert widest_ratio(sweep(times), sweep(times)) < 0.01
+    assert widest_ratio(sweep(times[:14]), sweep(times[:14]), least_runs=3) < 0.01
+
+
 def test_an_interval_that_says_next_to_nothing_is_none_and_may_still_tell_on_which_side_the_ratio_is():
     first, second = FAR_APART_RUNS
     [one] = found = compare(sweep(first), sweep(second))

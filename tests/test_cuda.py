@@ -63,7 +63,7 @@ def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *mor
             capture_output=True,
             text=True,
             check=False,
-            timeout=DEADLINE,
+            timeout=6 * DEADLINE,  # a barrier of many threads takes long where cores are few and busy
         )
         assert done.returncode == 0, done.stderr
     return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, ROOT
 
-OTHERS = {"x86_64": ("haswell", "generic"), "AMD64": ("haswell", "generic")}.get(platform.machine(), ("generic",))
+from convbench.vector import instruction_set
+
+OTHERS = ("haswell", "generic") if instruction_set().name in ("AVX2", "AVX-512") else ("generic",)
 NARROW = "NEON" if platform.machine() in ("aarch64", "arm64") else "generic"
 BLOCKS = {"haswell": "AVX2", "generic": NARROW}
 CONTRACT = "tests/test_algorithms.py"

@@ -174,7 +174,7 @@ def test_paths_may_be_paths(picture: Path, bank: Path):
     ],
 )
 def test_a_sweep_of_nowhere_or_against_nothing_is_one_clear_line(convbench, tmp_path, words, says):
-    done = convbench("sweep", "--problem", DESCRIPTOR, *words)
+    done = convbench("sweep", "--problem", DESCRIPTOR, "--time-limit", 0, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"convbench: error: {says}\n"
     assert not list((tmp_path / "here").iterdir())

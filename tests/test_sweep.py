@@ -19,6 +19,7 @@ from PIL import Image
 
 from convbench import machine
 from convbench.algorithms import ALGORITHMS
+from convbench.errors import RequestError
 from convbench.images import load_image
 from convbench.measure import reference
 from convbench.measure.spec import Spec, Timing, make_spec
@@ -117,6 +118,25 @@ def test_a_time_limit_leaves_cells_out_and_resuming_adds_them(tmp_path, small, s
     assert after[:1] == before
     assert len(after) == 6
     assert set(cells_of(after).values()) == {1}
+
+
+def test_a_sweep_is_gone_on_with_by_the_code_that_began_it(tmp_path, small, simulated, monkeypatch):
+    assert simulated.machine.now == 0
+    spec = quick(make_spec([small], algorithms=("naive",), executors=("simulated",), cores=(1,), runs=2))
+    run_sweep(spec, tmp_path, time_limit=0)
+    versions = machine.versions()
+    monkeypatch.setattr(machine, "versions", lambda: {**versions, "convbench-sources": "another"})
+    with pytest.raises(RequestError, match="another state of convbench's code"):
+        resume_sweep(tmp_path)
+    header = json.loads((tmp_path / "sweep.json").read_text())
+    del header["versions"]["convbench-sources"]  # by a version that did not say
+    (tmp_path / "sweep.json").write_text(json.dumps(header))
+    assert len(resume_sweep(tmp_path).records) == 2
+
+
+def test_a_spec_says_no_more_than_older_versions_know(picture):
+    source = make_spec(image=picture).to_json()["source"]
+    assert set(source) == {"problem", "path", "sha256", "steps"}
 
 
 def test_a_hanging_cell_is_one_timeout(tmp_path, small, monkeypatch):

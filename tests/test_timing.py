@@ -184,3 +184,4 @@ def test_the_fastest_warm_up_tells_how_many_calls_make_a_sample():
     clock = Clock(1e-3)
     timing = Timing(sample_seconds=0.01, max_samples=1)
     assert take_samples(clock.call, timing, [0.5, 1e-3, 0.3], clock=clock.seconds)[1] == 10
+    assert clock.calls == 10, "none was made to find that out"

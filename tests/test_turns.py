@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, briefly
 
+from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure import other, sweep, turns
 from convbench.measure.process import WorkerProcess
@@ -263,7 +264,7 @@ def test_no_cell_is_begun_after_the_time_limit(fakes, tmp_path):
     assert all(cells_of(found) == ONCE for found in resume_in_turns(tmp_path / "sweep"))
 
 
-def test_neither_is_gone_on_with_alone_or_by_another_version(fakes, tmp_path):
+def test_neither_is_gone_on_with_alone_or_by_another_version(fakes, tmp_path, monkeypatch):
     directory = tmp_path / "sweep"
     interrupted(directory, fakes.other, 5)
     for place in (directory, directory / AGAINST):
@@ -276,6 +277,10 @@ def test_neither_is_gone_on_with_alone_or_by_another_version(fakes, tmp_path):
     assert not is_pair(tmp_path / "plain")
     with pytest.raises(RequestError, match="was not begun with --against"):
         resume_in_turns(tmp_path / "plain", python=fakes.other)
+    with monkeypatch.context() as changed:
+        changed.setattr(machine, "versions", lambda: {"convbench-sources": "another"})
+        with pytest.raises(RequestError, match="another state of convbench's code"):
+            resume_in_turns(directory)
     with pytest.raises(RequestError, match="python differs"):
         resume_in_turns(directory, python=fakes.this)
     fakes.goes_wrong("changed")

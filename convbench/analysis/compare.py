@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from convbench.analysis.evidence import Evidence, Independent, InTurns, Runs, discoveries
-from convbench.analysis.series import group
+from convbench.analysis.series import STOPPING_RUNS, group
 from convbench.analysis.statistics import CONFIDENCE, Estimate, exponential
 from convbench.results.record import Cell, Record
 
@@ -48,7 +48,7 @@ def compare(
     intervals for selected parameters", JASA 100, 2005), so that they leave out 1 where a difference was found.
 
     Args:
-        first: Records of a sweep. Of several of one cell in one run, the first that is ok counts.
+        first: Records of a sweep, one of each cell in each run.
         second: Of another one.
         order: As for `group`.
         in_turns: Whether the sweeps were measured in turns: then runs of one number are compared with each other.
@@ -73,14 +73,19 @@ def compare(
     return [Comparison(cell, ratio, verdict(ratio), found[cell]) for cell, ratio in ratios.items()]
 
 
-def widest_ratio(first: Sequence[Record], second: Sequence[Record]) -> float:
+def widest_ratio(first: Sequence[Record], second: Sequence[Record], least_runs: int = STOPPING_RUNS) -> float:
     """How far the widest interval of a cell's ratio reaches, as a share of it, in sweeps that are measured in turns.
 
-    Infinite where a cell that neither version has failed at has no interval, or none is measured.
+    Infinite where a cell that neither version has failed at has no interval or fewer than `least_runs` runs, see
+    `widest_interval`, or none is measured.
     """
     failed = {record.cell for record in (*first, *second) if record.status in ("failed", "timeout")}
-    found = compare(first, second, in_turns=True)
-    widths = [math.inf if one.ratio.reach is None else one.ratio.reach for one in found if one.cell not in failed]
+    runs: dict[Cell, set[int]] = {}
+    for record in first:
+        runs.setdefault(record.cell, set()).add(record.run)
+    found = [one for one in compare(first, second, in_turns=True) if one.cell not in failed]
+    few = any(len(runs[one.cell]) < least_runs for one in found)
+    widths = [math.inf if few or one.ratio.reach is None else one.ratio.reach for one in found]
     return max(widths, default=0.0 if failed else math.inf)
 
 

@@ -197,8 +197,11 @@ class Spec:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """The spec as JSON can hold it; `from_json` reads it back."""
-        return dataclasses.asdict(self)
+        """The spec as JSON can hold it, and as versions read it that know nothing of what is not used."""
+        found = dataclasses.asdict(self)
+        if self.source is not None and not self.source.kernels_sha256:
+            del found["source"]["kernels_sha256"]
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure.process import WorkerProcess
-from convbench.measure.spec import Spec, same_spec
+from convbench.measure.spec import MOST_RUNS, Spec, same_spec
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
 
@@ -103,8 +103,8 @@ def resume_sweep(
         What was measured, then and now.
 
     Raises:
-        RequestError: The directory holds no sweep, it is another sweep than `request` says, its picture has changed, or
-            it is one of two that were measured in turns.
+        RequestError: The directory holds no sweep, it is another sweep than `request` says, its picture or this
+            package's code has changed, or it is one of two that were measured in turns.
     """
     deadline = deadline_after(time_limit)
     store, before = Store.reopen(directory)
@@ -116,9 +116,20 @@ def resume_sweep(
             )
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
+        same_code(before.header, str(directory))
         add_peaks(spec, store, before.header, deadline)
         _measure(spec, store, list(before.records), deadline, width, on_progress)
     return load(directory)
+
+
+def same_code(header: Mapping[str, Any], where: str) -> None:
+    """Raise a `RequestError` if a sweep was begun by other code than this; older ones do not say by which."""
+    began, now = header.get("versions", {}).get("convbench-sources"), machine.versions()["convbench-sources"]
+    if began not in (None, now):
+        raise RequestError(
+            f"{where} was measured by another state of convbench's code ({began}, and this is {now}); "
+            "go on with that one, or measure into another directory"
+        )
 
 
 def deadline_after(time_limit: float | None) -> float:
@@ -163,7 +174,7 @@ def _measure(
     for run in itertools.count():
         if run == len(jobs):
             precise = width is None or spec.precision is None or width(records) <= spec.precision
-            if precise or time.monotonic() >= deadline:
+            if precise or run >= MOST_RUNS or time.monotonic() >= deadline:
                 return
             jobs.append(list(enumerate(spec.order(run))))
             left.more(cell for _, cell in jobs[run])

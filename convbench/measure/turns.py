@@ -23,8 +23,8 @@ from typing import Any, Final
 from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure import other
-from convbench.measure.spec import Spec, Timing, same_spec
-from convbench.measure.sweep import Progress, add_peaks, deadline_after, measured
+from convbench.measure.spec import MOST_RUNS, Spec, Timing, same_spec
+from convbench.measure.sweep import Progress, add_peaks, deadline_after, measured, same_code
 from convbench.results.record import Cell, Record
 from convbench.results.store import Store, Sweep, holds_sweep, load
 
@@ -128,7 +128,7 @@ def resume_in_turns(
 
     Raises:
         RequestError: The directory holds no sweep or one that was not measured in turns, it is another one than
-            `request` says, its picture has changed, or the other version is gone or another one now.
+            `request` says, its picture or this package's code has changed, or the other version is gone or another one.
     """
     directory, deadline = Path(directory), deadline_after(time_limit)
     with ExitStack() as stack:
@@ -143,6 +143,7 @@ def resume_in_turns(
             )
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
+        same_code(before.header, str(directory))
         told = other.describe(python or pair["python"], spec.to_json())
         for what in ("python", "versions"):
             if told[what] != pair[what]:
@@ -198,7 +199,7 @@ def _measure(
     for run in itertools.count():
         if run == runs:
             precise = width is None or spec.precision is None or width(*(s.records for s in sides)) <= spec.precision
-            if precise or time.monotonic() >= deadline:
+            if precise or run >= MOST_RUNS or time.monotonic() >= deadline:
                 return
             runs += 1
         for record in _run(spec, run, sides, deadline):
