@@ -393,3 +393,13 @@ def test_what_is_asked_of_picture_and_problems_is_compared_by_itself(tmp_path, p
     run_sweep(quick(make_spec(problem, runs=1, **OF_PICTURE)), tmp_path / "without")
     refused = convbench("sweep", "--resume", "--output", tmp_path / "without", "--image", picture)
     assert "began with (None)" in refused.stderr
+
+
+@pytest.mark.usefixtures("simulated")
+def test_a_picture_is_asked_of_together_with_the_kernels_that_it_was_measured_with(tmp_path, bank, convbench):
+    """It may be smaller than those that would be taken otherwise."""
+    small = tmp_path / "small.png"
+    Image.effect_noise((9, 8), 80).save(small)
+    run_sweep(quick(make_spec(image=small, kernels=bank, runs=1, **OF_PICTURE)), tmp_path / "sweep")
+    done = convbench("sweep", "--resume", "--output", tmp_path / "sweep", "--image", small)
+    assert done.returncode == 0, done.stderr

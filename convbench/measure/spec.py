@@ -298,7 +298,8 @@ def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
     """
     if not request:
         return spec
-    wanted = make_spec(**request)
+    of_picture = {"kernels": spec.kernels, "seed": spec.seed} if "image" in request else {}  # it must fit these
+    wanted = make_spec(**{**of_picture, **request})
     for name in request:
         asked, began = _asked(wanted, name), _asked(spec, name)
         if asked != began and not (name == "runs" and asked > began):

@@ -144,7 +144,7 @@ def resume_in_turns(
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
         same_code(before.header, str(directory))
-        told = other.describe(python or pair["python"], spec.to_json())
+        told = other.describe(pair["python"] if python is None else python, spec.to_json())
         for what in ("python", "versions"):
             if told[what] != pair[what]:
                 raise RequestError(
