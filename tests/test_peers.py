@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_every_peer_agrees_with_the_reference(peer, problem):
             expected = convolve(problem, image, weights)
             error = np.abs(plan.result(out) - expected).max() / np.abs(expected).max()
             assert error <= TOLERANCE[problem.dtype]
-        assert plan.threads() == 2
+        usable = len(os.sched_getaffinity(0))
+        assert plan.threads() == (min(2, usable) if peer == "openvino" else 2)  # which takes no more than there are
 
 
 def test_a_peer_that_is_missing_says_what_to_install():
