@@ -82,7 +82,7 @@ def problem_figures(
         Figure(
             slug("fig10", name),
             f"Figure 10: {material.titled(f'{label}, average time over cores')}. {bars}{beside}",
-            partial(_draw, several, published, _time_line, "average time (s)"),
+            partial(_draw, several, published, _time_line, "average time"),
         ),
         Figure(
             slug("fig11", name),
@@ -161,7 +161,7 @@ def _set_axes(axes: Axes, counts: Sequence[int], *, binary: bool) -> None:
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     axes.set_yscale("log", base=2 if binary else 10)
     axes.yaxis.set_major_locator(mpl.ticker.LogLocator(2) if binary else mpl.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter("{x:g}" if binary else mpl.ticker.EngFormatter("s"))
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     if binary:
         axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())

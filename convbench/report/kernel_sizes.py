@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from convbench.analysis.fastest import rank
 from convbench.peers import LIBRARY, is_bound
@@ -102,9 +102,9 @@ def _draw(curves: Curves) -> MatplotlibFigure:
     axes.set_yscale("log")
     axes.set_xticks(sorted({size for curve in curves.values() for size in curve}))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter(EngFormatter("s"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("kernel rows and columns")
-    axes.set_ylabel("average time (s)")
+    axes.set_ylabel("average time")
     axes.legend()
     return figure
