@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 KEPT = ("NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")  # which tests of other processors set
@@ -86,6 +86,23 @@ def wait_until(
         if time.monotonic() > deadline:
             pytest.fail(f"what was waited for did not come in {seconds:g} s")
         time.sleep(0.02)
+
+
+class Struck(Exception):  # noqa: N818  # an alarm is no error
+    """By an alarm."""
+
+
+@pytest.fixture
+def alarms() -> Iterator[None]:
+    """An alarm raises `Struck` in the main thread."""
+
+    def strike(*_: object) -> None:
+        raise Struck
+
+    before = signal.signal(signal.SIGALRM, strike)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,29 +15,12 @@ import numpy as np
 import psutil
 import pytest
 from callers import HOST, PROBLEM, bound, inputs_and_outputs, needs_fork
-from conftest import DEADLINE, data, script, wait_until
+from conftest import DEADLINE, Struck, data, script, wait_until
 
 from convbench.errors import UnavailableError
 from convbench.executors import pool as pool_module
 from convbench.executors import threads as threads_module
 from convbench.executors.pool import Worker, pool
-
-
-class Struck(Exception):  # noqa: N818  # what the alarm raises
-    """By an alarm."""
-
-
-@pytest.fixture
-def alarms() -> Iterator[None]:
-    """An alarm raises `Struck` in the main thread."""
-
-    def strike(*_: object) -> None:
-        raise Struck
-
-    before = signal.signal(signal.SIGALRM, strike)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def is_struck(moment: float, call: Callable[[], object]) -> bool:

@@ -7,29 +7,13 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 
 import pytest
-from conftest import DEADLINE, script, wait_until
+from conftest import DEADLINE, Struck, script, wait_until
 
 from convbench import loading
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-class Struck(Exception):  # noqa: N818  # what the alarm raises
-    """By an alarm."""
-
-
-@pytest.fixture
-def alarm() -> Iterator[None]:
-    def strike(*_: object) -> None:
-        raise Struck
-
-    before = signal.signal(signal.SIGALRM, strike)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def test_what_a_function_returns_or_raises_passes_through():
@@ -48,7 +32,7 @@ def test_where_no_thread_can_be_had_it_is_done_here(monkeypatch):
     assert loading.whole(threading.get_ident) == threading.get_ident()
 
 
-@pytest.mark.usefixtures("alarm")
+@pytest.mark.usefixtures("alarms")
 def test_an_interrupt_ends_the_wait_and_not_what_is_waited_for():
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 

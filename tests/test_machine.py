@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import psutil
 import pytest
@@ -32,6 +34,23 @@ def test_only_cpus_of_the_affinity_count():
         os.sched_setaffinity(0, before)
 
 
+@pytest.fixture
+def control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mapping[str, str]], None]]:
+    """Has this process be in groups of both versions, for which the system tells what files say."""
+
+    def tell(files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        (tmp_path / "own").write_text("3:cpu,cpuacct:/job\n2:memory:/elsewhere\n0::/slice/job\n")
+        monkeypatch.setattr(cgroup, "_ROOT", tmp_path)
+        monkeypatch.setattr(cgroup, "_OWN", tmp_path / "own")
+        cgroup._groups.cache_clear()
+
+    yield tell
+    cgroup._groups.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("files", "quota"),
     [
@@ -44,18 +63,11 @@ def test_only_cpus_of_the_affinity_count():
         ({}, None),
     ],
 )
-def test_a_cgroup_quota_is_read_in_both_versions(tmp_path, monkeypatch, files, quota):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "own").write_text("3:cpu,cpuacct:/job\n2:memory:/elsewhere\n0::/slice/job\n")
-    monkeypatch.setattr(cgroup, "_ROOT", tmp_path)
-    monkeypatch.setattr(cgroup, "_OWN", tmp_path / "own")
-    cgroup._groups.cache_clear()
+def test_a_cgroup_quota_is_read_in_both_versions(control_groups, files, quota):
+    control_groups(files)
     assert machine.cpu_quota() == quota
     if quota == 1.5:
         assert machine.usable_cores() <= 2
-    cgroup._groups.cache_clear()
 
 
 V1 = "9223372036854771712"  # what version 1 says for "no limit"
@@ -93,17 +105,10 @@ V1 = "9223372036854771712"  # what version 1 says for "no limit"
         ({}, None),
     ],
 )
-def test_what_the_control_group_leaves_of_memory_is_read_in_both_versions(tmp_path, monkeypatch, files, free):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "own").write_text("3:cpu,cpuacct:/job\n2:memory:/elsewhere\n0::/slice/job\n")
-    monkeypatch.setattr(cgroup, "_ROOT", tmp_path)
-    monkeypatch.setattr(cgroup, "_OWN", tmp_path / "own")
-    cgroup._groups.cache_clear()
+def test_what_the_control_group_leaves_of_memory_is_read_in_both_versions(control_groups, files, free):
+    control_groups(files)
     assert cgroup.free_memory() == free
     assert machine.free_memory() <= (free or psutil.virtual_memory().total)
-    cgroup._groups.cache_clear()
 
 
 def test_more_memory_than_the_control_group_leaves_is_refused(monkeypatch):
