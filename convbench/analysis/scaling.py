@@ -58,11 +58,6 @@ def amdahl_fraction(speedups: Mapping[int, float]) -> float | None:
     return sum(x * y for x, y in points) / sum(x * x for x, _ in points)
 
 
-def amdahl_speedup(fraction: float, cores: float) -> float:
-    """The speedup that Amdahl's law gives for a serial fraction."""
-    return 1 / (fraction + (1 - fraction) / cores)
-
-
 USL_COUNTS: Final = 6  # core counts that it takes to fit three parameters with something to spare
 
 
