@@ -42,7 +42,7 @@ def lasting(seconds: float) -> Callable[[], None]:
 def measured(call: Callable[[], None], timing: Timing) -> float:
     """The mean of the samples of a call, as a cell takes them."""
     warmups, _ = warm_up(call, timing)
-    samples, _, _ = take_samples(call, timing, warmups[-1])
+    samples, _, _ = take_samples(call, timing, warmups)
     return statistics.fmean(samples)
 
 
