@@ -17,7 +17,7 @@ from convbench.analysis.statistics import mean
 from convbench.measure.peaks import clock_seconds
 from convbench.measure.spec import Timing
 from convbench.measure.timing import take_samples, warm_up
-from convbench.report.content import Column, Table
+from convbench.report.content import Column, Table, Value
 from convbench.terminal import show_table
 
 SERIAL, SECONDS = 0.2, 0.1  # share that is serial, and seconds on one core
@@ -48,7 +48,7 @@ def measured(call: Callable[[], None], timing: Timing) -> float:
 
 def times(timing: Timing) -> Table:
     """Sleeps, and calls that last a known time."""
-    rows = []
+    rows: list[list[Value]] = []
     for name, kind in (("sleep", lambda seconds: lambda: time.sleep(seconds)), ("call", lasting)):
         for seconds in SLEEPS:
             found = mean([measured(kind(seconds), timing) for _ in range(RUNS)])

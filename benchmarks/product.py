@@ -6,6 +6,7 @@ is, with all that.
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import threadpoolctl
@@ -14,7 +15,7 @@ from convbench.algorithms.blocking import pack_weights
 from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
 from convbench.plans import plan
 from convbench.problem import Problem
-from convbench.report.content import Column, Table
+from convbench.report.content import Column, Table, Value
 from convbench.terminal import show_table
 from convbench.tile import jit
 from convbench.vector import instruction_set
@@ -32,15 +33,15 @@ SECONDS = 0.05
 
 def fastest(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     """Seconds of one call of each, the fastest of several short stretches taken in turns."""
-    best = dict.fromkeys(calls, float("inf"))
+    best, timed = dict.fromkeys(calls, float("inf")), {}
     for name, call in calls.items():
         call()
         begin = time.perf_counter()
         call()
-        calls[name] = _repeated(call, max(1, round(SECONDS / (time.perf_counter() - begin))))
+        timed[name] = _repeated(call, max(1, round(SECONDS / (time.perf_counter() - begin))))
     for _ in range(ROUNDS):
-        for name, call in calls.items():
-            best[name] = min(best[name], call())  # type: ignore[type-var]  # `_repeated` gives seconds
+        for name, seconds in timed.items():
+            best[name] = min(best[name], seconds())
     return best
 
 
@@ -86,7 +87,7 @@ def make_product(kernels: int, vectors: int, lanes: int) -> Callable[..., None]:
                     lanes,
                 )
 
-    return multiply
+    return multiply  # type: ignore[no-any-return]  # what jit makes has no type
 
 
 def product_call(problem: Problem, weights: np.ndarray) -> tuple[Callable[[], None], int]:
@@ -102,7 +103,7 @@ def product_call(problem: Problem, weights: np.ndarray) -> tuple[Callable[[], No
     return lambda: multiply(packed.ravel(), panels, offsets, zero, out, packed.shape[1], count), count * width
 
 
-rows = []
+rows: list[list[Value]] = []
 random = np.random.default_rng(0)
 for shape in SHAPES:
     problem = Problem.parse(shape)
@@ -119,9 +120,9 @@ for shape in SHAPES:
         micro, columns = product_call(problem, weights)
         seconds = fastest(
             {
-                "whole": lambda ours=ours, x=x, out=out: ours(x, out),
+                "whole": partial(ours, x, out),
                 "micro": micro,
-                "blas": lambda matrix=matrix, panel=panel, product=product: np.dot(matrix, panel, out=product),
+                "blas": partial(np.dot, matrix, panel, out=product),
             }
         )
     multiply_adds = kernels * taps
