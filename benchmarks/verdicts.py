@@ -150,7 +150,7 @@ def show(found: dict[str, list[Comparison]], runs: int) -> int:
     rows = [row(PARTS[part], comparisons) for part, comparisons in found.items()]
     cells = len(ALGORITHMS) * len(PROBLEMS)
     title = f"verdicts on the other version: {cells} cells, {runs} runs in turns"
-    show_table(Table("verdicts", title, [*columns, Column("mean ratio", ".4f")], rows))
+    show_table(Table("verdicts", title, [*columns, Column("ratio", ".4f")], rows))
     verdicts = [judged(part, comparisons) for part, comparisons in found.items()]
     for _, line in verdicts:
         Console().print(line)
