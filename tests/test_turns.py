@@ -306,7 +306,9 @@ def test_an_interpreter_that_is_gone_in_the_middle_loses_nothing(fakes, tmp_path
 def test_the_other_interpreter_does_not_find_this_convbench(monkeypatch, tmp_path):
     (tmp_path / "holds" / "convbench").mkdir(parents=True)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}::relative:{tmp_path / 'holds'}:{tmp_path / 'else'}")
-    assert other.environment()["PYTHONPATH"] == str(tmp_path / "else")
+    environment = other.environment()
+    assert environment["PYTHONPATH"] == str(tmp_path / "else")
+    assert environment["PYTHONSAFEPATH"] == "1", "nor do processes that it starts look into the current folder"
     assert other.command("python", "-m", "x") == ["python", "-P", "-m", "x"]
 
 

@@ -37,11 +37,12 @@ def command(python: str, *words: str) -> list[str]:
 def environment() -> dict[str, str]:
     """This process's environment less what would have another interpreter find this convbench instead of its own.
 
-    That is an entry of PYTHONPATH that is relative, or that holds a convbench.
+    That is an entry of PYTHONPATH that is relative, or that holds a convbench; and, for the processes that the other
+    version starts in turn, the current folder.
     """
     entries = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     kept = [str(entry) for entry in entries if entry.is_absolute() and not (entry / "convbench").exists()]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(kept)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
 
 
 def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
