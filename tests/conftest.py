@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import signal
 import subprocess
@@ -94,15 +95,20 @@ class Struck(Exception):  # noqa: N818  # an alarm is no error
 
 @pytest.fixture
 def alarms() -> Iterator[None]:
-    """An alarm raises `Struck` in the main thread."""
+    """An alarm raises `Struck` in the main thread.
+
+    Callbacks of the garbage collector, such as hypothesis leaves behind, are taken out: what is raised in one is lost.
+    """
 
     def strike(*_: object) -> None:
         raise Struck
 
     before = signal.signal(signal.SIGALRM, strike)
+    callbacks, gc.callbacks[:] = gc.callbacks[:], []
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    gc.callbacks[:] = callbacks
 
 
 @pytest.fixture
