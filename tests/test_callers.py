@@ -196,7 +196,8 @@ def _runs(pid: int) -> bool:
 
 
 @needs_fork
-def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind():
+@pytest.mark.parametrize("forks", [1, pytest.param(8, marks=pytest.mark.long)])
+def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind(forks):
     """The child is forked by one thread while another computes, and calls the same plans."""
     program = """
         import os, sys, threading
@@ -215,7 +216,7 @@ def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind():
         for thread in threads:
             thread.start()
         failed = 0
-        for _ in range(4):
+        for _ in range(int(sys.argv[1])):
             child = os.fork()
             if child == 0:
                 right = all(np.allclose(one(x), e, atol=1e-4) for one, e in zip(plans, expected))
@@ -226,7 +227,7 @@ def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind():
             thread.join()
         print(failed, all(np.array_equal(one(x), e) for one, e in zip(plans, expected)))
     """
-    done = script(program)
+    done = script(program, forks)
     assert (done.stdout, done.returncode) == ("0 True\n", 0), done.stderr
 
 

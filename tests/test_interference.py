@@ -195,9 +195,8 @@ def test_what_the_system_counts_of_a_process_is_read():
         assert read["involuntary_switches"] >= 0
 
 
-@pytest.mark.parametrize(
-    "algorithms", [("naive",), pytest.param(("direct", "unrolled", "winograd", "fft"), marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("algorithms", [("naive",), ("direct", "unrolled", "winograd", "fft")])
 def test_no_sample_pays_for_what_is_done_once(tmp_path, monkeypatch, algorithms):
     """Nothing is compiled yet, no pool runs, and no memory was touched when the sweep begins.
 

@@ -113,7 +113,13 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("form", "wanted", "is_taken"), WAYS.values(), ids=WAYS.keys())
+LONG = ("blocks of taps", "blocks of taps, fft", "chunks, fft", "past the caches, fft", "several segments of a row")
+
+
+@pytest.mark.parametrize(
+    ("form", "wanted", "is_taken"),
+    [pytest.param(*way, id=name, marks=[pytest.mark.long] * (name in LONG)) for name, way in WAYS.items()],
+)
 def test_a_way_is_taken_and_right(form, wanted, is_taken):
     assert is_taken(wanted), "another way is taken"
     x, weights = data(wanted)
@@ -213,8 +219,14 @@ PACKED = (
 )
 
 
-@pytest.mark.parametrize("form", ["naive", "direct", "unrolled", "winograd", "fft"])
-@pytest.mark.parametrize("wanted", PACKED, ids=str)
+@pytest.mark.parametrize(
+    ("form", "wanted"),
+    [
+        pytest.param(form, wanted, marks=[pytest.mark.long] * (form == "fft" and wanted is not PACKED[-1]))
+        for form in ("naive", "direct", "unrolled", "winograd", "fft")
+        for wanted in PACKED
+    ],
+)
 def test_a_plan_takes_no_more_memory_than_was_said_before(form, wanted):
     """Weights are packed in pieces: they never lie there twice, nor with more digits."""
     _, weights = data(wanted)
