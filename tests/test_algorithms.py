@@ -23,6 +23,7 @@ HAS_CLOCK = ("x86_64", "AMD64", "aarch64", "arm64")
 HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].flavour == "numba"]
 LEAST_SUPPORTED = 12  # of the problems, by every algorithm
 SUMS = ("naive", "direct", "unrolled")  # whose outputs are sums of products, rounded as often as there are taps
+TRANSFORMS = ("winograd", "fft")
 REFUSED = {
     "winograd": {
         "saves nothing with a kernel of one tap": ["one kernel of one tap"],
@@ -33,12 +34,24 @@ REFUSED = {
 """What each algorithm cannot do of the problems, and why; what is not listed can do everything."""
 
 
+FEW = (
+    "the experiment in small",
+    "kernels that fill no block",
+    "channels and batch",
+    "uneven padding",
+    "groups",
+    "float64",
+)
+"""Of the problems, for forms whose tiles take seconds to compile; `make test-all` has them all."""
+
+
 def cases(*executors: str) -> list[ParameterSet]:
     """Every algorithm on each of the problems that it supports on the host, and on each of the executors."""
     return [
         pytest.param(
             *(algorithm, *([executor] if executor else []), Problem.parse(PROBLEMS[name])),
             id="-".join(filter(None, (algorithm, executor, name))),
+            marks=[pytest.mark.long] * (algorithm in TRANSFORMS and name not in FEW),
         )
         for algorithm in ALGORITHMS
         for name in PROBLEMS

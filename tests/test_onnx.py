@@ -65,7 +65,9 @@ CASES = cases()
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("algorithm", [None, "direct", "unrolled"])
+@pytest.mark.parametrize(
+    "algorithm", [None, *(pytest.param(name, marks=pytest.mark.long) for name in ("direct", "unrolled"))]
+)
 def test_conv2d_computes_onnx_s_case(name, algorithm):
     graph, sets = CASES[name]
     attributes = {one.name: onnx.helper.get_attribute_value(one) for one in graph.node[0].attribute}
