@@ -80,8 +80,8 @@ def test_peers_are_measured_in_the_same_runs_and_ranked(tmp_path):
     }
     assert all(record.status == "ok" and record.check["passed"] for record in peers)
     one_core, _two = versus_tables(Material(sweep, sweep.header["spec"]))
-    times = [row[2].value for row in one_core.rows]
-    assert times == sorted(times)
+    order = [getattr(row[3], "value", row[3]) for row in one_core.rows]
+    assert order == sorted(order), "by ratios inside runs; on a busy machine, average times may be in another order"
     ratios = {row[0]: row[3] for row in one_core.rows}
     ours = next(name for name in ratios if name != "scipy")
     assert ratios[ours] == 1
