@@ -11,14 +11,14 @@ from functools import partial
 import numpy as np
 import threadpoolctl
 
-from convbench.algorithms.blocking import pack_weights
-from convbench.algorithms.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.kernels.blocking import pack_weights
+from convbench.kernels.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.kernels.tile import jit
+from convbench.kernels.vector import instruction_set
 from convbench.plans import plan
 from convbench.problem import Problem
 from convbench.report.content import Column, Table, Value
 from convbench.terminal import show_table
-from convbench.tile import jit
-from convbench.vector import instruction_set
 
 SHAPES = (
     'mb1ic1ih720iw1280oc128kh11kw11n"multicore"',

@@ -53,7 +53,7 @@ if not TYPE_CHECKING:  # type checkers know every name, and tell of those that a
     def __getattr__(name: str) -> object:
         if name not in _HOME:
             raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
-        from convbench.loading import load as load_module
+        from convbench.runtime.loading import load as load_module
 
         found = getattr(load_module(_HOME[name]), name)
         globals()[name] = found

@@ -28,6 +28,7 @@ from convbench.executors.threads import most_threads
 from convbench.measure.spec import make_spec
 from convbench.measure.sweep import Progress, run_sweep
 from convbench.plans import Candidate, Plan, checked_cores
+from convbench.precision import EXACT, TF32
 from convbench.problem import ITEM_SIZE, Padding, Problem
 from convbench.results import export, store
 from convbench.results.record import Cell, Record
@@ -295,13 +296,14 @@ def _candidates(
     """Those that can compute a problem, the preferred first; where TF32 is allowed, one that uses it before others."""
     preference = PREFERENCE_ON_A_GPU if executor == "gpu" else PREFERENCE
     names = preference if algorithm is None else (ALGORITHMS.check(algorithm),)
-    every = [Candidate(name, executor, cores, allow_tf32) for name in names]
-    reasons = {candidate.algorithm: candidate.obstacle(problem) for candidate in every}
+    precision = TF32.name if allow_tf32 else EXACT.name
+    every = [Candidate(name, executor, cores, precision) for name in names]
+    reasons = {candidate.algorithm: candidate.unsupported_reason(problem) for candidate in every}
     able = [candidate for candidate in every if reasons[candidate.algorithm] is None]
     if not able:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise UnavailableError(f"no algorithm computes {problem} on the {executor} executor ({why})")
-    return sorted(able, key=lambda candidate: not candidate.uses_tf32(problem))
+    return sorted(able, key=lambda candidate: candidate.precision_for(problem) != precision)
 
 
 def _chosen_plan(

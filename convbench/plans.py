@@ -14,17 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convbench import machine
-from convbench.algorithms import ALGORITHMS, Algorithm
+from convbench.algorithms import ALGORITHMS, Implementation
 from convbench.arguments import truth, whole_number
 from convbench.arrays import as_array
+from convbench.epilogue import NO_EPILOGUE
 from convbench.errors import RequestError, UnavailableError, shown
-from convbench.executors import EXECUTORS, Executor, device
+from convbench.executors import EXECUTORS, Executor
 from convbench.executors.host import readable
-from convbench.peers import LIBRARY, PEERS, device_peer
+from convbench.peers import LIBRARY, PEERS
+from convbench.precision import EXACT, PRECISIONS, TF32, Precision
 from convbench.problem import Problem
 
 if TYPE_CHECKING:
-    from convbench.executors import DeviceRunner, Runner
+    from convbench.executors import QueueingRunner, Runner
 
 
 @dataclass(frozen=True)
@@ -35,42 +37,50 @@ class Candidate:
         algorithm: One of ours, or a peer.
         executor: Where; `LIBRARY` for a peer that computes on threads of its own.
         cores: How many.
-        allow_tf32: Whether a device may round the inputs of float32's products to TF32.
+        precision: What products may be computed in, from `PRECISIONS`; where that cannot be, they are exact.
     """
 
     algorithm: str
     executor: str
     cores: int
-    allow_tf32: bool = False
+    precision: str = "exact"
 
-    def obstacle(self, problem: Problem) -> str | None:
+    def unsupported_reason(self, problem: Problem) -> str | None:
         """Why it cannot compute `problem` here; None where it can."""
         reason = None if self.executor == LIBRARY else EXECUTORS[self.executor].available()
         if self.algorithm in PEERS:
             peer = PEERS[self.algorithm]
             return reason or peer.available() or peer.supports(problem)
-        return reason or ALGORITHMS[self.algorithm].obstacle(problem, EXECUTORS[self.executor].flavour)
+        return reason or ALGORITHMS[self.algorithm].unsupported_reason(problem, EXECUTORS[self.executor].backend)
 
-    def flavour(self, problem: Problem) -> str:
-        """Which form of one of our algorithms computes `problem`: one that rounds to TF32 if it may, else the exact."""
-        rounded = self._rounded(problem)
-        if rounded is not None and ALGORITHMS[self.algorithm].obstacle(problem, rounded) is None:
-            return rounded
-        return EXECUTORS[self.executor].flavour
+    def precision_for(self, problem: Problem) -> str:
+        """What products are computed in: as allowed where executor, dtype and form have it, else exactly.
 
-    def uses_tf32(self, problem: Problem) -> bool:
-        """Whether inputs of products are rounded to TF32: by a form of ours, or, as it likes, by a peer that is let."""
-        rounded = self._rounded(problem)
-        return rounded is not None and (self.algorithm in PEERS or self.flavour(problem) == rounded)
+        A peer that is allowed to round may still choose not to.
+        """
+        if self.executor == LIBRARY or not self._has(PRECISIONS[self.precision], problem):
+            return EXACT.name
+        return self.precision
 
-    def _rounded(self, problem: Problem) -> str | None:
-        """The flavour that rounds, where that is allowed, means anything and can be done."""
-        where = device(self.executor)
-        return where.tf32_flavour() if where and self.allow_tf32 and problem.dtype == "float32" else None
+    def _has(self, precision: Precision, problem: Problem) -> bool:
+        executor = EXECUTORS[self.executor]
+        if precision.unsupported_reason(problem.dtype) or executor.unsupported_precision(precision):
+            return False
+        if self.algorithm in PEERS:
+            return True
+        form = ALGORITHMS[self.algorithm]
+        return form.unsupported_reason(problem, executor.backend, precision.name) is None
+
+    def implementation(self, problem: Problem) -> Implementation:
+        """What computes a problem that one of our algorithms supports."""
+        found = ALGORITHMS[self.algorithm].find(EXECUTORS[self.executor].backend, self.precision_for(problem))
+        assert found is not None  # noqa: S101  # `unsupported_reason` has found it
+        return found
 
     def memory(self, problem: Problem) -> int:
         """Bytes that one of our algorithms needs beside input, weights as they are, and output."""
-        return ALGORITHMS[self.algorithm].footprint(problem, self.flavour(problem)).total(self.cores)
+        backend, precision = EXECUTORS[self.executor].backend, self.precision_for(problem)
+        return ALGORITHMS[self.algorithm].footprint(problem, backend, precision).total(self.cores)
 
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
@@ -112,22 +122,20 @@ class Plan(Closing):
             one kernel, for every finite input with which nothing on the way overflows or underflows; None if unknown.
         error_estimate: About what the largest error is, over the largest output, for independent random inputs of mean
             zero and weights of like size; see `convbench.rounding.Errors` for both. None if unknown.
-        tf32: Whether it rounds the inputs of products to TF32.
+        precision: What products are computed in.
         stages: Names of the stages that it tells apart; empty if none.
     """
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate, *, borrow: bool = False) -> None:
         """Pack the weights and get ready; to `borrow` them is for who does not change them while the plan is used."""
-        algorithm: Algorithm = ALGORITHMS[candidate.algorithm]
-        if obstacle := candidate.obstacle(problem):
-            raise UnavailableError(f"{candidate} cannot compute {problem}: {obstacle}")
+        if (reason := candidate.unsupported_reason(problem)) is not None:
+            raise UnavailableError(f"{candidate} cannot compute {problem}: {reason}")
         self._executor: Executor = EXECUTORS[candidate.executor]
         self.problem = problem
         self.candidate = candidate
         begin = time.perf_counter()
-        flavour = candidate.flavour(problem)
         given = _as_weights(weights, problem)
-        work = algorithm.prepare[flavour](problem, given)
+        work = candidate.implementation(problem).prepare(problem, given, NO_EPILOGUE)
         if not borrow and np.may_share_memory(work.weights, given):
             work = replace(work, weights=work.weights.copy())
         packed = time.perf_counter()
@@ -136,7 +144,7 @@ class Plan(Closing):
         self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
         self.error_bound = work.errors.bound if work.errors else None
         self.error_estimate = work.errors.estimate if work.errors else None
-        self.tf32 = flavour != self._executor.flavour
+        self.precision = PRECISIONS[candidate.precision_for(problem)]
         self.stages = work.stages
 
     @property
@@ -208,7 +216,7 @@ class Plan(Closing):
 
     def stage_shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
         """What share of a call on a device each of the stages takes, by a call of its own."""
-        return cast("DeviceRunner", self._runner).shares(x, out)
+        return cast("QueueingRunner", self._runner).shares(x, out)
 
     def close(self) -> None:
         """Give back scratch memory and workers; once more does nothing."""
@@ -267,12 +275,9 @@ class PeerPlan(Closing):
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
         begin = time.perf_counter()
-        packed, on_device = _as_weights(weights, problem), device_peer(candidate.algorithm)
-        self.tf32 = candidate.uses_tf32(problem)
-        if on_device:
-            self._bound = on_device.open(problem, packed, candidate.cores, tf32=self.tf32)
-        else:
-            self._bound = PEERS[candidate.algorithm].open(problem, packed, candidate.cores)
+        packed = _as_weights(weights, problem)
+        self.precision = PRECISIONS[candidate.precision_for(problem)]
+        self._bound = PEERS[candidate.algorithm].open(problem, packed, candidate.cores, self.precision)
         self.setup = {"start": time.perf_counter() - begin}
         self.problem = problem
         self.candidate = candidate
@@ -357,7 +362,8 @@ def plan(
     cores = checked_cores(cores)
     if cores > 1 and not EXECUTORS[executor].scales:
         raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
-    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, truth("allow_tf32", allow_tf32))
+    precision = TF32.name if truth("allow_tf32", allow_tf32) else EXACT.name
+    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision)
     try:
         return Plan(problem, weights, candidate)
     except MemoryError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from convbench.errors import RequestError, shown
-from convbench.loading import load
+from convbench.runtime.loading import load
 
 T = TypeVar("T")
 

@@ -65,7 +65,7 @@ def fill(
     Raises:
         AssertionError: Something beside an array was written to, or an output was not.
     """
-    from convbench.clock import STAGES
+    from convbench.kernels.clock import STAGES
 
     dtype = work.dtype.name
     given = [Guarded.copy(array, in_front=in_front) for array in (x, work.weights, work.parameters)]

@@ -20,7 +20,7 @@ STUB = "#include <barrier>\n#include <thread>\nint main() { std::barrier<> one(1
 
 
 @cache
-def obstacle(*flags: str) -> str | None:
+def unsupported_reason(*flags: str) -> str | None:
     """Why they cannot be run with these flags of the compiler; None where they can."""
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "stub.cpp"

@@ -7,9 +7,10 @@ import sys
 from conftest import PROBLEMS, data
 
 from convbench.executors import EXECUTORS
-from convbench.measure.reference import TF32_TOLERANCE, TOLERANCE, Reference
-from convbench.peers import PEERS, device_peer
+from convbench.measure.reference import Reference
+from convbench.peers import LIBRARY, PEERS
 from convbench.plans import Candidate, bind
+from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 
 
@@ -19,14 +20,15 @@ def check(peer: str, problem: Problem, *, allow_tf32: bool) -> float:
     image, weights = data(problem)
     x, out = gpu.empty(problem.input_shape, problem.dtype), gpu.empty(problem.output_shape, problem.dtype)
     errors = []
-    with bind(problem, weights, Candidate(peer, "gpu", 1, allow_tf32)) as plan:
-        assert plan.tf32 == (allow_tf32 and problem.dtype == "float32" and gpu.tf32_flavour() is not None)
+    with bind(problem, weights, Candidate(peer, "gpu", 1, "tf32" if allow_tf32 else "exact")) as plan:
+        can_round = allow_tf32 and problem.dtype == "float32" and gpu.unsupported_precision(TF32) is None
+        assert plan.precision is (TF32 if can_round else EXACT)
         for seen in (image, image[..., ::-1].copy()):
             gpu.upload(seen, x)
             plan(x, out)
-            checked = Reference(problem, seen, weights, 0).check(plan.result(out), tf32=plan.tf32)
+            checked = Reference(problem, seen, weights, 0).check(plan.result(out), plan.precision)
             assert checked["passed"], (peer, str(problem), allow_tf32, checked)
-            assert checked["tolerance"] == (TF32_TOLERANCE if plan.tf32 else TOLERANCE[problem.dtype])
+            assert checked["tolerance"] == plan.precision.tolerance[problem.dtype]
             errors.append(checked["max_relative_error"])
             x = x.copy()  # elsewhere, so that it is taken anew
         assert plan.threads() == 1
@@ -35,14 +37,14 @@ def check(peer: str, problem: Problem, *, allow_tf32: bool) -> float:
 
 def main() -> None:
     """Exact, then with TF32, then exact again, since what a library is told stays with it."""
-    for peer in filter(device_peer, PEERS):
+    for peer in (name for name in PEERS if PEERS[name].executor != LIBRARY):
         for allow_tf32 in (False, True, False):
             errors = {
                 name: check(peer, Problem.parse(descriptor), allow_tf32=allow_tf32)
                 for name, descriptor in PROBLEMS.items()
-                if Candidate(peer, "gpu", 1).obstacle(Problem.parse(descriptor)) is None
+                if Candidate(peer, "gpu", 1).unsupported_reason(Problem.parse(descriptor)) is None
             }
-            rounded = sum(error > TOLERANCE["float32"] for error in errors.values())
+            rounded = sum(error > EXACT.tolerance["float32"] for error in errors.values())
             sys.stdout.write(f"{peer} {len(errors)} {rounded}\n")
 
 

@@ -28,7 +28,7 @@ from convbench.algorithms import ALGORITHMS  # noqa: E402
 from convbench.errors import RequestError  # noqa: E402
 from convbench.problem import Problem  # noqa: E402
 
-FORMS = [name for name in ALGORITHMS if "numba" in ALGORITHMS[name].prepare]
+FORMS = [name for name in ALGORITHMS if ALGORITHMS[name].find("numba")]
 MOST_INPUTS, MOST_OUTPUTS, MOST_PRODUCTS = 2**20, 2**19, 2**25
 SCRATCH, SCRATCH_SHARE = 2**24, 4  # bytes, and times a problem's arrays: no form takes more than both for scratch
 IN_A_PROCESS = 200  # compiled code stays as long as a process does
@@ -124,11 +124,11 @@ def check(problem: Problem, number: int, forms: Sequence[str] = FORMS) -> dict[s
     scale = float(np.abs(x).max() * np.abs(weights).astype(float).sum((1, 2, 3)).max())
     found = {}
     for form in forms:
-        if ALGORITHMS[form].obstacle(problem, "numba") is None:
+        if ALGORITHMS[form].unsupported_reason(problem, "numba") is None:
             footprint = ALGORITHMS[form].footprint(problem)
             most = max(SCRATCH, SCRATCH_SHARE * problem.bytes)
             assert footprint.scratch_bytes <= most, f"{form} takes {footprint.scratch_bytes} bytes of scratch"
-            work = ALGORITHMS[form].prepare["numba"](problem, weights)
+            work = ALGORITHMS[form].find("numba").prepare(problem, weights)
             out = fill(work, x, problem.output_shape, in_front=bool(number % 2), ranges=ranges(random, work.units))
             assert footprint.scratch_bytes == work.scratch_size * work.dtype.itemsize
             assert footprint.weights_bytes == (0 if work.weights.base is weights else work.weights.nbytes)

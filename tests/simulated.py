@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 
 from convbench import machine
-from convbench.clock import STAGES
 from convbench.executors import EXECUTORS
 from convbench.executors.serial import SERIAL, Serial
+from convbench.kernels.clock import STAGES
+from convbench.kernels.tile import Work
 from convbench.measure import cell, counters, sweep
 from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.registry import Entry
 from convbench.report.write import write_report
 from convbench.results.record import Record
 from convbench.results.store import Sweep
-from convbench.tile import Work
 
 TICKS_PER_SECOND = 3e9
 SMALL = "mb1ic1ih12iw14oc4kh3kw3"  # a problem that takes no time to compute

@@ -11,16 +11,17 @@ from conftest import PROBLEMS, data
 from scipy.signal import correlate
 
 from convbench.algorithms import ALGORITHMS
-from convbench.clock import STAGES
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
-from convbench.measure.reference import TOLERANCE, convolve
+from convbench.kernels.clock import STAGES
+from convbench.measure.reference import convolve
 from convbench.plans import plan
+from convbench.precision import EXACT
 from convbench.problem import Problem
 from convbench.rounding import gamma
 
 HAS_CLOCK = ("x86_64", "AMD64", "aarch64", "arm64")
-HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].flavour == "numba"]
+HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].backend == "numba"]
 LEAST_SUPPORTED = 12  # of the problems, by every algorithm
 SUMS = ("naive", "direct", "unrolled")  # whose outputs are sums of products, rounded as often as there are taps
 TRANSFORMS = ("winograd", "fft")
@@ -56,13 +57,13 @@ def cases(*executors: str) -> list[ParameterSet]:
         for algorithm in ALGORITHMS
         for name in PROBLEMS
         for executor in executors or [""]
-        if ALGORITHMS[algorithm].obstacle(Problem.parse(PROBLEMS[name]), "numba") is None
+        if ALGORITHMS[algorithm].unsupported_reason(Problem.parse(PROBLEMS[name]), "numba") is None
     ]
 
 
 def assert_close(out: np.ndarray, expected: np.ndarray, problem: Problem) -> None:
     error = np.abs(out - expected).max() / np.abs(expected).max()
-    assert error <= TOLERANCE[problem.dtype], f"off by {error:.1e} of the largest output"
+    assert error <= EXACT.tolerance[problem.dtype], f"off by {error:.1e} of the largest output"
 
 
 def test_the_reference_is_what_scipy_computes(problem):
@@ -87,7 +88,7 @@ def test_the_reference_is_what_scipy_computes(problem):
 def test_an_algorithm_refuses_what_it_is_known_to_and_says_why(algorithm):
     found = {}
     for name, descriptor in PROBLEMS.items():
-        if (reason := ALGORITHMS[algorithm].obstacle(Problem.parse(descriptor), "numba")) is not None:
+        if (reason := ALGORITHMS[algorithm].unsupported_reason(Problem.parse(descriptor), "numba")) is not None:
             found.setdefault(reason, []).append(name)
     known = {reason: sorted(names) for reason, names in REFUSED.get(algorithm, {}).items()}
     assert {reason: sorted(names) for reason, names in found.items()} == known
@@ -117,7 +118,7 @@ def test_every_algorithm_agrees_with_the_reference_on_every_executor(algorithm, 
 @pytest.mark.parametrize(("algorithm", "problem"), cases())
 def test_a_tile_fills_its_units_and_touches_nothing_else(algorithm, problem):
     x, weights = data(problem)
-    work = ALGORITHMS[algorithm].prepare["numba"](problem, weights)
+    work = ALGORITHMS[algorithm].find("numba").prepare(problem, weights)
     tile = work.tile.load(problem.dtype)
     guard = 64
     scratch = np.full(work.scratch_size + guard, 7, problem.dtype)
@@ -151,9 +152,12 @@ def test_no_two_variants_of_a_tile_have_one_name():
     for algorithm in ALGORITHMS:
         for descriptor in ("mb1ic1ih20iw33oc21kh3kw3", "mb1ic1ih20iw33oc3kh3kw3", "g4mb1ic8ih9iw10oc12kh4kw4"):
             problem = Problem.parse(descriptor)
-            if "numba" in ALGORITHMS[algorithm].prepare and ALGORITHMS[algorithm].obstacle(problem, "numba") is None:
+            if (
+                ALGORITHMS[algorithm].find("numba")
+                and ALGORITHMS[algorithm].unsupported_reason(problem, "numba") is None
+            ):
                 _, weights = data(problem)
-                tile = ALGORITHMS[algorithm].prepare["numba"](problem, weights).tile
+                tile = ALGORITHMS[algorithm].find("numba").prepare(problem, weights).tile
                 for compiled in tile.load(problem.dtype).overloads.values():  # others' types make names differ too
                     names.setdefault((tile.module, compiled.fndesc.qualname), set()).add(tile)
     assert len(names) > len(ALGORITHMS), "some algorithm has two variants"

@@ -13,11 +13,11 @@ import numba
 import numpy as np
 import pytest
 
-from convbench.algorithms.fourier import BACKWARD, FORWARD, fourier, order, root, roots, turn
-from convbench.algorithms.linear_map import INPUT, OUTPUT, linear_map, operations, transform, transform_row
-from convbench.algorithms.micro_kernel import BLOCKS, PART, WHOLE, best_block, micro_kernel
-from convbench.algorithms.toom_cook import LARGEST, toom_cook
-from convbench.vector import Vectors, copy_vectors, fence, instruction_set, stream
+from convbench.kernels.fourier import BACKWARD, FORWARD, fourier, order, root, roots, turn
+from convbench.kernels.linear_map import INPUT, OUTPUT, linear_map, operations, transform, transform_row
+from convbench.kernels.micro_kernel import BLOCKS, PART, WHOLE, best_block, micro_kernel
+from convbench.kernels.toom_cook import LARGEST, toom_cook
+from convbench.kernels.vector import Vectors, copy_vectors, fence, instruction_set, stream
 
 TILES = [(m, r) for m in range(1, LARGEST + 1) for r in range(1, LARGEST + 1) if m + r - 1 <= LARGEST]
 

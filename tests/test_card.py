@@ -16,12 +16,12 @@ from test_cuda import CARDS, compile_for, needs_the_host
 from test_gpu import PROBLEM, on_the_host
 from test_store import HEADER, RECORD
 
-from convbench import card
 from convbench.analysis.card import Told, facts
 from convbench.analysis.differences import differences
 from convbench.analysis.limits import Limits
-from convbench.device import Launch
+from convbench.cuda.launch import Launch
 from convbench.executors import EXECUTORS
+from convbench.machine import gpu as card
 from convbench.measure import card_peaks
 from convbench.measure.card_peaks import BURST, CHAINS, ROUNDS, THREADS, launch, measure_card_peaks, weights
 from convbench.measure.flags import lowered_clocks
@@ -299,7 +299,7 @@ class Broken:
     ],
 )
 def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(monkeypatch, broken, measured, reason):
-    monkeypatch.setattr(card_peaks, "device", lambda _: broken)
+    monkeypatch.setattr(card_peaks, "gpu_executor", lambda _: broken)
     found = measure_card_peaks(3)
     assert set(found["rates"]) == measured
     assert all(len(rates) == 3 for rates in found["rates"].values())

@@ -50,8 +50,8 @@ def test_help_loads_little():
     found = loaded("sys.argv[1:] = ['--help']; runpy.run_module('convbench', run_name='__main__')")
     ours = {name for name in found if name.startswith("convbench")}
     tables = {"convbench.algorithms", "convbench.executors", "convbench.peers", "convbench.registry"}
-    others_of_ours = {"convbench.arguments", "convbench.cli", "convbench.errors", "convbench.loading"}
-    assert ours == {"convbench", *others_of_ours, *tables}
+    few = {"arguments", "cli", "epilogue", "errors", "precision", "runtime", "runtime.loading"}
+    assert ours == {"convbench", *(f"convbench.{name}" for name in few), *tables}
     others = {name.partition(".")[0] for name in found - ours} - sys.stdlib_module_names
     assert others == {"click"}
     assert len(found) <= 150, "with those of Python's and click's own"

@@ -10,17 +10,20 @@ import numpy as np
 import on_the_host
 import pytest
 from conftest import DEADLINE, PROBLEMS, data
-from on_the_host import SANITIZER, obstacle
+from on_the_host import SANITIZER, unsupported_reason
 
 from convbench.algorithms import ALGORITHMS
-from convbench.device import DeviceWork, Launch
+from convbench.cuda.launch import GpuWork, Launch
+from convbench.epilogue import NO_EPILOGUE
 from convbench.executors.gpu import WAIT
-from convbench.measure.reference import TOLERANCE, convolve
+from convbench.measure.reference import convolve
+from convbench.precision import EXACT, PRECISIONS
 from convbench.problem import Problem
 
-FORMS = [(name, form) for name in ALGORITHMS for form in ALGORITHMS[name].prepare if form.startswith("cupy")]
-ON_A_GPU = [name for name, form in FORMS if form == "cupy"]
-ALLOWED = {"cupy": TOLERANCE, "cupy-tf32": {"float32": 2e-3}}
+FORMS = [
+    (name, one.precision) for name in ALGORITHMS for one in ALGORITHMS[name].implementations if one.backend == "gpu"
+]
+ON_A_GPU = [name for name, precision in FORMS if precision == "exact"]
 CARDS = ("90", "70", "75", "80", "86", "89")  # compute capabilities, without the point; the first stands for all
 REFERENCE = "mb1ic1ih720iw1280oc128kh11kw11"
 ROUNDED = ("channels and batch", "groups", "everything")  # of the problems, for what rounds to TF32
@@ -29,7 +32,7 @@ LAYER = "mb32ic512ih7iw7oc512kh3kw3ph1pw1"
 
 
 def needs_the_host(*flags: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(obstacle(*flags) is not None, reason=str(obstacle(*flags)))
+    return pytest.mark.skipif(unsupported_reason(*flags) is not None, reason=str(unsupported_reason(*flags)))
 
 
 def compile_for(card: str, launch: Launch, dtype: str) -> None:
@@ -45,7 +48,7 @@ def compile_for(card: str, launch: Launch, dtype: str) -> None:
     nvrtc.nvrtcDestroyProgram(program)
 
 
-def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *more: str) -> np.ndarray:
+def run(work: GpuWork, problem: Problem, x: np.ndarray, directory: Path, *more: str) -> np.ndarray:
     """The output of a work's launches on the host."""
     arrays = {
         "x": x,
@@ -69,42 +72,46 @@ def run(work: DeviceWork, problem: Problem, x: np.ndarray, directory: Path, *mor
     return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)
 
 
-def works(algorithm: str, problem: Problem, weights: np.ndarray, form: str = "cupy") -> DeviceWork:
+def works(algorithm: str, problem: Problem, weights: np.ndarray, precision: str = "exact") -> GpuWork:
     """The work of an algorithm on a GPU."""
-    return ALGORITHMS[algorithm].prepare[form](problem, weights)
+    return ALGORITHMS[algorithm].find("gpu", precision).prepare(problem, weights, NO_EPILOGUE)
 
 
-def supported(algorithm: str, form: str, problems: Mapping[str, str]) -> list[str]:
-    """Names of the problems that a form of an algorithm supports."""
-    return [name for name in problems if ALGORITHMS[algorithm].obstacle(Problem.parse(problems[name]), form) is None]
+def supported(algorithm: str, precision: str, problems: Mapping[str, str]) -> list[str]:
+    """Names of the problems that a form supports in a precision."""
+    return [
+        name
+        for name in problems
+        if ALGORITHMS[algorithm].unsupported_reason(Problem.parse(problems[name]), "gpu", precision) is None
+    ]
 
 
-@pytest.mark.parametrize(("algorithm", "form"), FORMS)
-def test_a_form_refuses_what_it_is_known_to(algorithm, form):
-    refused = sorted(set(PROBLEMS) - set(supported(algorithm, form, PROBLEMS)))
+@pytest.mark.parametrize(("algorithm", "precision"), FORMS)
+def test_a_form_refuses_what_it_is_known_to(algorithm, precision):
+    refused = sorted(set(PROBLEMS) - set(supported(algorithm, precision, PROBLEMS)))
     strided = ["depthwise", "dilation", "everything", "stride", "stride and padding"]
     known = {
-        ("winograd", "cupy"): sorted([*strided, "one kernel of one tap"]),
-        ("unrolled", "cupy-tf32"): ["float64"],
+        ("winograd", "exact"): sorted([*strided, "one kernel of one tap"]),
+        ("unrolled", "tf32"): ["float64"],
     }
-    assert refused == known.get((algorithm, form), [])
+    assert refused == known.get((algorithm, precision), [])
 
 
 @needs_the_host()
 @pytest.mark.parametrize(
-    ("algorithm", "form", "name"),
+    ("algorithm", "precision", "name"),
     [
-        pytest.param(*form, name, marks=[pytest.mark.long] if form[1] != "cupy" and name not in ROUNDED else [])
+        pytest.param(*form, name, marks=[pytest.mark.long] if form[1] != "exact" and name not in ROUNDED else [])
         for form in FORMS
         for name in supported(*form, PROBLEMS)
     ],
 )
-def test_the_arithmetic_is_right(algorithm, form, name, tmp_path):
+def test_the_arithmetic_is_right(algorithm, precision, name, tmp_path):
     problem = Problem.parse(PROBLEMS[name])
     x, weights = data(problem)
-    out = run(works(algorithm, problem, weights, form), problem, x, tmp_path)
+    out = run(works(algorithm, problem, weights, precision), problem, x, tmp_path)
     expected = convolve(problem, x, weights)
-    assert np.abs(out - expected).max() <= ALLOWED[form][problem.dtype] * np.abs(expected).max()
+    assert np.abs(out - expected).max() <= PRECISIONS[precision].tolerance[problem.dtype] * np.abs(expected).max()
 
 
 def random_problem(seed: int) -> Problem:
@@ -135,11 +142,16 @@ def test_the_arithmetic_is_right_on_random_problems(seed, tmp_path):
     problem = random_problem(seed)
     x, weights = data(problem)
     expected = convolve(problem, x, weights)
-    for algorithm, form in FORMS:
-        if ALGORITHMS[algorithm].obstacle(problem, form) is None:
-            out = run(ALGORITHMS[algorithm].prepare[form](problem, weights), problem, x, tmp_path)
+    for algorithm, precision in FORMS:
+        if ALGORITHMS[algorithm].unsupported_reason(problem, "gpu", precision) is None:
+            out = run(
+                ALGORITHMS[algorithm].find("gpu", precision).prepare(problem, weights, NO_EPILOGUE),
+                problem,
+                x,
+                tmp_path,
+            )
             error = np.abs(out - expected).max() / np.abs(expected).max()
-            assert error <= ALLOWED[form][problem.dtype], (algorithm, form, problem)
+            assert error <= PRECISIONS[precision].tolerance[problem.dtype], (algorithm, precision, problem)
 
 
 @needs_the_host()
@@ -147,7 +159,7 @@ def test_tensor_cores_round_and_nothing_else_does(tmp_path):
     """The very sums of rounded factors, so that an error in a place could not hide behind the rounding."""
     problem = Problem.parse("mb2ic33ih9iw10oc50kh3kw3ph1pw1")
     x, weights = (np.round(array * 64).astype(np.float32) for array in data(problem))  # TF32 holds these exactly
-    out = run(works("unrolled", problem, weights, "cupy-tf32"), problem, x, tmp_path)
+    out = run(works("unrolled", problem, weights, "tf32"), problem, x, tmp_path)
     assert np.array_equal(out, convolve(problem, x, weights))
 
 
@@ -176,29 +188,29 @@ def test_every_way_through_an_algorithm_is_right(algorithm, descriptor, launches
     assert [launch.name for launch in work.launches] == launches
     expected = convolve(problem, x, weights)
     error = np.abs(run(work, problem, x, tmp_path) - expected).max() / np.abs(expected).max()
-    assert error <= min(TOLERANCE[problem.dtype], work.errors.estimate)
+    assert error <= min(EXACT.tolerance[problem.dtype], work.errors.estimate)
 
 
 FURTHER_WAYS = [
-    *((*form, "g2mb1ic4ih13iw40oc18kh5kw3ph1pw1") for form in FORMS if form != ("direct", "cupy")),
-    ("winograd", "cupy", "mb1ic1ih13iw40oc18kh5kw3ph1pw1"),
-    ("unrolled", "cupy", "mb1ic64ih4iw4oc9kh3kw3ph1pw1"),
+    *((*form, "g2mb1ic4ih13iw40oc18kh5kw3ph1pw1") for form in FORMS if form != ("direct", "exact")),
+    ("winograd", "exact", "mb1ic1ih13iw40oc18kh5kw3ph1pw1"),
+    ("unrolled", "exact", "mb1ic64ih4iw4oc9kh3kw3ph1pw1"),
 ]
 
 
 @needs_the_host(*SANITIZER)
 @pytest.mark.parametrize(
-    ("algorithm", "form", "descriptor"),
+    ("algorithm", "precision", "descriptor"),
     [
-        ("direct", "cupy", "g2mb1ic4ih13iw40oc18kh5kw3ph1pw1"),
+        ("direct", "exact", "g2mb1ic4ih13iw40oc18kh5kw3ph1pw1"),
         *(pytest.param(*way, marks=pytest.mark.long) for way in FURTHER_WAYS),
     ],
 )
-def test_no_thread_writes_what_another_reads(algorithm, form, descriptor, tmp_path):
+def test_no_thread_writes_what_another_reads(algorithm, precision, descriptor, tmp_path):
     """The thread sanitizer watches kernels that fill no block, padding, groups, and sums in parts."""
     problem = Problem.parse(descriptor)
     x, weights = data(problem)
-    out = run(works(algorithm, problem, weights, form), problem, x, tmp_path, *SANITIZER)
+    out = run(works(algorithm, problem, weights, precision), problem, x, tmp_path, *SANITIZER)
     assert not np.isnan(out).any()
 
 
@@ -226,18 +238,18 @@ COMPILED = {name: name for name in (REFERENCE, LAYER, "--dt=f64 g2mb2ic4ih19iw23
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "form", "descriptor", "card"),
+    ("algorithm", "precision", "descriptor", "card"),
     [
         pytest.param(*form, descriptor, card, marks=[] if (card, descriptor) == (CARDS[0], LAYER) else pytest.mark.long)
         for form in FORMS
         for descriptor in supported(*form, COMPILED)
         for card in CARDS
-        if form[1] == "cupy" or int(card) >= 80  # TF32 needs 8.0
+        if form[1] == "exact" or int(card) >= 80  # TF32 needs 8.0
     ],
 )
-def test_the_sources_compile_for_every_card(algorithm, form, descriptor, card):
+def test_the_sources_compile_for_every_card(algorithm, precision, descriptor, card):
     problem = Problem.parse(descriptor)
-    work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), form)
+    work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), precision)
     for launch in {(launch.code, launch.macros): launch for launch in work.launches}.values():
         compile_for(card, launch, problem.dtype)
 
@@ -255,4 +267,4 @@ def test_what_holds_a_gpu_up_compiles_for_every_card(card):
     ],
 )
 def test_kernels_that_do_not_fit_are_refused(algorithm, descriptor, why):
-    assert why in ALGORITHMS[algorithm].obstacle(Problem.parse(descriptor), "cupy")
+    assert why in ALGORITHMS[algorithm].unsupported_reason(Problem.parse(descriptor), "gpu")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, ROOT, briefly
 
-from convbench import interpreter
 from convbench.errors import UnavailableError
+from convbench.runtime import interpreter
 
 NAMES = ("random", "queue", "numba", "secrets", "json", "click", "numpy", "sitecustomize", "usercustomize", "tempfile")
 SWEEP = ["--problem", "mb1ic1ih12iw12oc4kh3kw3", "--algorithms", "naive", "--cores", "1", "--runs", "1"]
@@ -103,7 +103,7 @@ print(json.dumps({"package": convbench.__file__, "path": sys.path, "arguments": 
 START = """
 import subprocess, sys
 sys.path.insert(0, sys.argv[1])
-from convbench import interpreter
+from convbench.runtime import interpreter
 words = interpreter.command("convbench.probe", "one", "two")
 print(subprocess.run(words, env=interpreter.environment(), capture_output=True, check=True, text=True).stdout)
 """

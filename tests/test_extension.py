@@ -13,10 +13,10 @@ from conftest import DEADLINE, ROOT, briefly
 TOY = '''
 """A toy: the naive tile under another name."""
 
-from convbench.algorithms import Algorithm, forward_only
+from convbench.algorithms import Algorithm, Implementation, forward_only
 from convbench.algorithms.naive import prepare
 
-TOY = Algorithm(supports=forward_only, prepare={"numba": prepare})
+TOY = Algorithm(supports=forward_only, implementations=(Implementation("numba", prepare),))
 '''
 LINE = '        Entry("toy", "convbench.algorithms.toy:TOY", "a toy"),\n'
 

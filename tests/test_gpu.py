@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import command, python, with_fake_gpu
-from on_the_host import obstacle
+from on_the_host import unsupported_reason
 
 from convbench import conv2d
 from convbench.errors import UnavailableError
@@ -20,7 +20,7 @@ from convbench.results.store import load
 
 PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"
 
-on_the_host = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+on_the_host = pytest.mark.skipif(unsupported_reason() is not None, reason=str(unsupported_reason()))
 
 
 @on_the_host
@@ -31,7 +31,7 @@ def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
     on_gpu = [record for record in load(tmp_path).records if record.executor == "gpu"]
     for record in on_gpu:
         if record.algorithm == "naive":
-            assert (record.status, record.reason) == ("skipped", "has no cupy form")
+            assert (record.status, record.reason) == ("skipped", "has no gpu form")
             continue
         assert record.status == "ok", record.reason
         assert record.check["passed"]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from conftest import PROBLEMS, ROOT, python, with_fake_gpu
-from on_the_host import obstacle
+from on_the_host import unsupported_reason
 
 from convbench.algorithms import ALGORITHMS
 from convbench.analysis.differences import differences
 from convbench.executors import EXECUTORS
 from convbench.measure.spec import Spec, make_spec
-from convbench.peers import LIBRARY, PEERS, device_peer, is_bound
+from convbench.peers import LIBRARY, PEERS, is_bound
 from convbench.report.content import Material
 from convbench.report.device import section as device_section
 from convbench.report.summary import section as summary_section
@@ -24,9 +24,9 @@ from convbench.results.store import load
 
 HERE = Path(__file__).parent
 PROBLEM = "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1"
-ON_A_GPU = [name for name in PEERS if device_peer(name)]
+ON_A_GPU = [name for name in PEERS if PEERS[name].executor != LIBRARY]
 
-on_the_host = pytest.mark.skipif(obstacle() is not None, reason=str(obstacle()))
+on_the_host = pytest.mark.skipif(unsupported_reason() is not None, reason=str(unsupported_reason()))
 
 
 def sweep(directory: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -141,7 +141,7 @@ from convbench.plans import Candidate
 from convbench.problem import Problem
 from peers_on_a_gpu import check
 problem = Problem.parse({PROBLEM!r})
-print(Candidate({peer!r}, "gpu", 1).obstacle(problem) or "nothing before the first call")
+print(Candidate({peer!r}, "gpu", 1).unsupported_reason(problem) or "nothing before the first call")
 check({peer!r}, problem, allow_tf32=False)
 """
     done = with_fake_gpu("-c", code, **variables)
@@ -163,7 +163,7 @@ def test_versus_compares_on_the_gpu_too(tmp_path):
     assert "on gpu" in device
     assert "cublas" in device
     assert "scipy" not in device
-    assert "skipped: fft on gpu: has no cupy form" in done.stderr
+    assert "skipped: fft on gpu: has no gpu form" in done.stderr
     assert "skipped: fft:" not in done.stderr
 
 
@@ -182,39 +182,42 @@ def test_without_a_gpu_versus_says_so_in_a_line_for_each_library(tmp_path):
 def test_the_form_that_rounds_is_taken_where_it_may_be():
     code = """
 import dataclasses, numpy as np, convbench, cupy
-from convbench.algorithms import unrolled
+from convbench.algorithms import Implementation, unrolled
 from convbench.plans import Candidate
 from convbench.problem import Problem
 
 taken = []
-def rounding(problem, weights):
+def rounding(problem, weights, epilogue):
     taken.append(str(problem))
-    return exact["cupy"](problem, weights)
+    return unrolled.gpu.prepare(problem, weights, epilogue)
 
-exact = unrolled.UNROLLED.prepare
-limits = {"cupy-tf32": lambda problem: "too narrow" if problem.width < 10 else None}
-unrolled.UNROLLED = dataclasses.replace(unrolled.UNROLLED, prepare={**exact, "cupy-tf32": rounding}, limits=limits)
+def supports(problem):
+    return "too narrow" if problem.width < 10 else None
 
-def flavour(problem, algorithm="unrolled", executor="gpu", allow_tf32=True):
-    candidate = Candidate(algorithm, executor, 1, allow_tf32)
-    found = candidate.flavour(Problem.parse(problem))
-    assert candidate.uses_tf32(Problem.parse(problem)) == found.endswith("-tf32")
-    return found
+host, exact, _ = unrolled.UNROLLED.implementations
+tf32 = Implementation("gpu", rounding, "tf32", supports)
+unrolled.UNROLLED = dataclasses.replace(unrolled.UNROLLED, implementations=(host, exact, tf32))
+
+def taken_for(problem, algorithm="unrolled", executor="gpu", precision="tf32"):
+    candidate = Candidate(algorithm, executor, 1, precision)
+    found = candidate.implementation(Problem.parse(problem))
+    assert candidate.precision_for(Problem.parse(problem)) == found.precision
+    return f"{found.backend}-{found.precision}"
 
 plain = "mb1ic2ih20iw20oc4kh3kw3"
 print(
-    flavour(plain),
-    flavour(plain, allow_tf32=False),
-    flavour("--dt=f64 " + plain),
-    flavour(plain, algorithm="direct"),
-    flavour(plain, executor="serial"),
-    flavour("mb1ic2ih9iw9oc4kh3kw3"),
-    *(Candidate("cublas", "gpu", 1, True).uses_tf32(Problem.parse(dtype + plain)) for dtype in ("", "--dt=f64 ")),
+    taken_for(plain),
+    taken_for(plain, precision="exact"),
+    taken_for("--dt=f64 " + plain),
+    taken_for(plain, algorithm="direct"),
+    taken_for(plain, executor="serial"),
+    taken_for("mb1ic2ih9iw9oc4kh3kw3"),
+    *(Candidate("cublas", "gpu", 1, "tf32").precision_for(Problem.parse(dtype + plain)) for dtype in ("", "--dt=f64 ")),
 )
 problem, weights = Problem.parse(plain), np.ones((4, 2, 3, 3), np.float32)
 for allow_tf32 in (False, True):
     with convbench.plan(problem, weights, algorithm="unrolled", executor="gpu", allow_tf32=allow_tf32) as plan:
-        print(plan.tf32, len(taken))
+        print(plan.precision.name, len(taken))
 from convbench import api
 api.PREFERENCE_ON_A_GPU = ("unrolled",)
 x = cupy.asarray(np.ones((2, 20, 20), np.float32))
@@ -224,12 +227,16 @@ if RUNS:
     convbench.conv2d(x, weights, allow_tf32=True)
     assert len(taken) == 2
 """
-    code = code.replace("RUNS", str(obstacle() is None))
+    code = code.replace("RUNS", str(unsupported_reason() is None))
     done = with_fake_gpu("-c", code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["cupy-tf32 cupy cupy cupy numba cupy True False", "False 0", "True 1"]
+    assert done.stdout.splitlines() == [
+        "gpu-tf32 gpu-exact gpu-exact gpu-exact numba-exact gpu-exact tf32 exact",
+        "exact 0",
+        "tf32 1",
+    ]
     done = with_fake_gpu("-c", code.partition("problem, weights =")[0], FAKE_CAPABILITY="75")
-    assert done.stdout.split() == [*["cupy"] * 4, "numba", "cupy", "False", "False"], done.stderr
+    assert done.stdout.split() == [*["gpu-exact"] * 4, "numba-exact", "gpu-exact", "exact", "exact"], done.stderr
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, ROOT
 
-from convbench.vector import instruction_set
+from convbench.kernels.vector import instruction_set
 
 OTHERS = ("haswell", "generic") if instruction_set().name in ("AVX2", "AVX-512") else ("generic",)
 NARROW = "NEON" if platform.machine() in ("aarch64", "arm64") else "generic"
@@ -21,7 +21,7 @@ CONTRACT = "tests/test_algorithms.py"
 
 @pytest.mark.parametrize("cpu", OTHERS)
 def test_the_blocks_are_those_of_the_processor_that_numba_compiles_for(cpu, tmp_path):
-    asked = "from convbench.vector import instruction_set; print(instruction_set().name)"
+    asked = "from convbench.kernels.vector import instruction_set; print(instruction_set().name)"
     assert python(cpu, tmp_path, "-c", asked).strip() == BLOCKS[cpu]
 
 

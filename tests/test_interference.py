@@ -14,8 +14,8 @@ import pytest
 from conftest import python
 from simulated import CALIBRATION, SMALL, Found
 
-from convbench import cgroup
 from convbench.analysis.interference import Interference
+from convbench.machine import cgroup
 from convbench.measure import counters
 from convbench.measure.flags import FAULTS_IN_A_SAMPLE
 from convbench.measure.spec import Timing, make_spec

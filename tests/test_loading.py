@@ -11,7 +11,7 @@ import threading
 import pytest
 from conftest import DEADLINE, Struck, script, wait_until
 
-from convbench import loading
+from convbench.runtime import loading
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 

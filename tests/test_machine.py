@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from convbench import cgroup, machine
+from convbench import machine
 from convbench.errors import RequestError
+from convbench.machine import cgroup, cpus
 from convbench.measure.spec import make_spec
 from convbench.report.conditions import machine_table
 
@@ -65,7 +66,7 @@ def control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 )
 def test_a_cgroup_quota_is_read_in_both_versions(control_groups, files, quota):
     control_groups(files)
-    assert machine.cpu_quota() == quota
+    assert cgroup.cpu_quota() == quota
     if quota == 1.5:
         assert machine.usable_cores() <= 2
 
@@ -132,7 +133,7 @@ def test_hardware_threads_of_a_core_come_after_the_other_cores(tmp_path, monkeyp
         topology = tmp_path / f"cpu{cpu}" / "topology"
         topology.mkdir(parents=True)
         (topology / "thread_siblings_list").write_text(siblings + "\n")
-    monkeypatch.setattr(machine, "_CPUS", tmp_path)
+    monkeypatch.setattr(cpus, "_CPUS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert machine.allowed_cpus() == [0, 1, 2, 3, 4, 5, 6, 7]
     for cpu, siblings in enumerate(["0-1", "0-1", "2-3", "2-3"]):
@@ -180,18 +181,18 @@ def cache(cpu: int, number: int, **files: str) -> dict[str, str]:
 )
 def test_caches_are_read_from_whatever_there_is(tmp_path, monkeypatch, files, found):
     tree(tmp_path, files)
-    monkeypatch.setattr(machine, "_CPUS", tmp_path)
+    monkeypatch.setattr(cpus, "_CPUS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     assert [tuple(one.values()) for one in machine.caches()] == found
     assert machine.caches([7]) == []
 
 
 def test_lists_of_cpus():
-    assert machine._cpu_list("0-2,5\n") == [0, 1, 2, 5]
-    assert machine._cpu_list("") == machine._cpu_list("\n") == []
+    assert cpus._cpu_list("0-2,5\n") == [0, 1, 2, 5]
+    assert cpus._cpu_list("") == cpus._cpu_list("\n") == []
     for wrong in ("a", "0-x", "-1"):
         with pytest.raises(ValueError, match="invalid literal"):
-            machine._cpu_list(wrong)
+            cpus._cpu_list(wrong)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_lists_of_cpus():
 )
 def test_cpus_with_a_core_to_themselves_come_first(tmp_path, monkeypatch, allowed, siblings, order):
     tree(tmp_path, {f"cpu{cpu}/topology/thread_siblings_list": text + "\n" for cpu, text in enumerate(siblings)})
-    monkeypatch.setattr(machine, "_CPUS", tmp_path)
+    monkeypatch.setattr(cpus, "_CPUS", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
     assert machine.allowed_cpus() == order
 
@@ -277,7 +278,7 @@ def test_odd_control_groups_are_no_error(groups, own, files, quota, throttled):
 )
 def test_nodes_of_memory_are_described_and_shown(tmp_path, monkeypatch, files, found):
     tree(tmp_path, files)
-    monkeypatch.setattr(machine, "_NODES", tmp_path)
+    monkeypatch.setattr(cpus, "_NODES", tmp_path)
     assert machine.numa() == found
     described = machine.describe()
     assert described.get("numa", []) == found
@@ -317,6 +318,6 @@ cpu MHz\t\t: 0.000
 )
 def test_clocks_are_what_the_system_tells_of_them(tmp_path, monkeypatch, files, clocks):
     tree(tmp_path, files)
-    monkeypatch.setattr(machine, "_CPUS", tmp_path)
-    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpus, "_CPUS", tmp_path)
+    monkeypatch.setattr(cpus, "CPUINFO", tmp_path / "cpuinfo")
     assert machine.clocks(range(4)) == clocks

@@ -13,6 +13,7 @@ from simulated import SMALL, Simulated, WorkerHere
 
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
+from convbench.kernels.vector import instruction_set
 from convbench.measure import peaks
 from convbench.measure.peaks import CHAINS, CHUNK, KINDS, ROUNDS, TRAFFIC
 from convbench.measure.process import WorkerProcess
@@ -21,7 +22,6 @@ from convbench.measure.sweep import run_sweep
 from convbench.report import limits
 from convbench.report.content import Material
 from convbench.results.store import load
-from convbench.vector import instruction_set
 
 ROWS = 3
 SHAPE = (1, 1, ROWS, CHUNK)

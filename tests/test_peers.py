@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from conftest import PROBLEMS, data
 
-from convbench.measure.reference import TOLERANCE, convolve
+from convbench.measure.reference import convolve
 from convbench.measure.spec import Timing, make_spec
 from convbench.measure.sweep import run_sweep
-from convbench.peers import LIBRARY, PEERS, device_peer, missing
+from convbench.peers import LIBRARY, PEERS, missing
 from convbench.plans import Candidate, bind
+from convbench.precision import EXACT
 from convbench.problem import Problem
 from convbench.report.content import Material
 from convbench.report.versus import versus_tables
 from convbench.results.record import Record
 from convbench.results.store import Sweep, load
 
-ON_THE_HOST = [name for name in PEERS if not device_peer(name)]
+ON_THE_HOST = [name for name in PEERS if PEERS[name].executor == LIBRARY]
 LEAST_SUPPORTED = 8  # of the problems, by every peer
 
 
@@ -40,7 +41,7 @@ def test_every_peer_that_is_installed_supports_what_it_is_compared_on(peer):
         pytest.param(peer, Problem.parse(text), id=f"{peer}-{name}")
         for peer in ON_THE_HOST
         for name, text in PROBLEMS.items()
-        if Candidate(peer, LIBRARY, 2).obstacle(Problem.parse(text)) is None
+        if Candidate(peer, LIBRARY, 2).unsupported_reason(Problem.parse(text)) is None
     ],
 )
 def test_every_peer_agrees_with_the_reference(peer, problem):
@@ -52,7 +53,7 @@ def test_every_peer_agrees_with_the_reference(peer, problem):
             plan(image, out)
             expected = convolve(problem, image, weights)
             error = np.abs(plan.result(out) - expected).max() / np.abs(expected).max()
-            assert error <= TOLERANCE[problem.dtype]
+            assert error <= EXACT.tolerance[problem.dtype]
         usable = len(os.sched_getaffinity(0))
         assert plan.threads() == (min(2, usable) if peer == "openvino" else 2)  # which takes no more than there are
 

@@ -98,10 +98,10 @@ def test_wrong_shapes_and_names_are_named(small):
 
 def test_a_gpu_that_is_not_there_is_a_reason_and_not_a_crash(small):
     reason = EXECUTORS["gpu"].available()
-    obstacle = Candidate("direct", "gpu", 1).obstacle(small)
-    assert obstacle
+    unsupported_reason = Candidate("direct", "gpu", 1).unsupported_reason(small)
+    assert unsupported_reason
     if reason is not None:
-        assert obstacle == reason
+        assert unsupported_reason == reason
         with pytest.raises(UnavailableError, match="direct on gpu"):
             plan(small, data(small)[1], executor="gpu")
 

@@ -9,7 +9,8 @@ import pytest
 from conftest import PROBLEMS, data
 
 from convbench.measure import reference as measured
-from convbench.measure.reference import TOLERANCE, Reference, convolve, memory
+from convbench.measure.reference import Reference, convolve, memory
+from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 from convbench.rounding import of_sums
 
@@ -51,17 +52,17 @@ def test_inputs_in_tf32_pass_where_that_is_allowed_and_nothing_worse_does(checke
     reference, right = checked
     x, weights = data(PROBLEM)
     in_tf32 = convolve(PROBLEM, cut(x, 13), cut(weights, 13)).astype(np.float32)
-    check = reference.check(in_tf32, tf32=True)
+    check = reference.check(in_tf32, TF32)
     assert check["passed"]
     assert check["max_relative_error"] < check["tolerance"] == 2e-3
     assert not reference.check(in_tf32)["passed"]
     in_bfloat16 = convolve(PROBLEM, cut(x, 16), cut(weights, 16)).astype(np.float32)
-    assert not reference.check(in_bfloat16, tf32=True)["passed"]
+    assert not reference.check(in_bfloat16, TF32)["passed"]
     swapped = right[:, [1, 0, *range(2, 12)]]
-    assert not reference.check(swapped, tf32=True)["passed"]
+    assert not reference.check(swapped, TF32)["passed"]
     without_a_tap = weights.copy()
     without_a_tap[..., 1, 1] = 0
-    assert not reference.check(convolve(PROBLEM, x, without_a_tap).astype(np.float32), tf32=True)["passed"]
+    assert not reference.check(convolve(PROBLEM, x, without_a_tap).astype(np.float32), TF32)["passed"]
 
 
 def test_swapped_kernels_fail(checked):
@@ -140,12 +141,12 @@ def test_a_reference_takes_the_memory_that_was_counted_and_little_where_it_works
 def test_the_tolerance_grows_with_the_taps_where_sums_of_so_many_are_off_by_more(monkeypatch):
     few, more, many = (Problem.parse(f"mb1ic{channels}ih4iw4oc2kh3kw3") for channels in (1, 10, 1600))
     tolerances = []
-    monkeypatch.setitem(TOLERANCE, "float32", of_sums(few).estimate * 1.5)
+    monkeypatch.setitem(EXACT.tolerance, "float32", of_sums(few).estimate * 1.5)
     for problem in (few, more):
         x, weights = data(problem)
         check = Reference(problem, x, weights, 0).check(convolve(problem, x, weights).astype(np.float32))
         assert check["passed"]
         tolerances.append(check["tolerance"])
-    assert tolerances == [TOLERANCE["float32"], of_sums(more).estimate]
+    assert tolerances == [EXACT.tolerance["float32"], of_sums(more).estimate]
     monkeypatch.undo()
-    assert of_sums(more).estimate < TOLERANCE["float32"] < of_sums(many).estimate
+    assert of_sums(more).estimate < EXACT.tolerance["float32"] < of_sums(many).estimate

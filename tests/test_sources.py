@@ -15,14 +15,15 @@ from conftest import ROOT, data
 from simulated import SMALL
 
 import convbench
-from convbench import machine, sources
+from convbench import machine
 from convbench.algorithms import ALGORITHMS
 from convbench.errors import RequestError
+from convbench.kernels.tile import MADE_OF
 from convbench.measure import other
 from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.measure.turns import AGAINST, resume_in_turns, run_in_turns
 from convbench.results.store import load
-from convbench.tile import MADE_OF
+from convbench.runtime import sources
 
 
 @pytest.fixture
@@ -41,18 +42,18 @@ def digests() -> tuple[str, str]:
 
 
 CHANGES = {  # which digests a change of a file changes: that of tiles, and that of everything
-    "algorithms/micro_kernel.py": (True, True),
-    "algorithms/cuda/direct.cu": (True, True),
-    "algorithms/cuda/product.cuh": (True, True),
-    "vector.py": (True, True),
-    "clock.py": (True, True),
-    "tile.py": (True, True),
+    "kernels/micro_kernel.py": (True, True),
+    "algorithms/direct/host.py": (True, True),
+    "cuda/product.cuh": (False, True),
+    "kernels/vector.py": (True, True),
+    "kernels/clock.py": (True, True),
+    "kernels/tile.py": (True, True),
     "measure/peaks.py": (False, True),
     "executors/driver.py": (False, True),
     "report/figures.py": (False, True),
     "__init__.py": (False, True),
     "algorithms/notes.txt": (False, False),
-    "algorithms/__pycache__/micro_kernel.cpython-311.pyc": (False, False),
+    "kernels/__pycache__/micro_kernel.cpython-311.pyc": (False, False),
 }
 
 
@@ -73,14 +74,14 @@ def test_what_is_added_removed_and_renamed_is_a_change(copy):
     (copy / "algorithms" / "another.py").rename(copy / "algorithms" / "renamed.py")
     seen.add(digests())
     (copy / "algorithms" / "renamed.py").unlink()
-    (copy / "algorithms" / "micro_kernel.py").unlink()
+    (copy / "kernels" / "micro_kernel.py").unlink()
     seen.add(digests())
     assert len({of_tiles for of_tiles, _ in seen}) == len({of_all for _, of_all in seen}) == 4
 
 
 def test_machine_code_on_disk_goes_by_the_digest_of_what_it_is_made_of(small):
     for algorithm in ("naive", "direct"):
-        tile = ALGORITHMS[algorithm].prepare["numba"](small, data(small)[1]).tile
+        tile = ALGORITHMS[algorithm].find("numba").prepare(small, data(small)[1]).tile
         assert tile.load(small.dtype).py_func.__qualname__.endswith(f"-{sources.digest(*MADE_OF)}")
 
 

@@ -128,7 +128,7 @@ def test_the_cause_of_death_is_named_whatever_it_was(started, number):
 
 
 def test_limits_that_cannot_be_read_are_a_reason(monkeypatch):
-    monkeypatch.setattr(process_module.card, "describe", lambda: None)
+    monkeypatch.setattr(process_module.gpu, "describe", lambda: None)
     monkeypatch.setattr(
         process_module.interpreter, "command", lambda *_: [sys.executable, "-c", "input(); print('no limits')"]
     )

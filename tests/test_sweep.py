@@ -24,6 +24,7 @@ from convbench.images import load_image
 from convbench.measure import reference
 from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.measure.sweep import resume_sweep, run_sweep
+from convbench.precision import EXACT
 from convbench.problem import Problem
 from convbench.report.write import write_report
 from convbench.results.record import Record
@@ -153,7 +154,7 @@ def test_a_hanging_cell_is_one_timeout(tmp_path, small, monkeypatch):
 @pytest.mark.usefixtures("simulated")
 def test_a_wrong_result_is_one_failed_cell(tmp_path, small, monkeypatch):
     """Nothing can meet this tolerance."""
-    monkeypatch.setitem(reference.TOLERANCE, "float32", 1e-12)
+    monkeypatch.setitem(EXACT.tolerance, "float32", 1e-12)
     monkeypatch.setattr(reference, "of_sums", lambda _: Errors(0.0, 0.0))
     spec = quick(make_spec([small], algorithms=("naive", "direct"), executors=("simulated",), cores=(1,), runs=1))
     for record in run_sweep(spec, tmp_path / "sweep").records:

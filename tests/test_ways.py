@@ -12,10 +12,14 @@ import random_problems
 from conftest import data
 from guarded import fill
 
-from convbench.algorithms import ALGORITHMS, direct, fft, unrolled, winograd
-from convbench.algorithms.band import Layout, runs
-from convbench.algorithms.blocking import bands, segments
-from convbench.algorithms.output import streamed
+from convbench.algorithms import ALGORITHMS
+from convbench.algorithms.direct import host as direct
+from convbench.algorithms.fft import host as fft
+from convbench.algorithms.unrolled import host as unrolled
+from convbench.algorithms.winograd import host as winograd
+from convbench.kernels.band import Layout, runs
+from convbench.kernels.blocking import bands, segments
+from convbench.kernels.output import streamed
 from convbench.measure.reference import convolve
 from convbench.plans import Candidate, Plan
 from convbench.problem import ITEM_SIZE, Problem
@@ -123,7 +127,7 @@ LONG = ("blocks of taps", "blocks of taps, fft", "chunks, fft", "past the caches
 def test_a_way_is_taken_and_right(form, wanted, is_taken):
     assert is_taken(wanted), "another way is taken"
     x, weights = data(wanted)
-    work = ALGORITHMS[form].prepare["numba"](wanted, weights)
+    work = ALGORITHMS[form].find("numba").prepare(wanted, weights)
     middle = work.units // 2
     out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(middle, work.units), (0, middle)])
     expected = convolve(wanted, x, weights)
@@ -143,7 +147,7 @@ CRASHED = {  # what unrolled read behind its scratch for
 @pytest.mark.parametrize("form", ["direct", "unrolled"])
 def test_windows_far_apart_are_read_within_scratch(form, wanted):
     x, weights = data(wanted)
-    work = ALGORITHMS[form].prepare["numba"](wanted, weights)
+    work = ALGORITHMS[form].find("numba").prepare(wanted, weights)
     out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.units)])
     np.testing.assert_allclose(out, convolve(wanted, x, weights), atol=1e-3)
 
@@ -165,7 +169,7 @@ HUGE_STEPS = (
 def test_a_form_takes_scratch_for_what_it_reads_or_refuses(wanted):
     assert ALGORITHMS["direct"].footprint(wanted).scratch_bytes <= 4 * wanted.bytes + 2**20
     for form in ALGORITHMS:
-        if ALGORITHMS[form].obstacle(wanted, "numba") is None:
+        if ALGORITHMS[form].unsupported_reason(wanted, "numba") is None:
             assert ALGORITHMS[form].footprint(wanted).scratch_bytes <= max(4 * wanted.bytes, 2**26), form
 
 
@@ -178,14 +182,14 @@ def test_a_wide_row_is_work_for_many():
 @pytest.mark.parametrize(("channels", "size", "kernel"), [(256, 31, 31), (1, 328, 328), (28_922, 5, 3)])
 def test_winograd_refuses_what_it_has_no_exact_tile_for(channels, size, kernel):
     wanted = problem(channels, (size, size), 2, (kernel, kernel))
-    assert "exact enough" in str(ALGORITHMS["winograd"].obstacle(wanted, "numba"))
+    assert "exact enough" in str(ALGORITHMS["winograd"].unsupported_reason(wanted, "numba"))
 
 
 def test_fft_keeps_to_its_estimate_with_angles_of_many_turns():
     """The twiddles of a dilated kernel: exponentials of angles that were not reduced lost digits of float64."""
     wanted = problem(1, (246, 45), 3, (4, 4), dilation=10, dtype="float64")
     x, weights = data(wanted)
-    work = ALGORITHMS["fft"].prepare["numba"](wanted, weights)
+    work = ALGORITHMS["fft"].find("numba").prepare(wanted, weights)
     out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.units)])
     expected = random_problems.exact(wanted, x, weights)  # with more digits than float64
     assert np.abs(out - expected).max() <= work.errors.estimate * np.abs(expected).max()
@@ -241,6 +245,6 @@ def test_a_plan_takes_no_more_memory_than_was_said_before(form, wanted):
     tables = 2**20  # of offsets, and what Python itself takes
     assert peak <= candidate.memory(wanted) + tables
     footprint = ALGORITHMS[form].footprint(wanted)
-    work = ALGORITHMS[form].prepare["numba"](wanted, weights)
+    work = ALGORITHMS[form].find("numba").prepare(wanted, weights)
     assert footprint.scratch_bytes == work.scratch_size * ITEM_SIZE[wanted.dtype]
     assert footprint.weights_bytes == (0 if np.may_share_memory(work.weights, weights) else work.weights.nbytes)

@@ -1,22 +1,28 @@
-"""What is computed: one file for each form of the convolution, none of which knows of parallelism."""
+"""What is computed: a file or a folder for each form of the convolution, none of which knows of parallelism."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from convbench.epilogue import NO_EPILOGUE
 from convbench.registry import Entry, Table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convbench.epilogue import Epilogue
     from convbench.problem import Problem
 
 SCRATCH_BYTES: Final = 2**26  # of a worker, that nobody minds; beyond that ...
 SCRATCH_SHARE: Final = 4  # ... so many times the bytes of input, weights and output together
 
-Prepare = Callable[["Problem", "NDArray[Any]"], Any]  # `Work` on the host, `DeviceWork` on a GPU
+Supports = Callable[["Problem"], str | None]
+"""Says why a problem cannot be done; None where it can."""
+
+Prepare = Callable[["Problem", "NDArray[Any]", "Epilogue"], Any]
+"""Packs weights, of `problem.weights_shape` and `problem.dtype`; returns `Work` on the host, `GpuWork` on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +33,43 @@ class Footprint:
         scratch_bytes: Of each worker.
         weights_bytes: Of the packed weights, once; 0 where weights are used as they are.
         packing_bytes: While weights are packed, beside them and before there is any scratch.
+        workspace_bytes: Of what one phase leaves for the next, once for all workers.
     """
 
     scratch_bytes: int
     weights_bytes: int
     packing_bytes: int = 0
+    workspace_bytes: int = 0
 
     def total(self, workers: int) -> int:
         """The most that is taken at a time, with so many workers."""
-        return self.weights_bytes + max(workers * self.scratch_bytes, self.packing_bytes)
+        return self.weights_bytes + max(workers * self.scratch_bytes + self.workspace_bytes, self.packing_bytes)
+
+
+def any_problem(_: Problem) -> None:
+    """No reason against any problem."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One form of the convolution on one backend, in one precision.
+
+    Attributes:
+        backend: What it is compiled by, which executors name: "numba" or "gpu".
+        prepare: Packs weights and returns the work to be done.
+        precision: What products are computed in, from `PRECISIONS`.
+        supports: Why it cannot do a problem that the form as such can.
+        footprint: The memory that a problem needs, told without packing its weights.
+        fuses_epilogue: Whether `prepare` heeds the epilogue; if not, it is a phase of its own after the others, which
+            only the host has.
+    """
+
+    backend: str
+    prepare: Prepare
+    precision: str = "exact"
+    supports: Supports = any_problem
+    footprint: Callable[[Problem], Footprint] | None = None
+    fuses_epilogue: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,34 +77,37 @@ class Algorithm:
     """One form of the convolution.
 
     Attributes:
-        supports: Says why the form cannot do a problem; None where it can.
-        prepare: For each flavour that the form has ("numba", "cupy", and "cupy-tf32", which may round the inputs of
-            float32's products to TF32), the function that packs the weights, of
-            `problem.weights_shape` and `problem.dtype`, and returns the work to be done.
-        footprints: For flavours that can tell it without packing weights, the function that tells the memory needed.
-        limits: For flavours that cannot do all of that, a function that says why they cannot do a problem.
+        supports: Why the form cannot do a problem, whatever computes it.
+        implementations: At most one for each backend and precision.
     """
 
-    supports: Callable[[Problem], str | None]
-    prepare: Mapping[str, Prepare]
-    footprints: Mapping[str, Callable[[Problem], Footprint]] = field(default_factory=dict)
-    limits: Mapping[str, Callable[[Problem], str | None]] = field(default_factory=dict)
+    supports: Supports
+    implementations: tuple[Implementation, ...]
 
-    def obstacle(self, problem: Problem, flavour: str) -> str | None:
-        """Why the form cannot do a problem with this flavour of tile; None where it can."""
-        if flavour not in self.prepare:
-            return f"has no {flavour} form"
-        reason = self.supports(problem)
-        return self.limits[flavour](problem) if reason is None and flavour in self.limits else reason
+    def find(self, backend: str, precision: str = "exact") -> Implementation | None:
+        """The implementation for a backend and a precision, if there is one."""
+        return next((one for one in self.implementations if (one.backend, one.precision) == (backend, precision)), None)
 
-    def footprint(self, problem: Problem, flavour: str = "numba") -> Footprint:
-        """The memory that a problem needs that the form can do; a flavour that cannot tell packs zeros to find out."""
-        if flavour in self.footprints:
-            return self.footprints[flavour](problem)
+    def unsupported_reason(self, problem: Problem, backend: str, precision: str = "exact") -> str | None:
+        """Why the form cannot do a problem on a backend in a precision; None where it can."""
+        found = self.find(backend, precision)
+        if found is None:
+            return f"has no {backend} form" + ("" if precision == "exact" else f" in {precision}")
+        return self.supports(problem) or found.supports(problem)
+
+    def footprint(self, problem: Problem, backend: str = "numba", precision: str = "exact") -> Footprint:
+        """The memory that a supported problem needs; an implementation that cannot tell packs zeros to find out."""
+        found = self.find(backend, precision)
+        if found is None:
+            raise KeyError(backend, precision)
+        if found.footprint is not None:
+            return found.footprint(problem)
         import numpy as np
 
-        work = self.prepare[flavour](problem, np.zeros(problem.weights_shape, problem.dtype))
-        return Footprint(work.scratch_size * work.dtype.itemsize, work.weights.nbytes)
+        work = found.prepare(problem, np.zeros(problem.weights_shape, problem.dtype), NO_EPILOGUE)
+        item = work.dtype.itemsize
+        workspace = getattr(work, "workspace_size", 0) * item
+        return Footprint(work.scratch_size * item, work.weights.nbytes, workspace_bytes=workspace)
 
 
 def forward_only(problem: Problem) -> str | None:
@@ -78,21 +115,21 @@ def forward_only(problem: Problem) -> str | None:
     return None if problem.direction == "forward" else f"has no {problem.direction} form"
 
 
-def within_reason(footprint: Callable[[Problem], Footprint]) -> Callable[[Problem], str | None]:
-    """A limit for forms whose scratch can grow far beyond what a problem itself takes."""
+def within_reason(footprint: Callable[[Problem], Footprint]) -> Supports:
+    """A limit for implementations whose scratch can grow far beyond what a problem itself takes."""
 
-    def limit(problem: Problem) -> str | None:
+    def supports(problem: Problem) -> str | None:
         needed, most = footprint(problem).scratch_bytes, max(SCRATCH_BYTES, SCRATCH_SHARE * problem.bytes)
         return None if needed <= most else f"would need {needed / 2**20:.0f} MiB of scratch for each worker"
 
-    return limit
+    return supports
 
 
 ALGORITHMS: Table[Algorithm] = Table(
     "algorithm",
     [
         Entry("naive", "convbench.algorithms.naive:NAIVE", "the textbook loops", by_default=False),
-        Entry("direct", "convbench.algorithms.direct:DIRECT", "sums over taps, a block of kernels at a time"),
+        Entry("direct", "convbench.algorithms.direct:DIRECT", "sums over taps, a block of filters at a time"),
         Entry("unrolled", "convbench.algorithms.unrolled:UNROLLED", "im2col band by band, then a matrix product"),
         Entry("winograd", "convbench.algorithms.winograd:WINOGRAD", "tiles transformed, for fewer products"),
         Entry("fft", "convbench.algorithms.fft:FFT", "Fourier transforms of tiles, for large kernels"),

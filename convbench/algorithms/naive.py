@@ -6,10 +6,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from convbench.algorithms import Algorithm, Footprint, forward_only
+from convbench.algorithms import Algorithm, Footprint, Implementation, forward_only
+from convbench.epilogue import NO_EPILOGUE, Epilogue
+from convbench.kernels.tile import TileName, Work, geometry, jit, unpack
 from convbench.problem import Problem
 from convbench.rounding import of_sums
-from convbench.tile import TileName, Work, geometry, jit, unpack
 
 
 @jit
@@ -37,7 +38,7 @@ def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ign
             out[image, kernel, row, column] = total
 
 
-def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> Work:
     """The weights as they are; nothing is packed."""
     return Work(
         tile=TileName(__name__, "tile"),
@@ -48,4 +49,7 @@ def prepare(problem: Problem, weights: NDArray[Any]) -> Work:
     )
 
 
-NAIVE = Algorithm(supports=forward_only, prepare={"numba": prepare}, footprints={"numba": lambda _: Footprint(0, 0)})
+NAIVE = Algorithm(
+    supports=forward_only,
+    implementations=(Implementation("numba", prepare, footprint=lambda _: Footprint(0, 0)),),
+)

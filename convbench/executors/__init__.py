@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from convbench.precision import Precision
+
 
 class Runner(Protocol):
     """Work that is ready to run, again and again.
@@ -49,7 +51,7 @@ class Runner(Protocol):
         """Give back what the runner holds; no call begins after that. May be called twice."""
 
 
-class DeviceRunner(Runner, Protocol):
+class QueueingRunner(Runner, Protocol):
     """One whose calls return when they are queued."""
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
@@ -60,18 +62,21 @@ class Executor(Protocol):
     """A way to run work.
 
     Attributes:
-        flavour: The kind of tile it runs, "numba" or "cupy".
+        backend: What compiles the work that it runs, "numba" or "gpu".
         scales: Whether it can be given a number of cores; one that cannot runs on one.
-        memory: The kind of memory that `empty` gives, "private", "shared" or "device"; arrays of one kind serve all
+        memory: The kind of memory that `empty` gives, "private", "shared" or "gpu"; arrays of one kind serve all
             executors that name it.
     """
 
-    flavour: str
+    backend: str
     scales: bool
     memory: str
 
     def available(self) -> str | None:
         """Why it cannot be used on this machine, and the remedy; None where it can."""
+
+    def unsupported_precision(self, precision: Precision) -> str | None:
+        """Why it cannot compute products in a precision, whatever form asks for it; None where it can."""
 
     def module(self) -> Any:
         """The array module that its arrays are of: numpy or cupy."""
@@ -92,17 +97,14 @@ class Executor(Protocol):
         """Compile, start and allocate, so that a call does nothing but compute."""
 
 
-class Device(Executor, Protocol):
+class GpuExecutor(Executor, Protocol):
     """An executor with memory of its own, whose calls return before they are done."""
 
-    def tf32_flavour(self) -> str | None:
-        """The flavour of work that rounds the inputs of products to TF32; None where the card has no such products."""
-
     def evict(self) -> Callable[[], object]:
-        """Make what fills the device's caches with something else, by reading."""
+        """Make what fills the GPU's caches with something else, by reading."""
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
-        """Seconds of so many calls in a row, by the device's clock."""
+        """Seconds of so many calls in a row, by the GPU's clock."""
 
     def usable(self) -> bool:
         """Whether this process can still compute on it after something went wrong."""
@@ -119,8 +121,8 @@ EXECUTORS: Table[Executor] = Table(
 )
 
 
-def device(name: str) -> Device | None:
+def gpu_executor(name: str) -> GpuExecutor | None:
     """The executor of a name, if it is one with memory of its own."""
-    if name not in EXECUTORS or EXECUTORS[name].memory != "device":
+    if name not in EXECUTORS or EXECUTORS[name].memory != "gpu":
         return None
-    return cast("Device", EXECUTORS[name])
+    return cast("GpuExecutor", EXECUTORS[name])

@@ -18,10 +18,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from convbench.clock import STAGES
 from convbench.executors.memory import private_empty
-from convbench.loading import whole
-from convbench.tile import Work, jit, signature
+from convbench.integers import round_up
+from convbench.kernels.clock import STAGES
+from convbench.kernels.tile import Work, jit, signature
+from convbench.runtime.loading import whole
 
 _CACHE_LINE = 64
 
@@ -147,7 +148,7 @@ def new_scratch(work: Work, workers: int) -> NDArray[Any]:
     on which processors are a hundred times as slow.
     """
     line = _CACHE_LINE // work.dtype.itemsize
-    columns = max(line, -(-work.scratch_size // line) * line)
+    columns = max(line, round_up(work.scratch_size, line))
     scratch = private_empty((workers, columns), work.dtype.name)
     scratch.fill(0)
     return scratch

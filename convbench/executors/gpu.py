@@ -9,16 +9,16 @@ import itertools
 import os
 import time
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from convbench.cuda import SOURCES
 from convbench.errors import RequestError, UnavailableError
-from convbench.loading import load
+from convbench.runtime.loading import load
 
-TF32_CAPABILITY: Final = 80  # compute capability 8.0, Ampere: the first with such products
+CAPABILITY: Final = {"tf32": 80}  # ten times the first compute capability with such products: 8.0, Ampere
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
 VECTOR_BYTES: Final = 16  # that kernels write at once
-WAIT: Final = Path(__file__).parent / "wait.cu"
+WAIT: Final = SOURCES / "wait.cu"
 CYCLES: Final = 3e9  # more than any card's clock has in a second
 HEAD_START: Final = 1e-4  # seconds that the device waits for the host to queue calls, at least ...
 LONGEST_HEAD_START: Final = 0.02  # ... and at most
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from convbench.device import DeviceWork
+    from convbench.cuda.launch import GpuWork
     from convbench.executors import Runner
+    from convbench.precision import Precision
 
 
 class Gpu:
     """Runs work on the first GPU that CuPy sees."""
 
-    flavour = "cupy"
+    backend = "gpu"
     scales = False
-    memory = "device"
+    memory = "gpu"
     _pid = 0  # of the process that has used it
     _queueing = 0.0  # seconds that the host took for a call, when calls were last queued
 
@@ -87,10 +88,12 @@ class Gpu:
         """Copy into the host's memory."""
         return array.get(out=into)  # type: ignore[attr-defined, no-any-return]  # CuPy's
 
-    def tf32_flavour(self) -> str | None:
-        """What runs on tensor cores that take TF32, which Ampere and later cards have."""
-        can = int(self.module().cuda.Device().compute_capability) >= TF32_CAPABILITY
-        return "cupy-tf32" if can else None
+    def unsupported_precision(self, precision: Precision) -> str | None:
+        """Some precisions are computed by tensor cores that earlier GPUs do not have."""
+        needed = CAPABILITY.get(precision.name, 0)
+        if int(self.module().cuda.Device().compute_capability) >= needed:
+            return None
+        return f"{precision.name} needs a GPU of compute capability {needed / 10:.1f} or more"
 
     def evict(self) -> Callable[[], object]:
         """Make what fills the device's caches with something else; whatever is queued next finds it done.
@@ -141,7 +144,7 @@ class Gpu:
             return False
         return True
 
-    def open(self, work: DeviceWork, cores: int) -> Runner:  # noqa: ARG002
+    def open(self, work: GpuWork, cores: int) -> Runner:  # noqa: ARG002
         """Compile the kernels for the card at hand, and send it the weights."""
         return GpuRunner(work, self)
 
@@ -152,7 +155,7 @@ class GpuRunner:
     pids = ()
     clock = None
 
-    def __init__(self, work: DeviceWork, gpu: Gpu) -> None:
+    def __init__(self, work: GpuWork, gpu: Gpu) -> None:
         begin, cupy = time.perf_counter(), gpu.module()
         dtype = work.dtype.name
         self._launches, self._dtype = work.launches, dtype

@@ -9,11 +9,17 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convbench.precision import Precision
+
 
 class Host:
     """An executor whose arrays are the host's."""
 
-    flavour = "numba"
+    backend = "numba"
+
+    def unsupported_precision(self, precision: Precision) -> str | None:  # noqa: ARG002
+        """Whatever a form has tiles for."""
+        return None
 
     def module(self) -> Any:
         """NumPy's."""

@@ -21,6 +21,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.integers import round_up
+
 _HUGE_PAGE: Final = 2 * 2**20
 DESCRIPTORS: Final = 2  # that a segment takes: `mmap` has one of its own
 # An object for epoll owns any descriptor, and closes it without a word, where a file's would complain.
@@ -80,7 +82,7 @@ def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 
 def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
     """Copies of arrays in one stretch of shared memory, each on a page boundary."""
-    begins = [0, *itertools.accumulate(-(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE for array in arrays)]
+    begins = [0, *itertools.accumulate(round_up(array.nbytes, mmap.PAGESIZE) for array in arrays)]
     block = shared_empty((begins[-1],), "uint8")
     copies = []
     for array, begin in zip(arrays, begins, strict=False):

@@ -26,8 +26,8 @@ from typing import Any, Final, Protocol
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import memory
 from convbench.executors.pool_worker import ANSWER, CLOSE, DROP, MAP, MOST, RUN, SYNC
-from convbench.interpreter import command, environment
-from convbench.loading import whole
+from convbench.runtime.interpreter import command, environment
+from convbench.runtime.loading import whole
 
 ONE_THREAD: Final = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"

@@ -105,7 +105,7 @@ class PoolWorker:
     def _load(self, order: dict[str, Any]) -> tuple[Run, object]:
         """Load the tile and make room for it; what is called, and the tile, whose machine code that needs."""
         from convbench.executors.driver import address, compiled_claim, new_scratch
-        from convbench.tile import TileName, Work
+        from convbench.kernels.tile import TileName, Work
 
         module, name, arguments = order["tile"]
         dtype = order["dtype"]

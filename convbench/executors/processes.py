@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from convbench.clock import STAGES
 from convbench.errors import UnavailableError
 from convbench.executors import memory
 from convbench.executors.host import Host
 from convbench.executors.pool import next_number, pool
+from convbench.kernels.clock import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.executors import Runner
-    from convbench.tile import Work
+    from convbench.kernels.tile import Work
 
 T = TypeVar("T")
 

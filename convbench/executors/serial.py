@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
-from convbench.loading import load
+from convbench.runtime.loading import load
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from convbench.executors import Runner
-    from convbench.tile import Work
+    from convbench.kernels.tile import Work
 
 
 class Serial(Host):

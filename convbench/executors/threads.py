@@ -23,7 +23,7 @@ import convbench
 from convbench.errors import RequestError
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
-from convbench.loading import load, whole
+from convbench.runtime.loading import load, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.executors import Runner
-    from convbench.tile import Work
+    from convbench.kernels.tile import Work
 
 
 class Threads(Host):

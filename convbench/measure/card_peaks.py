@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench import card
-from convbench.device import DeviceWork, Launch
-from convbench.executors import Device, device
+from convbench.cuda import SOURCES
+from convbench.cuda.launch import GpuWork, Launch
+from convbench.executors import GpuExecutor, gpu_executor
+from convbench.machine import gpu
 
-SOURCE: Final = Path(__file__).with_name("cuda") / "peaks.cu"
+SOURCE: Final = SOURCES / "peaks.cu"
 THREADS: Final = 256  # of a block
 WAVES: Final = 16  # blocks for each multiprocessor
 CHAINS: Final = 8  # as in the source
@@ -45,9 +45,9 @@ def measure_card_peaks(repetitions: int) -> dict[str, Any]:
         second, and of "read", "write", "copy" (memory) and "shared" (reading what a block's threads share) in bytes a
         second; "data" ("random"); "buffer_bytes"; and "reason", in a line, where some of them could not be measured.
     """
-    executor = cast("Device", device("gpu"))
-    if (obstacle := executor.available()) is not None:
-        return {"rates": {}, "reason": obstacle}
+    executor = cast("GpuExecutor", gpu_executor("gpu"))
+    if (unsupported_reason := executor.available()) is not None:
+        return {"rates": {}, "reason": unsupported_reason}
     reasons: list[str] = []
     calls: dict[str, Call] = {}
     size = 0
@@ -97,7 +97,7 @@ def weights(dtype: str) -> NDArray[Any]:
     return np.concatenate([begins_and_addends, SHRINK * random.random(THREADS) - 1]).astype(dtype)
 
 
-def _arithmetic(executor: Device) -> dict[str, Call]:
+def _arithmetic(executor: GpuExecutor) -> dict[str, Call]:
     """What happens inside multiprocessors."""
     multiprocessors = _multiprocessors()
     threads = THREADS * WAVES * multiprocessors
@@ -116,7 +116,7 @@ def _arithmetic(executor: Device) -> dict[str, Call]:
     return calls
 
 
-def _traffic(executor: Device, size: int) -> dict[str, Call]:
+def _traffic(executor: GpuExecutor, size: int) -> dict[str, Call]:
     """What goes to and from the card's memory; a copy counts what it reads and what it writes."""
     buffers = [executor.empty((size // 4,), "float32") for _ in range(2)]
     multiprocessors = _multiprocessors()
@@ -130,17 +130,17 @@ def _traffic(executor: Device, size: int) -> dict[str, Call]:
     return calls
 
 
-def _opened(executor: Device, work: Launch, dtype: str, x: Any, out: Any) -> Callable[[], object]:
-    runner = executor.open(DeviceWork((work,), weights(dtype)), 1)
+def _opened(executor: GpuExecutor, work: Launch, dtype: str, x: Any, out: Any) -> Callable[[], object]:
+    runner = executor.open(GpuWork((work,), weights(dtype)), 1)
     return partial(runner, x, out)
 
 
 def _multiprocessors() -> int:
-    found = card.describe()
+    found = gpu.describe()
     return int(found["multiprocessors"]) if found else 1
 
 
-def _buffer_bytes(executor: Device) -> int:
+def _buffer_bytes(executor: GpuExecutor) -> int:
     """As much as free memory allows, up to `LARGEST_BUFFER`.
 
     Raises:
@@ -148,14 +148,14 @@ def _buffer_bytes(executor: Device) -> int:
     """
     free, _ = executor.module().cuda.runtime.memGetInfo()
     size = min(LARGEST_BUFFER, free // FREE_SHARE) // TILE_BYTES * TILE_BYTES
-    cache = (card.describe() or {}).get("l2_bytes", 0)
+    cache = (gpu.describe() or {}).get("l2_bytes", 0)
     sums = 4 * THREADS * WAVES * _multiprocessors()  # bytes that reading leaves behind
     if size < max(TILE_BYTES, sums, BEYOND_L2 * cache):
         raise MemoryError(f"only {free / 2**20:.0f} MiB of the device's memory are free, too few to tell it from cache")
     return int(size)
 
 
-def _loops(executor: Device, call: Callable[[], object]) -> int:
+def _loops(executor: GpuExecutor, call: Callable[[], object]) -> int:
     """How many calls make a repetition, after two that compile, touch memory and raise the clocks."""
     executor.seconds(call, 1)
     return max(1, math.ceil(SECONDS / max(executor.seconds(call, 1), 1e-6)))

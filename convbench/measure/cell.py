@@ -14,11 +14,12 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
-from convbench import card, machine
-from convbench.clock import read_ticks
-from convbench.executors import EXECUTORS, Device, device
+from convbench import machine
+from convbench.executors import EXECUTORS, GpuExecutor, gpu_executor
 from convbench.executors.memory import private_empty, shared_empty
 from convbench.executors.threads import start_pool
+from convbench.kernels.clock import read_ticks
+from convbench.machine import gpu
 from convbench.measure import counters, flags
 from convbench.measure.affinity import affinity, library_threads, pin, threading_layer
 from convbench.measure.caches import Eviction
@@ -28,6 +29,7 @@ from convbench.measure.reference import Reference
 from convbench.measure.spec import Spec
 from convbench.measure.timing import seconds, take_samples, wake, warm_up
 from convbench.plans import PeerPlan, Plan, bind, memory
+from convbench.precision import EXACT
 from convbench.problem import Problem
 from convbench.results.record import DRIFT, Cell, Record
 
@@ -44,7 +46,7 @@ class Reading:
         seconds: The time.
         ticks: The same on the processor's clock.
         stage_ticks: What of it a worker spent in each stage.
-        levels: What a device told after the sample, see `card.Nvml.levels`.
+        levels: What a device told after the sample, see `gpu.Nvml.levels`.
     """
 
     counters: dict[str, float]
@@ -73,12 +75,12 @@ class Bench:
     def arrays(self, plan: Plan | PeerPlan) -> tuple[Any, Any]:
         """Input and output, touched, the output filled with NaN."""
         executor = plan.candidate.executor
-        kind = "device" if device(executor) else self._common
+        kind = "gpu" if gpu_executor(executor) else self._common
         if kind not in self._arrays:
             empty = {"shared": shared_empty, "private": private_empty}.get(kind) or EXECUTORS[executor].empty
             shapes = (self.problem.input_shape, self.problem.output_shape)
             x, out = (empty(shape, self.problem.dtype) for shape in shapes)
-            if kind == "device":
+            if kind == "gpu":
                 EXECUTORS[executor].upload(self.x, x)
             else:
                 place(x, self._nodes)
@@ -112,13 +114,15 @@ class Laboratory:
     def measure(self, order: int, cell: Cell) -> Record:
         """Measure a cell; whatever goes wrong is a record too."""
         try:
-            obstacle = self._spec.candidate(cell).obstacle(Problem.parse(cell[0]))
-            outcome: dict[str, Any] = {"status": "skipped", "reason": obstacle} if obstacle else self._measure(cell)
+            unsupported_reason = self._spec.candidate(cell).unsupported_reason(Problem.parse(cell[0]))
+            outcome: dict[str, Any] = (
+                {"status": "skipped", "reason": unsupported_reason} if unsupported_reason else self._measure(cell)
+            )
         except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
             of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
             kind = "out of memory" if of_memory else type(error).__name__
             outcome = {"status": "failed", "reason": f"{kind}: {' '.join(str(error).split())[:LONGEST_REASON]}"}
-            on_device = device(cell[2])
+            on_device = gpu_executor(cell[2])
             self.usable = on_device is None or on_device.usable()
         return self._spec.record(self._run, order, cell, **outcome)
 
@@ -133,7 +137,7 @@ class Laboratory:
             x, out = bench.arrays(plan)
             begin = time.perf_counter()
             plan(x, out)
-            check = bench.reference.check(plan.result(out), tf32=plan.tf32)
+            check = bench.reference.check(plan.result(out), plan.precision)
             setup = {**plan.setup, "check": time.perf_counter() - begin}
             if not check["passed"]:
                 return {"status": "failed", "reason": _wrong(check), "check": check, "setup": setup}
@@ -151,10 +155,10 @@ class Laboratory:
         calibration = min(seconds(self._calibrate, 1) for _ in range(3))
         self._calibration = min(calibration, self._calibration)
         call = partial(plan, x, out)
-        on_device = device(plan.candidate.executor)
+        on_device = gpu_executor(plan.candidate.executor)
         clock = on_device.seconds if on_device else seconds
         evict = (on_device.evict() if on_device else Eviction(cpus)) if self._spec.cache == "cold" else None
-        told_by = card.nvml() if on_device else None
+        told_by = gpu.nvml() if on_device else None
         if told_by is not None:
             told_by.levels()  # once before it counts: what it loads is there then
         if on_device:
@@ -190,7 +194,7 @@ class Laboratory:
             **flags.not_as_asked(worker, cpus, cores, pinned=pinned),
             "unsettled": not settled,
             "first_sample": len(samples) > 1 and samples[0] > flags.FIRST_SAMPLE * max(samples[1:]),
-            "tf32": plan.tf32,
+            plan.precision.name: plan.precision is not EXACT,
             "thread_variables": bool(machine.thread_variables()),
             "drift": calibration > DRIFT * self._calibration,
             **(
@@ -219,7 +223,7 @@ class Laboratory:
         pools = threadpoolctl.threadpool_info()
         return {
             **({"mhz": clocks} if clocks else {}),
-            **({"placement": self._placement} if self._placement and not device(plan.candidate.executor) else {}),
+            **({"placement": self._placement} if self._placement and not gpu_executor(plan.candidate.executor) else {}),
             "pid": os.getpid(),
             "pool": list(plan.pids),
             "affinity": affinity(plan.pids),
@@ -241,14 +245,14 @@ class Laboratory:
         return self._bench
 
 
-def _before(plan: Plan | PeerPlan, cpus: list[int], told_by: card.Nvml | None) -> Reading:
+def _before(plan: Plan | PeerPlan, cpus: list[int], told_by: gpu.Nvml | None) -> Reading:
     """What is slow to read first, so that the time between the readings is the sample's."""
     counted = counters.read(plan.pids, cpus) | (told_by.counts() if told_by else {})
     used = counters.times(plan.pids)
     return Reading({**counted, **used}, time.perf_counter(), read_ticks(), plan.stage_ticks())
 
 
-def _after(plan: Plan | PeerPlan, cpus: list[int], told_by: card.Nvml | None) -> Reading:
+def _after(plan: Plan | PeerPlan, cpus: list[int], told_by: gpu.Nvml | None) -> Reading:
     """The same in the opposite order, and what a device tells while it is still as the sample left it."""
     seconds, ticks, stages = time.perf_counter(), read_ticks(), plan.stage_ticks()
     used = counters.times(plan.pids)
@@ -263,7 +267,7 @@ def _stage_seconds(before: Reading, after: Reading, loops: int) -> list[float]:
     return [float(spent) for spent in (after.stage_ticks - before.stage_ticks) * tick / loops]
 
 
-def _transfers(executor: Device, compute: Callable[[], object], x: Any, out: Any) -> dict[str, tuple[float, ...]]:
+def _transfers(executor: GpuExecutor, compute: Callable[[], object], x: Any, out: Any) -> dict[str, tuple[float, ...]]:
     """Seconds to bring the input to the device, the output back to memory that is there already, and of all of it."""
     source, target = executor.download(x), executor.download(out)
     upload, download = partial(executor.upload, source, x), partial(executor.download, out, target)

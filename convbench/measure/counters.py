@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 from numba.core import event
 
-from convbench.cgroup import throttled_seconds
+from convbench.machine.cgroup import throttled_seconds
 
 _PROC = Path("/proc")
 SWITCHES: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from convbench import card
+from convbench.machine import gpu
 
 FAULTS_IN_A_SAMPLE: Final = 64  # page faults; more, and the sample paid for memory being touched the first time
 STOLEN_SHARE: Final = 0.01  # of the time; more, and a neighbour on the host was felt
@@ -64,7 +64,7 @@ def lowered_clocks(counted: Mapping[str, float], told: Sequence[Mapping[str, Any
     reasons = {reason for levels in told for reason in levels.get("reasons", ())}
     enough = STOLEN_SHARE * counted["elapsed_seconds"]
     seen = {
-        "throttled": bool(reasons & card.SLOWED) or counted.get("heat_seconds", 0) > enough,
-        "power_capped": bool(reasons & card.CAPPED) or counted.get("power_capped_seconds", 0) > enough,
+        "throttled": bool(reasons & gpu.SLOWED) or counted.get("heat_seconds", 0) > enough,
+        "power_capped": bool(reasons & gpu.CAPPED) or counted.get("power_capped_seconds", 0) > enough,
     }
     return {flag: True for flag, is_raised in seen.items() if is_raised}

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from pyperf import perf_counter
 
 from convbench import machine
-from convbench.clock import STAGES
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
+from convbench.kernels.clock import STAGES
+from convbench.kernels.tile import TileName, Work, copy, jit
+from convbench.kernels.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
 from convbench.measure.affinity import pin, threading_layer
 from convbench.measure.placement import Nodes, nodes_of, place
-from convbench.tile import TileName, Work, copy, jit
-from convbench.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
 
 CHAINS: Final = 12  # of multiply-adds that do not wait for one another: more than latency times units of any processor
 ROUNDS: Final = 20_000  # multiply-adds of a chain in a unit

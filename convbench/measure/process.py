@@ -14,8 +14,9 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import IO, Any, Final
 
-from convbench import card, interpreter
+from convbench.machine import gpu
 from convbench.measure import other
+from convbench.runtime import interpreter
 
 _WORKER: Final = "convbench.measure.worker"
 
@@ -79,7 +80,7 @@ class WorkerProcess:
         """
         wanted = sorted(set(core_counts))
         found = cls._answer({"peaks": {"core_counts": wanted, "repetitions": repetitions}}, wanted[-1], limit)
-        if card.describe() is not None:
+        if gpu.describe() is not None:
             found["device"] = cls._answer({"card_peaks": {"repetitions": repetitions}}, 1, limit)
         return found
 

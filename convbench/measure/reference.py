@@ -22,14 +22,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.precision import EXACT, Precision
 from convbench.problem import Problem
 from convbench.rounding import of_sums
-
-TOLERANCE: Final = {"float32": 1e-5, "float64": 1e-13}
-"""Largest error of an output element, relative to the largest output; more where sums of many taps are off by more."""
-
-TF32_TOLERANCE: Final = 2e-3
-"""The same where the inputs of products are rounded to TF32: 2^-9, see above."""
 
 _POINTS: Final = 4096
 _STRIP: Final = 2**22  # numbers of the input that are looked at at a time
@@ -89,25 +84,25 @@ class Reference:
         self._problem = problem
         self._points = _points(problem, random)
         self._values = _at_points(problem, x, weights, self._points)
-        kernels = problem.out_channels // problem.groups
+        kernels = problem.group_filters
         mix = random.uniform(0.5, 1.5, (problem.groups, kernels)) * random.choice([-1, 1], kernels)
         self._mix = mix.astype(problem.dtype).astype(np.float64)  # numbers that both sides of the comparison can hold
         mixed = np.einsum("gk,gk...->g...", self._mix, weights.reshape(problem.groups, kernels, *weights.shape[1:]))
         self._mixed = convolve(problem, x, mixed)
 
-    def check(self, out: NDArray[Any], *, tf32: bool = False) -> dict[str, Any]:
+    def check(self, out: NDArray[Any], precision: Precision = EXACT) -> dict[str, Any]:
         """Compare an output, shape `problem.output_shape`, with the reference.
 
         Args:
             out: The output.
-            tf32: Whether inputs of products may have been rounded to TF32.
+            precision: What products may have been computed in.
 
         Returns:
             "max_relative_error" of an element, relative to the largest output (None if the output is not finite),
             "tolerance", "passed", and the number of "points" that were looked at one by one.
         """
         problem = self._problem
-        tolerance = TF32_TOLERANCE if tf32 else max(TOLERANCE[problem.dtype], of_sums(problem).estimate)
+        tolerance = max(precision.tolerance[problem.dtype], of_sums(problem).estimate)
         largest = float(np.maximum(np.abs(self._values).max(), np.finfo(problem.dtype).tiny))
         at_points = float(np.abs(out[self._points] - self._values).max()) / largest
         error = float(np.maximum(at_points, self._mixed_error(out) / largest))  # NaN if either is
@@ -148,7 +143,7 @@ def _at_points(
     taps = weights.astype(np.float64)
     number, kernel, row, column = points
     channels = taps.shape[1]
-    first_channel = kernel // (problem.out_channels // problem.groups) * channels
+    first_channel = kernel // (problem.group_filters) * channels
     (top, _), (left, _) = problem.padding
     total = np.zeros(number.size)
     for a in range(problem.kernel_height):

@@ -25,6 +25,7 @@ from convbench.measure import reference
 from convbench.measure.experiment import Source, experiment
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans import Candidate
+from convbench.precision import EXACT, TF32
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.results.record import Cell, Record
 
@@ -138,7 +139,7 @@ class Spec:
 
     def candidate(self, cell: Cell) -> Candidate:
         """The way to compute that a cell stands for."""
-        return Candidate(*cell[1:], allow_tf32=self.allow_tf32)
+        return Candidate(*cell[1:], precision=TF32.name if self.allow_tf32 else EXACT.name)
 
     def record(self, run: int, order: int, cell: Cell, **outcome: Any) -> Record:
         """What became of a cell in a run."""

@@ -7,13 +7,15 @@ a device, on the arrays of the executor that our own forms run on there.
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from convbench.precision import EXACT
 from convbench.registry import Entry, Table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 
@@ -47,25 +49,26 @@ class Peer(Protocol):
     def executor(self) -> str:
         """`LIBRARY`, or the executor whose arrays and clock it is measured with."""
 
+    @property
+    def bound(self) -> bool:
+        """Whether what is timed is only a part of a convolution, and so a bound of one and none itself."""
+
     def available(self) -> str | None:
         """Why it cannot be used here, and what to install; None where it can."""
 
     def supports(self, problem: Problem) -> str | None:
         """Why it cannot do a problem; None where it can."""
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:
-        """Build what the library needs, with weights of `problem.weights_shape`."""
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
+        """Build what the library needs.
 
-
-class DevicePeer(Peer, Protocol):
-    """One that computes on a device: calls return when they are queued where the executor's events are."""
-
-    @property
-    def bound(self) -> bool:
-        """Whether what is timed is only a part of a convolution, and so a bound of one and none itself."""
-
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int, *, tf32: bool = False) -> Bound:
-        """As for any peer; float32 is computed in float32, unless the library may round what it multiplies to TF32."""
+        Args:
+            problem: What it is going to compute.
+            weights: Shape `problem.weights_shape`.
+            cores: How many of its threads compute; 1 where it computes on a GPU.
+            precision: What it may compute products in, which the executor has; `EXACT` where it has an executor of its
+                own. Calls on a GPU return when they are queued where the executor's events are.
+        """
 
 
 PEERS: Table[Peer] = Table(
@@ -84,17 +87,9 @@ PEERS: Table[Peer] = Table(
 )
 
 
-def device_peer(name: str) -> DevicePeer | None:
-    """The peer of a name, if it is one that computes on a device."""
-    if name not in PEERS or PEERS[name].executor == LIBRARY:
-        return None
-    return cast("DevicePeer", PEERS[name])
-
-
 def is_bound(name: str) -> bool:
     """Whether it is a peer that computes only a part of a convolution."""
-    peer = device_peer(name)
-    return peer is not None and peer.bound
+    return name in PEERS and PEERS[name].bound
 
 
 def missing(*modules: str, extra: str) -> str | None:

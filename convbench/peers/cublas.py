@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from convbench.peers import missing
+from convbench.precision import EXACT, TF32
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 TF32_MATH: Final = 3  # cuBLAS's CUBLAS_TF32_TENSOR_OP_MATH, for which CuPy has no name
@@ -44,9 +46,9 @@ class CuBlas:
             return None
         return f"its unrolled matrix needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free on the device"
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int, *, tf32: bool = False) -> Bound:  # noqa: ARG002
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """Send the weights."""
-        return _Product(problem, weights, tf32=tf32)
+        return _Product(problem, weights, tf32=precision is TF32)
 
 
 class _Product:
@@ -104,7 +106,7 @@ def _unrolled(problem: Problem, x: NDArray[Any], cupy: Any) -> NDArray[Any]:
     padded = cupy.pad(x, ((0, 0), (0, 0), *problem.padding))
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
     image, channel, row, column = padded.strides
-    channels = problem.channels // problem.groups
+    channels = problem.group_channels
     windows = cupy.lib.stride_tricks.as_strided(
         padded,
         (
@@ -122,7 +124,7 @@ def _unrolled(problem: Problem, x: NDArray[Any], cupy: Any) -> NDArray[Any]:
 def _output_shape(problem: Problem) -> tuple[int, int, int]:
     """Of the product."""
     pixels = problem.batch * problem.output_height * problem.output_width
-    return problem.groups, problem.out_channels // problem.groups, pixels
+    return problem.groups, problem.group_filters, pixels
 
 
 def _bytes(problem: Problem) -> int:

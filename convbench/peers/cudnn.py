@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from convbench.errors import UnavailableError
 from convbench.peers import missing
 from convbench.peers.torch import forward
+from convbench.precision import EXACT, TF32
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 
@@ -48,9 +50,9 @@ class Cudnn:
         """Forward."""
         return None if problem.direction == "forward" else f"has no {problem.direction} form here"
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int, *, tf32: bool = False) -> Bound:  # noqa: ARG002
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """Say what cuDNN may do, and send the weights."""
-        return _Layer(problem, weights, self.memory_format, tf32=tf32)
+        return _Layer(problem, weights, self.memory_format, tf32=precision is TF32)
 
 
 class _Layer:
@@ -72,7 +74,7 @@ class _Layer:
         self._x: Any = None
         self._y: Any = None
 
-    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # noqa: ARG002  # it has no use for our output
+    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # it has no use for our output
         """Turn the input into a tensor of the memory format."""
         theirs, ours = self._torch.cuda.current_stream().cuda_stream, self._cupy.cuda.get_current_stream().ptr
         if theirs != ours:

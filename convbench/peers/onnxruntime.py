@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convbench.peers import LIBRARY, forward_float32, missing
+from convbench.precision import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 
@@ -19,6 +21,7 @@ class OnnxRuntime:
     """ONNX Runtime's own CPU kernels (MLAS)."""
 
     executor = LIBRARY
+    bound = False
 
     def available(self) -> str | None:
         """Needs `onnx` to write the model."""
@@ -28,7 +31,7 @@ class OnnxRuntime:
         """Float32, forward."""
         return forward_float32(problem)
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """A session on `cores` threads, with every optimisation that it has."""
         return _Session(problem, weights, cores)
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convbench.peers import LIBRARY, missing
+from convbench.precision import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 
@@ -23,6 +25,7 @@ class OpenCv:
     """OpenCV's image filtering, which goes through a Fourier transform from about 11 x 11 taps up."""
 
     executor = LIBRARY
+    bound = False
 
     def available(self) -> str | None:
         """Whether the package is there."""
@@ -32,7 +35,7 @@ class OpenCv:
         """One image of one channel, no padding, dense steps."""
         return plain(problem)
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """A pool of threads, each of which OpenCV leaves alone."""
         return _Filters(problem, weights, cores)
 
@@ -49,7 +52,7 @@ class _Filters:
         self._pool = ThreadPoolExecutor(cores)
         self._cores = cores
 
-    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # noqa: ARG002  # its planes are larger than ours
+    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # its planes are larger than ours
         """Keep the image."""
         self._image = x[0, 0]
 

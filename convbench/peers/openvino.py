@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convbench.peers import LIBRARY, forward_float32, missing
+from convbench.precision import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 
@@ -17,6 +19,7 @@ class OpenVino:
     """OpenVINO's CPU plugin."""
 
     executor = LIBRARY
+    bound = False
 
     def available(self) -> str | None:
         """Whether the package is there."""
@@ -26,7 +29,7 @@ class OpenVino:
         """Float32, forward."""
         return forward_float32(problem)
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """Compile the model for low latency in float32, not in a narrower type."""
         return _Request(problem, weights, cores)
 

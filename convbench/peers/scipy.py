@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from convbench.peers import LIBRARY
 from convbench.peers.opencv import plain
+from convbench.precision import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 
@@ -19,6 +21,7 @@ class SciPy:
     """SciPy's fastest convolution for an image that is much larger than the kernel."""
 
     executor = LIBRARY
+    bound = False
 
     def available(self) -> str | None:
         """Always: convbench needs SciPy itself."""
@@ -28,7 +31,7 @@ class SciPy:
         """One image of one channel, no padding, dense steps."""
         return plain(problem)
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:  # noqa: ARG002
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """A pool of threads, and kernels flipped once, since SciPy's convolution flips them."""
         return _Convolutions(weights[:, 0, ::-1, ::-1], cores)
 

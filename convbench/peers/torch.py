@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.peers import LIBRARY, missing
+from convbench.precision import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from convbench.peers import Bound
+    from convbench.precision import Precision
     from convbench.problem import Problem
 
 _TRIM_THRESHOLD: Final = -1  # mallopt's names for what it can be told (malloc.h)
@@ -35,6 +37,7 @@ class Torch:
 
     memory_format: str
     executor = LIBRARY
+    bound = False
 
     def available(self) -> str | None:
         """Is an extra of its own, for its size."""
@@ -44,7 +47,7 @@ class Torch:
         """Forward."""
         return None if problem.direction == "forward" else f"has no {problem.direction} form here"
 
-    def open(self, problem: Problem, weights: NDArray[Any], cores: int) -> Bound:
+    def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """Set the number of threads, and turn the weights into a tensor."""
         return _Layer(problem, weights, cores, self.memory_format)
 
@@ -62,7 +65,7 @@ class _Layer:
         self._x: Any = None
         self._y: Any = None
 
-    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # noqa: ARG002  # it has no use for our output
+    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # it has no use for our output
         """Turn the input into a tensor of the memory format."""
         self._x = self._torch.from_numpy(x).contiguous(memory_format=self._format)
 

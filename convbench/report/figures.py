@@ -15,6 +15,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from convbench.analysis.series import Series, group
 from convbench.analysis.statistics import CONFIDENCE, Estimate
+from convbench.integers import ceil_div
 from convbench.report.content import Figure, Material, Section
 from convbench.report.labels import slug
 from convbench.results import paper
@@ -127,7 +128,7 @@ def _draw(several: Sequence[Series], published: Series | None, line: Line, label
 def panels(names: Sequence[str], label: str, *, shared: bool) -> tuple[MatplotlibFigure, dict[str, Axes]]:
     """A figure with a panel for each name; `label` is the vertical axis's, `shared` whether the axes are common."""
     columns = 2 if len(names) == 4 else min(len(names), PANELS_IN_A_ROW)
-    rows = -(-len(names) // columns)
+    rows = ceil_div(len(names), columns)
     figure = MatplotlibFigure((0.6 + PANEL_WIDTH * columns, 0.4 + PANEL_HEIGHT * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
     for number, (name, axes) in enumerate(zip_longest(names, grid.flat)):

@@ -1,0 +1,199 @@
+"""Small constant matrices times vectors, as straight vector code: the transforms of `winograd`.
+
+Where two columns of a matrix differ only in signs, the sum and the difference of their inputs are formed first, and
+each row needs one of them; where two rows do, their common part and the part that changes sign are formed once. The
+points of `toom_cook` come in pairs of opposite sign, so that halves the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from convbench.kernels.toom_cook import Matrix, toom_cook
+from convbench.kernels.vector import Vectors, index
+
+INPUT: Final = 0
+OUTPUT: Final = 1
+
+
+def linear_map(emit: Vectors, matrix: Matrix, inputs: Sequence[ir.Value]) -> list[ir.Value]:
+    """Emit `matrix` times vectors; as many vectors come out as the matrix has rows."""
+    rows = [list(row) for row in matrix]
+    inputs = list(inputs)
+    _merge_columns(emit, rows, inputs)
+    pairs = _opposite_rows(rows)
+    outputs: dict[int, ir.Value] = {}
+    for one, other in pairs:
+        same = [a if a == b else Fraction(0) for a, b in zip(rows[one], rows[other], strict=True)]
+        changed = [a if a != b else Fraction(0) for a, b in zip(rows[one], rows[other], strict=True)]
+        common, signed = _sum(emit, same, inputs), _sum(emit, changed, inputs)
+        outputs[one], outputs[other] = emit.builder.fadd(common, signed), emit.builder.fsub(common, signed)
+    return [outputs[number] if number in outputs else _sum(emit, row, inputs) for number, row in enumerate(rows)]
+
+
+def operations(matrix: Matrix) -> int:
+    """How many vector operations `linear_map` emits for a matrix."""
+    counter = _Counter()
+    linear_map(counter, matrix, [None] * len(matrix[0]))  # type: ignore[arg-type]  # it stands in for Vectors
+    return counter.count
+
+
+class _Counter:
+    """Takes the place of `Vectors` and of its builder, and counts instead of emitting."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.builder = self
+
+    def constant(self, number: float) -> None:
+        """Costs nothing."""
+
+    def fadd(self, *_: object) -> None:
+        """One operation, like all that follow."""
+        self.count += 1
+
+    fsub = fmul = multiply_add = fadd
+
+
+def _merge_columns(emit: Vectors, rows: list[list[Fraction]], inputs: list[ir.Value]) -> None:
+    """Replace pairs of inputs whose columns differ only in signs by their sum and difference."""
+    paired: set[int] = set()
+    for one in range(len(inputs)):
+        for other in range(one + 1, len(inputs)):
+            column, partner = [row[one] for row in rows], [row[other] for row in rows]
+            signs = {_sign(a, b) for a, b in zip(column, partner, strict=True)} - {0}
+            if not {one, other} & paired and signs == {1, -1}:
+                paired |= {one, other}
+                added = emit.builder.fadd(inputs[one], inputs[other])
+                inputs[one], inputs[other] = added, emit.builder.fsub(inputs[one], inputs[other])
+                for row in rows:
+                    row[one], row[other] = (
+                        (row[one], Fraction(0)) if row[one] == row[other] else (Fraction(0), row[one])
+                    )
+
+
+def _opposite_rows(rows: list[list[Fraction]]) -> list[tuple[int, int]]:
+    """Pairs of rows that differ only in signs, and in some of those."""
+    pairs: list[tuple[int, int]] = []
+    for one in range(len(rows)):
+        for other in range(one + 1, len(rows)):
+            signs = {_sign(a, b) for a, b in zip(rows[one], rows[other], strict=True)} - {0}
+            if signs == {1, -1} and not any({one, other} & set(pair) for pair in pairs):
+                pairs.append((one, other))
+    return pairs
+
+
+def _sign(a: Fraction, b: Fraction) -> int | None:
+    """1 if equal, -1 if opposite, 0 if both are zero, None otherwise."""
+    if a == b:
+        return int(a != 0)
+    return -1 if a == -b else None
+
+
+def _sum(emit: Vectors, row: Sequence[Fraction], inputs: Sequence[ir.Value]) -> ir.Value:
+    """Emit the sum of the inputs, each times its number; numbers of size one cost no multiplication."""
+    terms = sorted(((a, x) for a, x in zip(row, inputs, strict=True) if a), key=lambda term: abs(term[0]) != 1)
+    terms.sort(key=lambda term: term[0] != 1)  # begin with a term that needs neither multiplication nor sign
+    if not terms:
+        return emit.constant(0.0)
+    (factor, total), *rest = terms
+    if factor != 1:
+        total = emit.builder.fmul(emit.constant(float(factor)), total)
+    for factor, term in rest:
+        if factor == 1:
+            total = emit.builder.fadd(total, term)
+        elif factor == -1:
+            total = emit.builder.fsub(total, term)
+        else:
+            total = emit.multiply_add(emit.constant(float(factor)), term, total)
+    return total
+
+
+def _matrix(which: int, outputs: int, taps: int) -> Matrix:
+    algorithm = toom_cook(outputs, taps)
+    return algorithm.input if which == INPUT else algorithm.output
+
+
+@intrinsic(prefer_literal=True)
+def transform(  # type: ignore[no-untyped-def]
+    typing_context, which, outputs, taps, lanes, source, source_begin, source_step, target, target_begin, target_step
+):
+    """Multiply vectors by the INPUT or OUTPUT matrix of `toom_cook(outputs, taps)`.
+
+    Args:
+        which: INPUT or OUTPUT; a literal, like `outputs`, `taps` and `lanes`.
+        outputs: m.
+        taps: r.
+        lanes: Of a vector.
+        source: 1-D.
+        source_begin: Where the first vector is.
+        source_step: From one vector to the next: a number, or int64, 1-D, what to add to `source_begin` for each.
+        target: 1-D.
+        target_begin: Where the first result goes.
+        target_step: From one result to the next.
+    """
+    literals = [argument.literal_value for argument in (which, outputs, taps, lanes)]
+    matrix, width = _matrix(*literals[:3]), literals[3]
+    integer = types.int64
+    listed = isinstance(source_step, types.Array)
+    step_type = source_step if listed else integer
+    signature = types.void(which, outputs, taps, lanes, source, integer, step_type, target, integer, integer)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, width)
+        begin = emit.at(emit.data(signature.args[4], arguments[4]), arguments[5])
+        count = len(matrix[0])
+        if listed:
+            steps = emit.data(signature.args[6], arguments[6])
+            offsets = [builder.load(emit.at(steps, number)) for number in range(count)]
+        else:
+            offsets = [builder.mul(index(number), arguments[6]) for number in range(count)]
+        results = linear_map(emit, matrix, [emit.load(emit.at(begin, offset)) for offset in offsets])
+        target_at = emit.at(emit.data(signature.args[7], arguments[7]), arguments[8])
+        for number, result in enumerate(results):
+            emit.store(result, emit.at(target_at, builder.mul(index(number), arguments[9])))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic(prefer_literal=True)
+def transform_row(  # type: ignore[no-untyped-def]
+    typing_context, outputs, taps, lanes, source, source_begin, source_step, target, target_begin
+):
+    """Multiply vectors by the OUTPUT matrix and write the results as a run of pixels.
+
+    Lane l of the vectors belongs to tile l, and result j of it is pixel `l * outputs + j` of the run.
+
+    Args:
+        outputs: m; a literal, like `taps` and `lanes`.
+        taps: r.
+        lanes: Of a vector.
+        source: 1-D.
+        source_begin: Where the first vector is.
+        source_step: From one vector to the next.
+        target: 1-D.
+        target_begin: Where the first pixel goes.
+    """
+    literals = [argument.literal_value for argument in (outputs, taps, lanes)]
+    matrix, width = _matrix(OUTPUT, *literals[:2]), literals[2]
+    integer = types.int64
+    signature = types.void(outputs, taps, lanes, source, integer, integer, target, integer)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, width)
+        begin = emit.at(emit.data(signature.args[3], arguments[3]), arguments[4])
+        steps = [builder.mul(index(number), arguments[5]) for number in range(len(matrix[0]))]
+        results = linear_map(emit, matrix, [emit.load(emit.at(begin, step)) for step in steps])
+        target_at = emit.at(emit.data(signature.args[6], arguments[6]), arguments[7])
+        for number, run in enumerate(emit.interleave(results)):
+            emit.store(run, emit.at(target_at, number * width))
+        return context.get_dummy_value()
+
+    return signature, generate

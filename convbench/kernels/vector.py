@@ -1,0 +1,266 @@
+"""Vector code for tiles, written as LLVM's vector instructions through Numba.
+
+Loops over arrays leave it to the compiler to find vectors, and it finds at most half of what the processor can do: it
+does not keep a block of sums in registers, and it prefers half-wide vectors. `Vectors` emits loads, stores and
+multiply-adds of whole vectors instead, of a width that is read from the processor that Numba compiles for, which is not
+always the host. LLVM allots the registers and schedules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+from convbench.problem import ITEM_SIZE
+from convbench.runtime.loading import whole
+
+_PROBE = """
+define void @probe(ptr %p) {
+  %a = load <16 x float>, ptr %p
+  %b = call <16 x float> @llvm.fmuladd.v16f32(<16 x float> %a, <16 x float> %a, <16 x float> %a)
+  store <16 x float> %b, ptr %p
+  ret void
+}
+declare <16 x float> @llvm.fmuladd.v16f32(<16 x float>, <16 x float>, <16 x float>)
+"""
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """What matters of a processor to vector code.
+
+    Attributes:
+        name: As in the table of register blocks.
+        bits: Of a vector.
+    """
+
+    name: str
+    bits: int
+
+    def lanes(self, dtype: str) -> int:
+        """Numbers in a vector."""
+        return self.bits // 8 // ITEM_SIZE[dtype]
+
+
+AVX512: Final = InstructionSet("AVX-512", 512)
+AVX2: Final = InstructionSet("AVX2", 256)
+NEON: Final = InstructionSet("NEON", 128)
+GENERIC: Final = InstructionSet("generic", 128)
+
+
+@cache
+def instruction_set() -> InstructionSet:
+    """Of the processor that Numba compiles for: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say.
+
+    LLVM is asked to compile a multiply-add of 16 floats for it, and the registers that it uses give the answer: a name
+    such as "haswell" stands for features that only LLVM knows.
+    """
+    return whole(_instruction_set)
+
+
+def _instruction_set() -> InstructionSet:
+    triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
+    machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2)
+    assembly = machine.emit_assembly(binding.parse_assembly(_PROBE))
+    if "%zmm" in assembly:
+        return AVX512
+    if "%ymm" in assembly and "vfmadd" in assembly:
+        return AVX2
+    return NEON if "fmla" in assembly else GENERIC
+
+
+class Vectors:
+    """Emits vector instructions into a function that Numba is compiling.
+
+    Args:
+        context: Numba's code-generation context.
+        builder: llvmlite's builder, at the place where instructions are to go.
+        real: Numba's type of a number, float32 or float64.
+        lanes: Numbers in a vector.
+    """
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, real: types.Float, lanes: int) -> None:
+        self.context = context
+        self.builder = builder
+        self.lanes = lanes
+        self.real = ir.FloatType() if real.bitwidth == 32 else ir.DoubleType()
+        self.type = ir.VectorType(self.real, lanes)
+        self._suffix = f"v{lanes}f{real.bitwidth}"
+
+    def data(self, array_type: types.Array, array: ir.Value) -> ir.Value:
+        """The address of an array's first element."""
+        return self.context.make_array(array_type)(self.context, self.builder, array).data
+
+    def at(self, address: ir.Value, *offsets: ir.Value | int) -> ir.Value:
+        """The address so many elements further on."""
+        for offset in offsets:
+            address = self.builder.gep(address, [index(offset)])
+        return address
+
+    def load(self, address: ir.Value) -> ir.Value:
+        """A vector from an address that need not be aligned."""
+        return self.builder.load(self._as_vector(address), align=self._item)
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        """A vector of one number."""
+        return self._splat(scalar, self.real)
+
+    def constant(self, number: float) -> ir.Value:
+        """A vector of one number that is known now."""
+        return ir.Constant(self.type, [number] * self.lanes)
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """Compute a * b + c, in one step where the processor has such a step."""
+        signature = ir.FunctionType(self.type, [self.type] * 3)
+        function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.fmuladd.{self._suffix}")
+        return self.builder.call(function, [a, b, c])
+
+    def interleave(self, vectors: list[ir.Value]) -> list[ir.Value]:
+        """As many vectors that, one after the other, hold lane 0 of each of `vectors`, then lane 1 of each, ..."""
+        count = len(vectors)
+        if count == 1:
+            return vectors
+        runs = []
+        for run in range(count):
+            source_of = [divmod(run * self.lanes + lane, count) for lane in range(self.lanes)]  # (its lane, vector)
+            picks = [lane + (self.lanes if source == 1 else 0) for lane, source in source_of]
+            merged = self._shuffle(vectors[0], vectors[1], picks)
+            for number in range(2, count):  # keep what is in place, and put the lanes of one more vector beside it
+                picks = [
+                    self.lanes + lane if source == number else place for place, (lane, source) in enumerate(source_of)
+                ]
+                merged = self._shuffle(merged, vectors[number], picks)
+            runs.append(merged)
+        return runs
+
+    def transpose(self, vectors: list[ir.Value]) -> list[ir.Value]:
+        """As many vectors as there are lanes; lane l of the v-th of `vectors` becomes lane v of the l-th."""
+        rows, step = list(vectors), 1
+        while step < self.lanes:  # swap ever larger blocks beside the diagonal
+            for one in range(self.lanes):
+                if not one & step:
+                    a, b = rows[one], rows[one | step]
+                    lanes = range(self.lanes)
+                    rows[one] = self._shuffle(a, b, [self.lanes + n - step if n & step else n for n in lanes])
+                    rows[one | step] = self._shuffle(a, b, [self.lanes + n if n & step else n + step for n in lanes])
+            step *= 2
+        return rows
+
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for the cache line of an address that will be read soon."""
+        byte = self.builder.bitcast(address, ir.IntType(8).as_pointer())
+        int32 = ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [byte.type, int32, int32, int32])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, "llvm.prefetch.p0")
+        self.builder.call(function, [byte, *(ir.Constant(int32, number) for number in (0, 3, 1))])
+
+    def store(self, vector: ir.Value, address: ir.Value) -> None:
+        """Write a vector to an address that need not be aligned."""
+        self.builder.store(vector, self._as_vector(address), align=self._item)
+
+    def stream(self, vector: ir.Value, address: ir.Value) -> None:
+        """Write a vector past the caches to an address that must be aligned to the vector."""
+        stored = self.builder.store(vector, self._as_vector(address), align=self._item * self.lanes)
+        hint = self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        stored.set_metadata("nontemporal", hint)
+
+    def store_lanes(self, vector: ir.Value, address: ir.Value, mask: ir.Value) -> None:
+        """Write the lanes of a vector that `mask` has."""
+        target = self._as_vector(address)
+        int32 = ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [self.type, target.type, int32, mask.type])
+        name = f"llvm.masked.store.{self._suffix}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        self.builder.call(function, [vector, target, ir.Constant(int32, self._item), mask])
+
+    def lanes_below(self, count: ir.Value) -> ir.Value:
+        """The mask of the first `count` lanes; all if there are fewer, none if it is negative."""
+        lane = ir.Constant(ir.VectorType(INDEX, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", lane, self._splat(count, INDEX))
+
+    @property
+    def _item(self) -> int:
+        return 4 if isinstance(self.real, ir.FloatType) else 8
+
+    def _as_vector(self, address: ir.Value) -> ir.Value:
+        return self.builder.bitcast(address, self.type.as_pointer())
+
+    def _shuffle(self, one: ir.Value, other: ir.Value, picks: list[int]) -> ir.Value:
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), picks)
+        return self.builder.shuffle_vector(one, other, mask)
+
+    def _splat(self, scalar: ir.Value, kind: ir.Type) -> ir.Value:
+        undefined = ir.Constant(ir.VectorType(kind, self.lanes), ir.Undefined)
+        lane = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+        first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+        return self.builder.shuffle_vector(lane, undefined, first)
+
+
+INDEX: Final = ir.IntType(64)
+
+
+def index(number: ir.Value | int) -> ir.Value:
+    """A number of elements as LLVM has it."""
+    return ir.Constant(INDEX, number) if isinstance(number, int) else number
+
+
+@intrinsic
+def fence(typing_context):  # type: ignore[no-untyped-def]
+    """Let every write so far, streamed ones among them, be seen by others before any that follows."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic(prefer_literal=True)
+def copy_vectors(typing_context, vectors, lanes, source, source_begin, target, target_begin):  # type: ignore[no-untyped-def]
+    """Copy `vectors` times `lanes` neighbours (both literals) from one 1-D array to another."""
+    count, width = vectors.literal_value, lanes.literal_value
+    integer = types.int64
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, width)
+        read = emit.at(emit.data(signature.args[2], arguments[2]), arguments[3])
+        write = emit.at(emit.data(signature.args[4], arguments[4]), arguments[5])
+        for vector in [emit.load(emit.at(read, number * width)) for number in range(count)]:
+            emit.store(vector, write)
+            write = emit.at(write, width)
+        return context.get_dummy_value()
+
+    return types.void(vectors, lanes, source, integer, target, integer), generate
+
+
+@intrinsic(prefer_literal=True)
+def stream(typing_context, lanes, source, source_begin, target, target_begin, count):  # type: ignore[no-untyped-def]
+    """Copy `count` neighbours from one 1-D array to another past the caches; call `fence` when all is copied."""
+    width = lanes.literal_value
+    integer = types.int64
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
+        emit = Vectors(context, builder, source.dtype, width)
+        read = emit.at(emit.data(signature.args[1], arguments[1]), arguments[2])
+        write = emit.at(emit.data(signature.args[3], arguments[3]), arguments[4])
+        count, step = arguments[5], index(width)
+        item = index(ITEM_SIZE[source.dtype.name])
+        unaligned = builder.urem(builder.udiv(builder.ptrtoint(write, INDEX), item), step)
+        head = builder.urem(builder.sub(step, unaligned), step)
+        head = builder.select(builder.icmp_signed("<", head, count), head, count)
+        emit.store_lanes(emit.load(read), write, emit.lanes_below(head))
+        body = builder.sub(count, builder.urem(builder.sub(count, head), step))  # where the whole vectors end
+        with cgutils.for_range_slice(builder, head, body, step, inc=True) as (place, _):
+            emit.stream(emit.load(emit.at(read, place)), emit.at(write, place))
+        emit.store_lanes(
+            emit.load(emit.at(read, body)), emit.at(write, body), emit.lanes_below(builder.sub(count, body))
+        )
+        return context.get_dummy_value()
+
+    return types.void(lanes, source, integer, target, integer, integer), generate

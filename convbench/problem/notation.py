@@ -1,0 +1,177 @@
+"""The notation of oneDNN's benchdnn for a 2-D convolution, read and written.
+
+For example `mb1ic3ih227iw227oc96oh55ow55kh11kw11sh4sw4n"alexnet:conv1"`; what is left out is deduced by the rules of
+benchdnn's `doc/knobs_desc.md` and `conv/conv_aux.cpp`. Dilations count from 0 there, and from 1 everywhere else here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+from convbench.errors import RequestError, shown
+from convbench.problem.axis import output_length, padding_after
+
+T = TypeVar("T")
+
+_DTYPE_OF: Final = {"f32": "float32", "f64": "float64"}
+_DT_OF: Final = {dtype: dt for dt, dtype in _DTYPE_OF.items()}
+_DIRECTION_OF: Final = {
+    "FWD_D": "forward",
+    "FWD_B": "forward",  # with a bias, which costs nothing beside the convolution
+    "FWD_I": "forward",  # inference
+    "BWD_D": "backward_data",
+    "BWD_W": "backward_weights",
+    "BWD_WB": "backward_weights",
+}
+_DIR_OF: Final = {"backward_data": "BWD_D", "backward_weights": "BWD_W"}
+_EXAMPLE: Final = "'mb1ic3ih227oc96kh11sh4ph0n\"alexnet:conv1\"'"
+_MINIBATCH: Final = 2  # benchdnn's default where a descriptor leaves `mb` out
+
+_ENTRY = re.compile(r"(g|mb|[io]c|[iok][hw]|[sdp][hw]|[iokspd]d)([0-9]{1,19})_?")  # numbers that 64 bits hold
+_NAME = re.compile(r"""n(?P<quote>["']?)(?P<name>[^\s"']+)(?P=quote)""")
+
+
+def write(problem: Mapping[str, Any]) -> str:
+    """The descriptor of a problem, with the options before it that are not benchdnn's defaults.
+
+    Args:
+        problem: The fields of a `Problem`, and its "output_height" and "output_width".
+    """
+    options = "" if problem["direction"] == "forward" else f"--dir={_DIR_OF[problem['direction']]} "
+    options += "" if problem["dtype"] == "float32" else f"--dt={_DT_OF[problem['dtype']]} "
+    (top, _), (left, _) = problem["padding"]
+    (stride_y, stride_x), (dilation_y, dilation_x) = problem["stride"], problem["dilation"]
+    return "".join(
+        (
+            options,
+            f"g{problem['groups']}" if problem["groups"] > 1 else "",
+            f"mb{problem['batch']}ic{problem['channels']}ih{problem['height']}iw{problem['width']}",
+            f"oc{problem['out_channels']}oh{problem['output_height']}ow{problem['output_width']}",
+            f"kh{problem['kernel_height']}kw{problem['kernel_width']}",
+            f"sh{stride_y}sw{stride_x}" if problem["stride"] != (1, 1) else "",
+            f"ph{top}pw{left}" if problem["padding"] != ((0, 0), (0, 0)) else "",
+            f"dh{dilation_y - 1}dw{dilation_x - 1}" if problem["dilation"] != (1, 1) else "",
+            f'n"{name}"' if (name := problem["name"]) else "",
+        )
+    )
+
+
+def read(descriptor: str) -> dict[str, Any]:
+    """The arguments that make the `Problem` which a descriptor describes.
+
+    Raises:
+        RequestError: It cannot be read, or what it says does not fit together.
+    """
+    if not isinstance(descriptor, str):
+        raise RequestError(f"problem {shown(descriptor)} is no text; write it as in {_EXAMPLE}, or make a Problem")
+    *options, text = descriptor.split() or [""]
+    arguments = _read_options(options, descriptor)
+    entries, name = _read_entries(text)
+    rows, columns = _axis(entries, "h", text), _axis(entries, "w", text)
+    return {
+        "height": rows.size,
+        "width": columns.size,
+        "out_channels": _required(entries, "oc", text),
+        "kernel_height": rows.kernel,
+        "kernel_width": columns.kernel,
+        "batch": entries.get("mb", _MINIBATCH),
+        "channels": _required(entries, "ic", text),
+        "groups": entries.get("g", 1),
+        "stride": (rows.stride, columns.stride),
+        "padding": (rows.padding, columns.padding),
+        "dilation": (rows.dilation, columns.dilation),
+        "name": name,
+        **arguments,
+    }
+
+
+def _read_options(options: list[str], descriptor: str) -> dict[str, Any]:
+    """What `--dir=`, `--dt=` and `--mb=` before a descriptor say."""
+    arguments: dict[str, Any] = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == "--dir":
+            arguments["direction"] = _look_up("--dir", value, _DIRECTION_OF)
+        elif key == "--dt":
+            same = set(value.split(":"))  # f32:f32:f32 is f32
+            arguments["dtype"] = _look_up("--dt", same.pop() if len(same) == 1 else value, _DTYPE_OF)
+        elif key == "--mb" and re.fullmatch("[0-9]{1,19}", value):
+            arguments["batch"] = int(value)
+        elif key != "--conv":
+            raise RequestError(
+                f"cannot read {shown(option)} in problem {shown(descriptor)}; use --dir=, --dt= or --mb=N"
+            )
+    return arguments
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What a descriptor says of one direction, deductions made."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    padding: tuple[int, int]
+
+
+def _read_entries(text: str) -> tuple[dict[str, int], str]:
+    """Split `g1mb2ic3...n"name"` into its numbers and its name."""
+    entries: dict[str, int] = {}
+    name = ""
+    position = 0
+    while position < len(text):
+        if (match := _ENTRY.match(text, position)) is not None:
+            entry, value = match.groups()
+            if entry in ("id", "od", "kd", "sd", "pd", "dd"):
+                raise RequestError(f"{entry}{value} in problem {shown(text)} makes it 3-D; only 2-D problems are known")
+            entries[entry] = int(value)
+        elif (match := _NAME.fullmatch(text, position)) is not None:
+            name = match["name"]
+        else:
+            raise RequestError(
+                f"cannot read problem {shown(text)} from {shown(text[position:])} on; write it as in {_EXAMPLE}"
+            )
+        position = match.end()
+    return entries, name
+
+
+def _axis(entries: Mapping[str, int], axis: Literal["h", "w"], text: str) -> _Axis:
+    """One axis of a descriptor; columns that are not mentioned at all are as the rows."""
+    if axis == "w" and not any(entries.get(letter + "w") for letter in "iokdp") and entries.get("sw", 1) == 1:
+        return _axis(entries, "h", text)
+    size = _required(entries, f"i{axis}", text)
+    kernel = _required(entries, f"k{axis}", text)
+    stride = entries.get(f"s{axis}", 1)
+    dilation = entries.get(f"d{axis}", 0) + 1
+    padding = entries.get(f"p{axis}")
+    output = entries.get(f"o{axis}", 0)
+    if not output:
+        return _Axis(size, kernel, stride, dilation, (padding or 0, padding or 0))
+    extent = (kernel - 1) * dilation + 1
+    if padding is None:
+        padding = max(0, ((output - 1) * stride - size + extent) // 2)
+    after = max(0, padding_after(size, output, extent, stride, padding))
+    if stride and (possible := output_length(size, extent, stride, padding, after)) != output:
+        raise RequestError(
+            f"o{axis}{output} in problem {shown(text)} does not follow from the rest, which gives at least {possible}; "
+            f"leave o{axis} out or mend it"
+        )
+    return _Axis(size, kernel, stride, dilation, (padding, after))
+
+
+def _required(entries: Mapping[str, int], entry: str, text: str) -> int:
+    if not entries.get(entry):
+        raise RequestError(
+            f"problem {shown(text)} does not say {entry} (or says 0); add {entry} with a number from 1 up"
+        )
+    return entries[entry]
+
+
+def _look_up(option: str, value: str, known: Mapping[str, T]) -> T:
+    if value not in known:
+        raise RequestError(f"{option}={shown(value)[1:-1]} is not known; choose from {', '.join(known)}")
+    return known[value]

@@ -1,0 +1,1 @@
+"""What happens to Python itself: modules loaded as a whole, processes started, sources told apart."""
