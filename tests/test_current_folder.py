@@ -113,9 +113,9 @@ print(subprocess.run(words, env=interpreter.environment(), capture_output=True, 
 def copy(tmp_path: Path) -> Path:
     """A part of the package where nothing is installed, with a neighbour called as a module of Python's."""
     parent = tmp_path / "by hand"
-    (parent / "convbench").mkdir(parents=True)
-    for name in ("__init__", "interpreter", "errors"):
-        shutil.copy(ROOT / "convbench" / f"{name}.py", parent / "convbench")
+    (parent / "convbench" / "runtime").mkdir(parents=True)
+    for name in ("__init__", "runtime/__init__", "runtime/interpreter", "errors"):
+        shutil.copy(ROOT / "convbench" / f"{name}.py", parent / "convbench" / f"{name}.py")
     (parent / "convbench" / "probe.py").write_text(PROBE)
     (parent / "random.py").write_text("raise AssertionError('the neighbour was run')\n")
     return parent
