@@ -47,13 +47,13 @@ def test_calls_on_one_core_run_side_by_side():
     """A call that waits inside another's: with one call at a time, neither would end."""
     both = threading.Barrier(2, timeout=60)
     with bound("serial") as one:
-        compute = one._runner._tile
+        [compute] = one._runner._tiles
 
         def meet(*arguments: object) -> None:
             both.wait()
             compute(*arguments)
 
-        one._runner._tile = meet
+        one._runner._tiles = [meet]
         x, _ = data(PROBLEM)
         with ThreadPoolExecutor(2) as threads:
             first, second = threads.map(one, [x, x])

@@ -15,7 +15,7 @@ from convbench import conv2d
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.executors.gpu import CYCLES, FORKED, HEAD_START, LONGEST_HEAD_START, TOGETHER, Gpu
-from convbench.plans import _overlap
+from convbench.plans.forms import _overlap
 from convbench.results.store import load
 
 PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"

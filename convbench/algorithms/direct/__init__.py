@@ -6,7 +6,7 @@ from convbench.algorithms.direct import gpu, host
 DIRECT = Algorithm(
     supports=forward_only,
     implementations=(
-        Implementation("numba", host.prepare, footprint=host.footprint),
+        Implementation("numba", host.prepare, footprint=host.footprint, fuses_epilogue=True),
         Implementation("gpu", gpu.prepare, supports=gpu.supports),
     ),
 )

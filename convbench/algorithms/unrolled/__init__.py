@@ -11,6 +11,7 @@ UNROLLED = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            fuses_epilogue=True,
         ),
         Implementation("gpu", gpu.prepare, supports=gpu.supports),
         Implementation("gpu", gpu.prepare_tf32, "tf32", supports=gpu.supports_tf32),

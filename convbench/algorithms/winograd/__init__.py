@@ -16,6 +16,7 @@ WINOGRAD = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            fuses_epilogue=True,
         ),
         Implementation("gpu", gpu.prepare),
     ),
