@@ -60,7 +60,7 @@ class Guarded:
 def fill(
     work: Any, x: np.ndarray, shape: tuple[int, ...], *, in_front: bool, ranges: list[tuple[int, int]]
 ) -> np.ndarray:
-    """The output that a work's only phase makes of ranges of its units, every array guarded and scratch full of NaN.
+    """The output that a work's last phase makes of ranges of its units, every array guarded and scratch full of NaN.
 
     Raises:
         AssertionError: Something beside an array was written to, or an output was not.
@@ -68,16 +68,17 @@ def fill(
     from convbench.kernels.clock import STAGES
 
     dtype = work.dtype.name
-    [phase] = work.phases
-    given = [Guarded.copy(array, in_front=in_front) for array in (x, work.weights, phase.parameters)]
+    given = [Guarded.copy(array, in_front=in_front) for array in (x, work.weights)]
     sizes = (shape, (max(1, work.workspace_size),), (max(1, work.scratch_size),))
     made = [Guarded(size, dtype, in_front=in_front) for size in sizes]
-    x, weights, parameters = (guarded.array for guarded in given)
+    x, weights = (guarded.array for guarded in given)
     out, workspace, scratch = (guarded.array for guarded in made)
     for array in (out, workspace, scratch):
         array.fill(np.nan)
-    tile = phase.tile.load(dtype)
-    for first, last in ranges:
-        tile(x, weights, out, parameters, workspace, scratch, np.zeros(STAGES, np.int64), first, last)
+    for phase in work.phases:
+        tile = phase.tile.load(dtype)
+        parameters = Guarded.copy(phase.parameters, in_front=in_front)
+        for first, last in ranges if phase is work.phases[-1] else [(0, phase.units)]:
+            tile(x, weights, out, parameters.array, workspace, scratch, np.zeros(STAGES, np.int64), first, last)
     assert all(guarded.intact for guarded in made), "a tile must keep to its arrays"
     return out

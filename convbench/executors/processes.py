@@ -119,7 +119,8 @@ class ProcessesRunner:
 
     def _new_space(self) -> CallSpace:
         workspace = (max(1, self._work.workspace_size),), self._dtype
-        return CallSpace(*_had(memory.shared_together, ((1,), "int64"), workspace))
+        counter, shared = _had(memory.shared_together, ((1,), "int64"), workspace)
+        return CallSpace(counter, shared)
 
     @property
     def segments(self) -> Sequence[memory.Segment]:

@@ -16,10 +16,21 @@ from convbench.peers import LIBRARY, PEERS
 from convbench.plans.candidate import Candidate
 from convbench.plans.forms import Plan
 from convbench.plans.peers import PeerPlan
-from convbench.precision import EXACT, TF32
+from convbench.precision import EXACT, PRECISIONS, TF32
 from convbench.problem import Problem
 
-__all__ = ["Candidate", "PeerPlan", "Plan", "as_epilogue", "as_problem", "bind", "checked_cores", "memory", "plan"]
+__all__ = [
+    "Candidate",
+    "PeerPlan",
+    "Plan",
+    "allowed_precision",
+    "as_epilogue",
+    "as_problem",
+    "bind",
+    "checked_cores",
+    "memory",
+    "plan",
+]
 
 
 def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:
@@ -42,6 +53,7 @@ def plan(
     allow_tf32: bool = False,
     bias: ArrayLike | None = None,
     activation: str | None = None,
+    arithmetic: str = "exact",
 ) -> Plan:
     """Bind a candidate to a problem and its weights.
 
@@ -51,9 +63,11 @@ def plan(
         algorithm: One of `convbench.algorithms.ALGORITHMS`.
         executor: One of `convbench.executors.EXECUTORS`.
         cores: How many cores to use; executors that cannot be given a number take 1.
-        allow_tf32: Whether a GPU may round the inputs of float32's products to TF32, with 10 bits behind the point.
+        allow_tf32: Short for `arithmetic="tf32"`: a GPU may round the factors of float32's products to TF32.
         bias: (out_channels,), added to each output channel; it costs no pass over the output.
         activation: "relu" makes negative outputs zero, in the same go; None leaves them.
+        arithmetic: What products may be computed in: one of `convbench.precision.PRECISIONS`. Where executor, dtype or
+            form does not have it, they are exact; the plan's `precision` says which it is.
 
     Returns:
         The plan, to be called as `plan(x, out=out)` and closed when done.
@@ -66,12 +80,26 @@ def plan(
     cores = checked_cores(cores)
     if cores > 1 and not EXECUTORS[executor].scales:
         raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
-    precision = TF32.name if truth("allow_tf32", allow_tf32) else EXACT.name
+    precision = allowed_precision(arithmetic, allow_tf32=allow_tf32)
     candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision)
     try:
         return Plan(problem, weights, candidate, epilogue=as_epilogue(problem, bias, activation))
     except MemoryError:
         raise UnavailableError(f"there is no memory for {candidate} to compute {problem}; use another form") from None
+
+
+def allowed_precision(arithmetic: str, *, allow_tf32: bool) -> str:
+    """The name of the precision that a caller allows, in either of two ways.
+
+    Raises:
+        RequestError: It is not known, or the two ways contradict one another.
+    """
+    name = PRECISIONS.check(arithmetic)
+    if not truth("allow_tf32", allow_tf32):
+        return name
+    if name not in (EXACT.name, TF32.name):
+        raise RequestError(f"arithmetic={name} and allow_tf32=True contradict one another; give one of them")
+    return TF32.name
 
 
 def checked_cores(cores: int) -> int:
