@@ -17,6 +17,6 @@ WINOGRAD = Algorithm(
             supports=within_reason(host.footprint),
             footprint=host.footprint,
         ),
-        Implementation("gpu", gpu.prepare),
+        Implementation("gpu", gpu.prepare, fuses_epilogue=True),
     ),
 )

@@ -1,6 +1,7 @@
-"""Minimal filtering on a GPU: in one kernel where there is one channel, otherwise in three.
+"""Minimal filtering on a GPU: one fused kernel for one channel a group, otherwise three kernels.
 
-With one channel there is little to multiply, and what would be passed on through memory is many times the output.
+With one channel there are few multiplications, and what three kernels would pass on through memory is many times the
+output.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """The work of whichever way it is."""
+    """The fused kernel where it is supported, otherwise three kernels."""
     if gpu_fused.supports(problem) is None:
         return gpu_fused.prepare(problem, weights, epilogue)
     return gpu_steps.prepare(problem, weights, epilogue)
