@@ -248,6 +248,17 @@ def test_an_epilogue_is_applied_to_every_output_and_keeps_nan(
     assert np.abs(out - expected)[finite].max() <= PRECISIONS[precision].tolerance[problem.dtype] * largest
 
 
+@pytest.mark.parametrize(("algorithm", "precision"), FORMS)
+def test_a_footprint_is_told_without_packing_weights(algorithm, precision):
+    further = {"sums in parts": LAYER, "the experiment": REFERENCE}
+    for name in supported(algorithm, precision, PROBLEMS | further):
+        problem = Problem.parse((PROBLEMS | further)[name])
+        work = works(algorithm, problem, np.zeros(problem.weights_shape, problem.dtype), precision)
+        footprint = ALGORITHMS[algorithm].footprint(problem, "gpu", precision)
+        assert footprint.weights_bytes == work.weights.nbytes
+        assert footprint.scratch_bytes == work.scratch_size * work.dtype.itemsize
+
+
 def test_without_an_epilogue_the_weights_alone_are_packed():
     problem = Problem.parse(LAYER)
     weights = np.ones(problem.weights_shape, problem.dtype)

@@ -82,6 +82,11 @@ class Products:
     number: int
     dtype: str
 
+    @property
+    def results(self) -> int:
+        """Elements of all results."""
+        return self.filters * self.columns * self.number
+
 
 def product_sources(precision: Precision) -> tuple[Path, ...]:
     """The sources of a product in a precision."""
@@ -135,7 +140,7 @@ def _cycles(blocks: Blocks, products: Products) -> float:
     warps = math.ceil(number / MULTIPROCESSORS) * blocks.threads // WARP
     loads = blocks.depth * (blocks.columns * LOAD + blocks.filters / 2) / blocks.threads
     of_a_step = blocks.depth * OWN_ROWS * OWN_COLUMNS[products.dtype] + loads + STEP
-    result_bytes = products.filters * products.columns * products.number * ITEM_SIZE[products.dtype]
+    result_bytes = products.results * ITEM_SIZE[products.dtype]
     summing = result_bytes * (2 * blocks.splits + 1) / (MULTIPROCESSORS * BYTES) + LAUNCH
     computing = max(warps, BUSY_WARPS) / 4 * of_a_step * steps
     return computing + (summing if blocks.splits > 1 else 0)

@@ -1,7 +1,7 @@
-"""Other libraries' convolutions, measured beside ours in the same sweep: a file or a folder for each.
+"""Other libraries' convolutions, measured beside ours in the same sweep: one file each.
 
 Each runs in the mode in which its own users would call it fastest: on as many of its own threads as it is given, or on
-a GPU, on the arrays of the executor that our own forms run on there.
+a device, on the arrays of the executor that our own forms run on there.
 """
 
 from __future__ import annotations

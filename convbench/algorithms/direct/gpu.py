@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.algorithms import Footprint
 from convbench.cuda import SOURCES
 from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import (
@@ -85,6 +86,11 @@ class Cut:
         row_stride = ceil_div((self.columns - half) * stride_x + _window(problem), half) * half
         return ((self.rows - 1) * stride_y + problem.kernel_extent[0]) * row_stride
 
+    def weights_size(self, problem: Problem) -> int:
+        """Elements of the packed weights."""
+        filters = problem.groups * self.filter_blocks(problem) * self.block_filters
+        return filters * problem.group_channels * problem.kernel_height * problem.kernel_width
+
     def shared_bytes(self, problem: Problem) -> int:
         """Shared memory of a thread block: patches, weights, and the exchange of sums within warps."""
         taps = self.tap_rows * problem.kernel_width * self.block_filters
@@ -134,6 +140,11 @@ def _instructions(problem: Problem, cut: Cut) -> float:
     loads = channels * (cut.patch(problem) * LOAD * again + taps * cut.block_filters * TAP_LOAD) / cut.threads
     of_a_thread = channels * taps * cut.filters * RUN + loads + stages * STAGE + STORES
     return cut.patches(problem) * cut.filter_blocks(problem) * cut.threads * of_a_thread
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The packed weights alone."""
+    return Footprint(0, cut_up(problem).weights_size(problem) * ITEM_SIZE[problem.dtype])
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:

@@ -21,6 +21,7 @@ UNROLLED = Algorithm(
                 partial(gpu.prepare, precision=precision),
                 precision.name,
                 supports=partial(gpu.supports, precision=precision),
+                footprint=partial(gpu.footprint, precision=precision),
                 fuses_epilogue=True,
             )
             for precision in (EXACT, TF32)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.algorithms import Footprint
 from convbench.cuda import SOURCES
 from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import GpuWork, Launch, geometry_macros
@@ -16,7 +17,7 @@ from convbench.cuda.product import Blocks, Products, best_blocks, product_source
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
 from convbench.precision import EXACT, Precision
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "unrolled.cu"
 ADDING_THREADS: Final = 256  # as in the source
@@ -31,6 +32,30 @@ def supports(problem: Problem, precision: Precision = EXACT) -> str | None:
     return precision.unsupported_reason(problem.dtype)
 
 
+def products_of(problem: Problem) -> Products:
+    """The products of weights and unrolled input, one a group."""
+    return Products(
+        filters=problem.group_filters,
+        columns=problem.batch * problem.output_height * problem.output_width,
+        terms=problem.taps,
+        number=problem.groups,
+        dtype=problem.dtype,
+    )
+
+
+def scratch_size(products: Products, blocks: Blocks) -> int:
+    """Elements of the parts of sums; none where sums are whole."""
+    return products.results * blocks.splits if blocks.splits > 1 else 0
+
+
+def footprint(problem: Problem, precision: Precision = EXACT) -> Footprint:
+    """The packed weights and the parts of sums."""
+    products, item = products_of(problem), ITEM_SIZE[problem.dtype]
+    blocks = best_blocks(products, precision, may_split=True)
+    rows, terms = round_up(products.filters, blocks.filters), round_up(products.terms, blocks.depth)
+    return Footprint(scratch_size(products, blocks) * item, products.number * rows * terms * item)
+
+
 def prepare(
     problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE, precision: Precision = EXACT
 ) -> GpuWork:
@@ -38,17 +63,10 @@ def prepare(
 
     The second launch, which adds the parts, then applies the epilogue.
     """
-    products = Products(
-        filters=problem.group_filters,
-        columns=problem.batch * problem.output_height * problem.output_width,
-        terms=problem.taps,
-        number=problem.groups,
-        dtype=problem.dtype,
-    )
+    products = products_of(problem)
     blocks = best_blocks(products, precision, may_split=True)
     packed, applied = with_epilogue(pack(problem, weights, blocks), problem, epilogue)
     macros = {**geometry_macros(problem), **applied, **blocks.macros, "SPLITS": blocks.splits}
-    outputs = int(np.prod(problem.output_shape))
 
     def launch(name: str, stage: str, number: int, threads: int) -> Launch:
         sources = (EPILOGUE_SOURCE, *product_sources(precision), SOURCE)
@@ -56,11 +74,11 @@ def prepare(
 
     number = blocks.number(products.filters, products.columns) * products.number * blocks.splits
     product = launch("unrolled", "unrolled", number, blocks.threads)
-    adding = launch("add_parts", "add", ceil_div(outputs, ADDING_THREADS), ADDING_THREADS)
+    adding = launch("add_parts", "add", ceil_div(products.results, ADDING_THREADS), ADDING_THREADS)
     return GpuWork(
         (product, adding) if blocks.splits > 1 else (product,),
         packed,
-        scratch_size=outputs * blocks.splits if blocks.splits > 1 else 0,
+        scratch_size=scratch_size(products, blocks),
         errors=GPU_PRECISIONS[precision.name].errors(problem),
         variant={**asdict(blocks), "precision": precision.name},
     )

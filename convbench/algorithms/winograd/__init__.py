@@ -17,6 +17,6 @@ WINOGRAD = Algorithm(
             supports=within_reason(host.footprint),
             footprint=host.footprint,
         ),
-        Implementation("gpu", gpu.prepare, fuses_epilogue=True),
+        Implementation("gpu", gpu.prepare, footprint=gpu.footprint, fuses_epilogue=True),
     ),
 )

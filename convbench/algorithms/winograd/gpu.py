@@ -14,6 +14,7 @@ from convbench.epilogue import NO_EPILOGUE, Epilogue
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convbench.algorithms import Footprint
     from convbench.cuda.launch import GpuWork
     from convbench.problem import Problem
 
@@ -23,3 +24,8 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPI
     if gpu_fused.supports(problem) is None:
         return gpu_fused.prepare(problem, weights, epilogue)
     return gpu_steps.prepare(problem, weights, epilogue)
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The memory of the kernels that `prepare` chooses."""
+    return gpu_fused.footprint(problem) if gpu_fused.supports(problem) is None else gpu_steps.footprint(problem)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.algorithms import Footprint
 from convbench.algorithms.winograd.gpu_transforms import TRANSFORMS, axis_macros, axis_variant, matrices
 from convbench.algorithms.winograd.nested import Axis, best_axes, errors, transformed_weights
 from convbench.cuda import SOURCES
@@ -112,6 +113,14 @@ def _cost(problem: Problem, y: Axis, x: Axis) -> float:
     together = thread_filters(problem) * TILES[0]
     rounds = ceil_div(together, y.points * x.points)
     return tiles * threads * (float(y.blocks * x.blocks) + rounds * back / together)
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The packed weights alone."""
+    cut = cut_up(problem)
+    of_a_filter = cut.y.blocks * cut.x.blocks * cut.y.points * cut.x.points
+    size = problem.groups * cut.filter_blocks * cut.filters * of_a_filter
+    return Footprint(0, size * ITEM_SIZE[problem.dtype])
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.algorithms import Footprint
 from convbench.algorithms.winograd.gpu_transforms import TRANSFORMS, axis_macros, axis_variant, matrices
 from convbench.algorithms.winograd.nested import Axis, best_axes, errors, transformed_weights
 from convbench.cuda import SOURCES
@@ -17,7 +18,7 @@ from convbench.cuda.product import Blocks, Products, best_blocks, product_source
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
 from convbench.precision import EXACT
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "winograd_steps.cu"
 TRANSFORM_THREADS: Final = 128  # of a thread block
@@ -44,6 +45,12 @@ class Cut:
     def transform_blocks(self) -> int:
         """Thread blocks that transform the tiles of all images, for one block of taps of a channel."""
         return ceil_div(self.products.columns, TRANSFORM_THREADS)
+
+    @property
+    def weights_size(self) -> int:
+        """Elements of the packed weights."""
+        filters = round_up(self.products.filters, self.blocks.filters)
+        return self.products.number * filters * round_up(self.products.terms, self.blocks.depth)
 
     @property
     def scratch_size(self) -> int:
@@ -76,6 +83,12 @@ def cut_up(problem: Problem) -> Cut:
         dtype=problem.dtype,
     )
     return Cut(y, x, products, best_blocks(products, EXACT, may_split=False))
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The packed weights, transformed inputs and products."""
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
+    return Footprint(cut.scratch_size * item, cut.weights_size * item)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
