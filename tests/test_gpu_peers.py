@@ -128,7 +128,7 @@ def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
 @pytest.mark.parametrize(
     ("peer", "variables", "reason"),
     [
-        ("cublas", {"FAKE_MEMORY": "1000"}, "its unrolled matrix needs 0.0 GiB, and 0.0 GiB are free on the device"),
+        ("cublas", {"FAKE_MEMORY": "1000"}, "its unrolled matrix needs 0.0 GiB, and 0.0 GiB are free on the GPU"),
         ("cudnn", {"FAKE_TORCH_CUDA": ""}, "this PyTorch was built without CUDA"),
         ("cudnn", {"FAKE_TORCH_STREAM": "2"}, "PyTorch queues in stream 0x2 and CuPy in 0x0"),
     ],

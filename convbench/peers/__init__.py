@@ -75,13 +75,21 @@ PEERS: Table[Peer] = Table(
     "peer",
     [
         Entry("onnxruntime", "convbench.peers.onnxruntime:PEER", "ONNX Runtime, input and output bound"),
-        Entry("torch", "convbench.peers.torch:CONTIGUOUS", "PyTorch, memory kept by the allocator"),
-        Entry("torch-channels-last", "convbench.peers.torch:CHANNELS_LAST", "PyTorch, pixels' channels side by side"),
+        Entry("torch", "convbench.peers.pytorch.host:CONTIGUOUS", "PyTorch, memory kept by the allocator"),
+        Entry(
+            "torch-channels-last",
+            "convbench.peers.pytorch.host:CHANNELS_LAST",
+            "PyTorch, pixels' channels side by side",
+        ),
         Entry("openvino", "convbench.peers.openvino:PEER", "OpenVINO, float32, input and output bound"),
         Entry("opencv", "convbench.peers.opencv:PEER", "OpenCV's filter2D, kernel by kernel on a pool of threads"),
         Entry("scipy", "convbench.peers.scipy:PEER", "SciPy's oaconvolve, kernel by kernel on a pool of threads"),
-        Entry("cudnn", "convbench.peers.cudnn:CONTIGUOUS", "cuDNN through PyTorch on a GPU, after its search"),
-        Entry("cudnn-channels-last", "convbench.peers.cudnn:CHANNELS_LAST", "the same, pixels' channels side by side"),
+        Entry("cudnn", "convbench.peers.pytorch.gpu:CONTIGUOUS", "cuDNN through PyTorch on a GPU, after its search"),
+        Entry(
+            "cudnn-channels-last",
+            "convbench.peers.pytorch.gpu:CHANNELS_LAST",
+            "the same, pixels' channels side by side",
+        ),
         Entry("cublas", "convbench.peers.cublas:PEER", "cuBLAS's product with what is unrolled already: a bound"),
     ],
 )

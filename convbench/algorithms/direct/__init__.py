@@ -7,6 +7,6 @@ DIRECT = Algorithm(
     supports=forward_only,
     implementations=(
         Implementation("numba", host.prepare, footprint=host.footprint, fuses_epilogue=True),
-        Implementation("gpu", gpu.prepare, supports=gpu.supports),
+        Implementation("gpu", gpu.prepare, supports=gpu.supports, footprint=gpu.footprint, fuses_epilogue=True),
     ),
 )

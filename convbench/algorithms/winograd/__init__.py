@@ -18,6 +18,6 @@ WINOGRAD = Algorithm(
             footprint=host.footprint,
             fuses_epilogue=True,
         ),
-        Implementation("gpu", gpu.prepare),
+        Implementation("gpu", gpu.prepare, footprint=gpu.footprint, fuses_epilogue=True),
     ),
 )

@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import forward_only
-from convbench.cuda import SOURCES
 from convbench.integers import ceil_div
 from convbench.kernels.blocking import pieces
 from convbench.kernels.toom_cook import LARGEST, toom_cook
 from convbench.problem import Problem
 from convbench.rounding import Errors, gamma, unit_roundoff
 
-TRANSFORMS: Final = SOURCES / "winograd.cuh"
 ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
 # The square of the largest error over the root mean square that `growth` estimates, from many random problems: of a
 # single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are
@@ -46,15 +44,6 @@ class Axis:
     def points(self) -> int:
         """Products of a tile."""
         return self.outputs + self.taps - 1
-
-    def macros(self, name: str) -> dict[str, int]:
-        """What CUDA sources call its sizes."""
-        return {
-            f"{name}_OUTPUTS": self.outputs,
-            f"{name}_TAPS": self.taps,
-            f"{name}_BLOCKS": self.blocks,
-            f"{name}_POINTS": self.points,
-        }
 
     @property
     def growth(self) -> float:
