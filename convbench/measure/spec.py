@@ -28,7 +28,7 @@ from convbench.request.field import called_with, fields_of, settled
 from convbench.request.stored import Source, StoredSpec, Timing
 from convbench.results.record import Cell, Record
 
-__all__ = ["MOST_RUNS", "Source", "Spec", "Timing", "make_spec", "same_spec"]
+__all__ = ["MOST_RUNS", "Source", "Spec", "Timing", "make_spec", "same_spec", "spec_of"]
 
 _DRAWN: Final = 2**20  # random numbers at a time
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
@@ -115,20 +115,16 @@ class Spec(StoredSpec):
         return descriptor in {base, *(self._sized(base, cores) for cores in self.cores)}
 
 
-@called_with(Request)
-def make_spec(request: Request) -> Spec:
+def spec_of(request: Request) -> Spec:
     """A spec with everything that was not said filled in, and what was said checked against this machine.
 
     The multicore experiment (a picture and a bank of filters) is measured if no problem is given, or if `image` or
     `kernels` says so.
 
-    Returns:
-        The spec of a new sweep.
-
     Raises:
         RequestError: A value is wrong, or a problem's arrays do not fit into memory.
     """
-    found = settled(request)
+    found = settled(request, Request)
     image, source = found.pop("image"), None
     problems = [Problem.parse(descriptor) for descriptor in found.pop("problems")]
     if image is not None or request.kernels is not None or not problems:
@@ -137,6 +133,19 @@ def make_spec(request: Request) -> Spec:
     for problem in problems:
         _check_memory(problem.grown(max(request.cores)) if request.scaling == "weak" else problem)
     return Spec(**found, problems=tuple(map(str, problems)), source=source)
+
+
+@called_with(Request)
+def make_spec(request: Request) -> Spec:
+    """The spec of a new sweep, see `spec_of`.
+
+    Returns:
+        What is going to be measured.
+
+    Raises:
+        RequestError: A value is wrong, or a problem's arrays do not fit into memory.
+    """
+    return spec_of(request)
 
 
 def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:

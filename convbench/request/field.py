@@ -130,9 +130,9 @@ def stored(request: type) -> dict[str, Field[Any, Any]]:
     return {name: field for name, field in fields_of(request).items() if field.stored is not NOT_STORED}
 
 
-def settled(request: Any) -> dict[str, Any]:
-    """What is measured of a request, field by field."""
-    return {name: field.settle(getattr(request, name)) for name, field in fields_of(type(request)).items()}
+def settled(request: Any, kind: type) -> dict[str, Any]:
+    """What is measured of a request: the fields of `kind`, each settled."""
+    return {name: field.settle(getattr(request, name)) for name, field in fields_of(kind).items()}
 
 
 def called_with(
