@@ -76,7 +76,8 @@ def conv2d(  # over 40 lines: the documentation of its arguments
         cores: How many to use; default: those that this process may use, and Numba's pool of threads has.
         memory_limit: Bytes that may be used beside input, weights and output: a form's scratch and packed weights, and
             a copy of `x` where one is needed. What is needed is known before it is taken.
-        algorithm: One of `convbench.algorithms.ALGORITHMS`; default: the first of `convbench.preference.PREFERENCE` that can.
+        algorithm: One of `convbench.algorithms.ALGORITHMS`; default: the first of `convbench.preference.PREFERENCE`
+            that can.
         allow_tf32: Whether a GPU may round the inputs of float32's products to TF32, with 10 bits behind the point.
 
     Returns:

@@ -66,6 +66,7 @@ class Request:
         settle=forms.bank_here,
         stored=TEXT,
         absent="gabor",
+        manner=True,
     )
     algorithms: Field[str | Iterable[str] | None, tuple[str, ...]] = Field(
         forms.names(ALGORITHMS, ALGORITHMS.defaults),
@@ -137,6 +138,7 @@ class Request:
         option=Option(f"What products may be computed in, from {', '.join(PRECISIONS)}.", EXACT.name, "NAME"),
         stored=NAME,
         optional=True,
+        manner=True,
     )
     allow_tf32: Field[bool, bool] = Field(
         truth,
@@ -144,6 +146,7 @@ class Request:
         'Whether a GPU may round the inputs of float32\'s products to TF32: short for `arithmetic="tf32"`.',
         option=Option("Let GPUs round float32's products to TF32.", "exact", is_flag=True),
         stored=FLAG,
+        manner=True,
     )
     seed: Field[int, int] = Field(
         forms.from_to(0),
@@ -151,6 +154,7 @@ class Request:
         "Of the order and of random data.",
         option=Option("Of the random order and of random data.", "0", kind=int),
         stored=INTEGER,
+        manner=True,
     )
 
     def __post_init__(self) -> None:

@@ -75,6 +75,7 @@ class Field(Generic[Given, Held]):
         optional: Whether it is left out of a sweep.json whose reader takes the same from its absence, as versions do
             that do not know the field.
         seen: What of a spec is compared with a request to resume; by default the field.
+        manner: Whether sweeps that differ in it were measured in another manner, which `compare` tells.
         agrees: Whether a request to resume may say the first value where the sweep has the second.
     """
 
@@ -91,12 +92,14 @@ class Field(Generic[Given, Held]):
         needed: bool = False,
         absent: Any = NOT_STORED,
         optional: bool = False,
+        manner: bool = False,
         seen: Callable[[Any], Any] | None = None,
         agrees: Callable[[Any, Any], bool] = operator.eq,
     ) -> None:
         self.read, self.default, self.text = read, default, text
         self.option, self.settle = option, settle
         self.stored, self.write, self.needed, self.optional = stored, write, needed, optional
+        self.manner = manner
         self.absent = default if absent is NOT_STORED else absent
         self.seen, self.agrees = seen or (lambda spec: getattr(spec, self.name)), agrees
         self.name = ""

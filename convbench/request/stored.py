@@ -89,6 +89,7 @@ class StoredSpec(Request):
         stored=(None, _shape_of(Source, "path", "steps")),
         write=_source_as_json,
         needed=True,
+        manner=True,
     )
     timing: Field[Timing | Mapping[str, Any] | None, Timing] = Field(
         _timing,
@@ -108,6 +109,7 @@ class StoredSpec(Request):
         stored=TEXT,
         absent="cells",
         optional=True,
+        manner=True,
     )
 
     def __post_init__(self) -> None:
@@ -119,6 +121,10 @@ class StoredSpec(Request):
     def problems_without_picture(self) -> tuple[str, ...]:
         """Those that were asked for by descriptor."""
         return tuple(one for one in self.problems if self.source is None or one != self.source.problem)
+
+    def for_workers(self) -> dict[str, Any]:
+        """The spec as JSON for who is told the cells in their order, which versions need not know to be random."""
+        return dataclasses.replace(self, shuffle="cells").to_json()
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON can hold it, and as versions read it that know nothing of what is not used."""

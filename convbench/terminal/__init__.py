@@ -142,20 +142,16 @@ def show_comparison(
     Returns:
         The exit status: 1 if a cell is slower, beyond doubt, by more than `allowed`.
     """
-    from convbench.analysis.compare import INDIFFERENT, compare, slowdown, slower_beyond
-    from convbench.analysis.differences import check_same_quantity, differences
+    from convbench.analysis.compare import compare, slower_beyond
+    from convbench.analysis.differences import check_same_quantity
     from convbench.report.comparison import comparison_table, in_turns
     from convbench.report.content import Material
 
     for sweep in (before, after):
         say_faults(sweep)
     check_same_quantity(before.header, after.header)
-    for line in differences(before.header, after.header):
-        say(f"differs: {line}")
     paired = in_turns(before.header, after.header)
-    change = slowdown(before.records, after.records) - 1
-    if abs(change) > INDIFFERENT and not paired:
-        say(f"differs: the machine's speed: a fixed piece of work took {change:+.1%} in the second")
+    _say_differences(before, after, paired=paired)
     order = Material(before, before.header["spec"]).order
     found = compare(before.records, after.records, order, in_turns=paired)
     if not found:
@@ -170,6 +166,18 @@ def show_comparison(
     slow = slower_beyond(found, allowed)
     say(f"{len(slow)} of {len(found)} cells slower, beyond doubt, by more than {allowed:.1%}")
     return 1 if slow else 0
+
+
+def _say_differences(before: Sweep, after: Sweep, *, paired: bool) -> None:
+    """A line for each difference between two sweeps' headers, and one for the machine's speed unless in turns."""
+    from convbench.analysis.compare import INDIFFERENT, slowdown
+    from convbench.analysis.differences import differences
+
+    for line in differences(before.header, after.header):
+        say(f"differs: {line}")
+    change = slowdown(before.records, after.records) - 1
+    if abs(change) > INDIFFERENT and not paired:
+        say(f"differs: the machine's speed: a fixed piece of work took {change:+.1%} in the second")
 
 
 def _skipped(sweep: Sweep) -> Iterator[str]:
