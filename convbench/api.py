@@ -18,12 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
-from convbench.arguments import path, truth, whole_number
+from convbench.arguments import path, whole_number
 from convbench.arrays import as_array, on_gpu, on_host
 from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS
 from convbench.measure.spec import spec_of
 from convbench.measure.sweep import Progress, run_sweep
+from convbench.plans import allowed_precision, as_epilogue
 from convbench.preference import candidates, chosen_plan, executor_for
 from convbench.problem import ITEM_SIZE, Padding, Problem
 from convbench.request import Call
@@ -49,6 +50,8 @@ def conv2d(  # over 40 lines: the documentation of its arguments
     *,
     algorithm: str | None = None,
     allow_tf32: bool = False,
+    activation: str | None = None,
+    arithmetic: str = "exact",
 ) -> NDArray[Any]:
     """Convolve images with a bank of filters (cross-correlation: the filters are not flipped).
 
@@ -66,7 +69,7 @@ def conv2d(  # over 40 lines: the documentation of its arguments
             DLPack's protocol, is convolved there, without a copy.
         w: (kernels, rows, columns) for one channel a group, or (kernels, channels // groups, rows, columns). They are
             packed at every call, on the host: from a GPU they are brought there first. A plan packs them once.
-        bias: (kernels,), added to each output channel.
+        bias: (kernels,), added to each output channel while outputs are in registers.
         stride: Step of the kernel: n or (vertical, horizontal).
         padding: Zeros around the image: n, (vertical, horizontal), ((top, bottom), (left, right)), "valid" or "same".
         dilation: Distance of kernel taps: n or (vertical, horizontal).
@@ -78,7 +81,10 @@ def conv2d(  # over 40 lines: the documentation of its arguments
             a copy of `x` where one is needed. What is needed is known before it is taken.
         algorithm: One of `convbench.algorithms.ALGORITHMS`; default: the first of `convbench.preference.PREFERENCE`
             that can.
-        allow_tf32: Whether a GPU may round the inputs of float32's products to TF32, with 10 bits behind the point.
+        allow_tf32: Short for `arithmetic="tf32"`: a GPU may round the factors of float32's products to TF32.
+        activation: "relu" makes negative outputs zero, in the same go as the bias; None leaves them.
+        arithmetic: What products may be computed in, one of `convbench.precision.PRECISIONS`; exact where the form that
+            computes has no other.
 
     Returns:
         (kernels, rows, columns), or (batch, kernels, rows, columns) if `x` is 4-D: float64 if `x` or `w` is (or is
@@ -92,18 +98,14 @@ def conv2d(  # over 40 lines: the documentation of its arguments
     image = _of_dimensions("x", as_array("x", x, EXECUTORS[executor].module()), (2, 3, 4))
     weights = _of_dimensions("w", as_array("w", on_host("w", w)), (3, 4))
     problem = _problem(image, weights, groups=groups, stride=stride, padding=padding, dilation=dilation)
-    shift = None if bias is None else _as_bias(bias, problem)
+    epilogue = as_epilogue(problem, bias, activation)
     limit = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
-    tf32 = truth("allow_tf32", allow_tf32)
-    wanted = candidates(problem, executor, count, algorithm, allow_tf32=tf32)
+    wanted = candidates(problem, executor, count, algorithm, allowed_precision(arithmetic, allow_tf32=allow_tf32))
     copied = _copied(image, problem.dtype) + _copied(weights, problem.dtype)
     if isinstance(out, np.ndarray) and np.may_share_memory(out, weights):
         weights = weights.copy()  # some form may use them as they are while it writes
-    with _place(image), chosen_plan(problem, weights, wanted, limit, copied) as plan:
-        result = plan(image, out)
-        if shift is not None:
-            result += EXECUTORS[executor].module().asarray(shift)
-    return result
+    with _place(image), chosen_plan(problem, weights, wanted, limit, copied, epilogue) as plan:
+        return plan(image, out)
 
 
 def _of_one_argument(name: str, value: Callable[[Progress], None]) -> Callable[[Progress], None]:
@@ -240,14 +242,6 @@ def _of_dimensions(name: str, array: NDArray[Any], dimensions: tuple[int, ...]) 
         allowed = " or ".join(map(str, dimensions))
         raise RequestError(f"{name} has {array.ndim} dimensions (shape {array.shape}); {allowed} are allowed")
     return array
-
-
-def _as_bias(bias: ArrayLike, problem: Problem) -> NDArray[Any]:
-    """A copy of the bias that can be added to an output: shape (kernels, 1, 1)."""
-    shift = np.array(as_array("bias", on_host("bias", bias)), problem.dtype)
-    if shift.shape != (problem.out_channels,):
-        raise RequestError(f"bias has shape {shift.shape}; ({problem.out_channels},) is needed, one for each kernel")
-    return shift[:, None, None]
 
 
 def _copied(array: NDArray[Any], dtype: str) -> int:

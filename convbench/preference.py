@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from convbench import machine
 from convbench.algorithms import ALGORITHMS
 from convbench.arrays import on_gpu
+from convbench.epilogue import Epilogue
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.executors.threads import most_threads
 from convbench.plans import Candidate, Plan, checked_cores
-from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 
 PREFERENCE: Final[Mapping[str, Sequence[str]]] = {
@@ -41,12 +41,9 @@ def executor_for(x: ArrayLike, cores: int | None) -> tuple[str, int]:
     return name, count if EXECUTORS[name].scales else 1
 
 
-def candidates(
-    problem: Problem, executor: str, cores: int, algorithm: str | None, *, allow_tf32: bool
-) -> list[Candidate]:
-    """Those that can compute a problem, the preferred first; where TF32 is allowed, one that uses it before others."""
+def candidates(problem: Problem, executor: str, cores: int, algorithm: str | None, precision: str) -> list[Candidate]:
+    """Those that can compute a problem, the preferred first, but before them those that have the precision."""
     names = PREFERENCE[EXECUTORS[executor].backend] if algorithm is None else (ALGORITHMS.check(algorithm),)
-    precision = TF32.name if allow_tf32 else EXACT.name
     every = [Candidate(name, executor, cores, precision) for name in names]
     reasons = {candidate.algorithm: candidate.unsupported_reason(problem) for candidate in every}
     able = [candidate for candidate in every if reasons[candidate.algorithm] is None]
@@ -57,7 +54,12 @@ def candidates(
 
 
 def chosen_plan(
-    problem: Problem, weights: NDArray[Any], wanted: Sequence[Candidate], memory_limit: int | None, copied: int
+    problem: Problem,
+    weights: NDArray[Any],
+    wanted: Sequence[Candidate],
+    memory_limit: int | None,
+    copied: int,
+    epilogue: Epilogue,
 ) -> Plan:
     """The first candidate that keeps to the memory limit, and for which there is memory.
 
@@ -67,6 +69,7 @@ def chosen_plan(
         wanted: At least one, the preferred first.
         memory_limit: Bytes; None for no limit.
         copied: Bytes that are used in any case.
+        epilogue: What outputs end with.
     """
     needed = []
     for candidate in wanted:
@@ -74,7 +77,7 @@ def chosen_plan(
             needed.append(need)
             continue
         try:
-            return Plan(problem, weights, candidate, borrow=True)
+            return Plan(problem, weights, candidate, epilogue=epilogue, borrow=True)
         except MemoryError:
             continue
     if not needed:
