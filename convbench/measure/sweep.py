@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from convbench import machine
 from convbench.errors import RequestError
+from convbench.measure.outcome import kind
 from convbench.measure.process import WorkerProcess
 from convbench.measure.spec import MOST_RUNS, Spec, same_spec
 from convbench.results.record import Cell, Record, Status
@@ -246,7 +247,8 @@ def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float
             status, reason = "timeout", f"no end after {spec.cell_limit:g} s"
         except (ValueError, RecursionError) as error:  # of another version, or no convbench at all
             reason = f"the worker process wrote a line that is no record of this cell ({error})"
-        yield spec.record(run, order, cell, status=status, reason=reason, wall_seconds=time.monotonic() - begin)
+        took = time.monotonic() - begin
+        yield spec.record(run, order, cell, **kind(cell), status=status, reason=reason, wall_seconds=took)
         return
 
 

@@ -33,6 +33,11 @@ SCHEMA: Final = 1
 DRIFT: Final = 1.1  # times the fastest `calibration`, and the machine has become slower
 Status = Literal["ok", "skipped", "failed", "timeout"]
 Cell = tuple[str, str, str, int]  # problem, algorithm, executor, cores
+Fact = str | int | float
+
+OLD_LIBRARY: Final = "library"
+OLD_GPU_PEERS: Final = ("cudnn", "cudnn-channels-last", "cublas")
+OLD_BOUNDS: Final = ("cublas",)
 
 STATUS: Final = Kind(f"one of {', '.join(get_args(Status))}", lambda value: value in get_args(Status))
 COUNTERS: Final = {NAME: NUMBER}
@@ -44,6 +49,8 @@ RECORD: Final = Fields(
         **dict.fromkeys(("algorithm", "executor"), NAME),
         "problem": DESCRIPTOR,
         "base": (EMPTY, DESCRIPTOR),
+        **dict.fromkeys(("peer", "bound"), FLAG),
+        "variant": {NAME: (TEXT, NUMBER)},
         "cores": CORES,
         "status": STATUS,
         "reason": TEXT,
@@ -80,6 +87,10 @@ class Record:
         executor: Name of the executor.
         cores: How many cores the executor was given.
         base: Descriptor of one core's share, in a sweep where the problem grows with the cores; otherwise empty.
+        peer: Whether the algorithm is another library's.
+        bound: Whether what was timed is a part of a convolution, and so a bound of one and none itself.
+        variant: What was chosen for the problem, by name: "backend", "precision", and what the form has to tell, such
+            as its tile and its blocks. Empty if nothing ran, and in records of before.
         status: "ok", "skipped" (it cannot be done here), "failed", or "timeout".
         reason: Why it is not ok, or a caveat.
         samples: Seconds of one call, each sample the mean of `loops` calls in a row.
@@ -114,6 +125,9 @@ class Record:
     status: Status
     reason: str = ""
     base: str = ""
+    peer: bool = False
+    bound: bool = False
+    variant: Mapping[str, Fact] = field(default_factory=dict)
     samples: tuple[float, ...] = ()
     loops: int = 1
     warmups: tuple[float, ...] = ()
@@ -159,6 +173,7 @@ class Record:
             raise ValueError("is ok but has no samples")
         if data.get("base") and str(Problem.parse(data["base"]).grown(data["cores"])) != data["problem"]:
             raise ValueError(f"has a base that is not its problem's share of {data['cores']} cores")
+        data = {**_of_before(data), **data}
         known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         for name in ("samples", "warmups", "flags", "sample_counters", "device"):
             known[name] = tuple(known.get(name, ()))
@@ -166,3 +181,12 @@ class Record:
             known[name] = {part: tuple(seconds) for part, seconds in known.get(name, {}).items()}
         known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
         return cls(**known)
+
+
+def _of_before(data: Mapping[str, Any]) -> dict[str, bool]:
+    """What records did not say while their algorithm's name told it: which were peers, and which peers were bounds.
+
+    The names are those of that time. Peers on the host ran on an executor that nothing else ran on.
+    """
+    peer = data["executor"] == OLD_LIBRARY or data["algorithm"] in OLD_GPU_PEERS
+    return {"peer": peer, "bound": data["algorithm"] in OLD_BOUNDS}
