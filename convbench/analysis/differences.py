@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from convbench.analysis.card import facts
+from convbench.analysis.gpu import facts
 from convbench.errors import RequestError
 
 QUANTITY: Final = {"cache": "caches", "scaling": "scaling"}
@@ -54,8 +54,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
             if _comparable(one.get(key)) != _comparable(other.get(key))
         ]
     lines += _timing_differs(*(header.get("spec", {}).get("timing") or {} for header in (first, second)))
-    cards = [facts(header.get("machine", {})) for header in (first, second)]
-    return lines + _cards_differ(*cards)
+    gpus = [facts(header.get("machine", {})) for header in (first, second)]
+    return lines + _gpus_differ(*gpus)
 
 
 def _timing_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
@@ -65,7 +65,7 @@ def _timing_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
     ]
 
 
-def _cards_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+def _gpus_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """The same for GPUs; two that both have a name are compared in what both sweeps knew of them."""
     keys = sorted({*first} & {*second}) or ["name"]
     if first.get("name") != second.get("name"):

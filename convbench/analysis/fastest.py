@@ -12,8 +12,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from convbench.analysis.series import CellTimes, ratio
 from convbench.analysis.statistics import LEAST_RUNS, Estimate
+from convbench.analysis.times import CellTimes, ratio
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from convbench.analysis.drift import drifted
-from convbench.analysis.series import OUT_OF_FITS
+from convbench.analysis.times import OUT_OF_FITS
 from convbench.results.record import Record
 
 
@@ -16,7 +16,7 @@ from convbench.results.record import Record
 class Interference:
     """What else went on, as shares and rates over all samples; None where the system did not tell.
 
-    Cells on more cores than there were, and on devices, are left out of everything but the time inside calls.
+    Cells on more cores than there were, and on a GPU, count for nothing but the time inside calls.
 
     Attributes:
         samples: How many there are.

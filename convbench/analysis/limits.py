@@ -34,8 +34,8 @@ class Limits:
         return cls({int(count): cores[count] for count in sorted(cores, key=int)})
 
     @classmethod
-    def of_device(cls, machine: Mapping[str, Any]) -> Self:
-        """Those of its card, under one core, as a device's cells are; empty if they were not measured."""
+    def of_gpu(cls, machine: Mapping[str, Any]) -> Self:
+        """Those of its GPU, under one core, as a GPU's cells are; empty if they were not measured."""
         rates = machine.get("peaks", {}).get("device", {}).get("rates")
         return cls({1: rates} if rates else {})
 

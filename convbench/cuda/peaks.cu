@@ -1,4 +1,4 @@
-// What a card can do at most: multiply-adds in registers, and traffic with its memories (see card_peaks.py).
+// What a card can do at most: multiply-adds in registers, and traffic with its memories (see gpu_peaks.py).
 //
 // GRID blocks of THREADS threads run each kernel, several waves of them, so that no multiprocessor waits long for another.
 // All memory is read and written as vectors of 16 bytes, those of neighbouring threads side by side. Whatever is computed

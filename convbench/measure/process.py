@@ -76,12 +76,12 @@ class WorkerProcess:
     def peaks(cls, core_counts: Iterable[int], repetitions: int, limit: float = 120.0) -> dict[str, Any]:
         """The machine's limits from a process of their own, see `measure_peaks`; what went wrong, as "reason".
 
-        Those of a card, see `measure_card_peaks`, come from another one, as "device".
+        Those of a card, see `measure_gpu_peaks`, come from another one, as "device".
         """
         wanted = sorted(set(core_counts))
         found = cls._answer({"peaks": {"core_counts": wanted, "repetitions": repetitions}}, wanted[-1], limit)
         if gpu.describe() is not None:
-            found["device"] = cls._answer({"card_peaks": {"repetitions": repetitions}}, 1, limit)
+            found["device"] = cls._answer({"gpu_peaks": {"repetitions": repetitions}}, 1, limit)
         return found
 
     @classmethod

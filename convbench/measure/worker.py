@@ -28,10 +28,10 @@ def main() -> None:
         print(json.dumps(measure_peaks(**job["peaks"])), file=records, flush=True)
         return
 
-    if "card_peaks" in job:
-        from convbench.measure.card_peaks import measure_card_peaks
+    if "gpu_peaks" in job:
+        from convbench.measure.gpu_peaks import measure_gpu_peaks
 
-        print(json.dumps(measure_card_peaks(**job["card_peaks"])), file=records, flush=True)
+        print(json.dumps(measure_gpu_peaks(**job["gpu_peaks"])), file=records, flush=True)
         return
 
     from convbench.measure.cell import Laboratory

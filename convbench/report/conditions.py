@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
 from convbench.problem import Problem
-from convbench.report.card import described, told_table
 from convbench.report.content import Column, Material, Section, Table, Value
+from convbench.report.gpu_facts import described, telemetry_table
+from convbench.report.ran import ran_table
 from convbench.results.record import Record
 from convbench.results.store import Sweep
 
@@ -23,11 +24,11 @@ FLAGS: Final[Mapping[str, str]] = {
     "late_setup": "something was compiled, or a thread was started, while samples were taken",
     "steal": "the hypervisor gave over 1 % of the time to others",
     "preempted": "other programs wanted the same cores",
-    "throttled": "the control group's quota held the processes back, or heat or a power brake a device's clocks",
-    "power_capped": "a device lowered its clocks to keep to its power limit",
+    "throttled": "the control group's quota held the processes back, or heat or a power brake a GPU's clocks",
+    "power_capped": "a GPU lowered its clocks to keep to its power limit",
     "starved": "the cores computed for less than 80 % of the time",
     "first_sample": "the first sample took over 10 % longer than every other: something was still being set up",
-    "tf32": "asked for by --allow-tf32: inputs of products were rounded to TF32, or a library was let round them",
+    "tf32": "asked for by --allow-tf32: inputs of products rounded to TF32, or a library permitted to round them",
     "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
     "drift": "a small fixed piece of work before the cell took over 10 % longer than the fastest of the sweep",
 }
@@ -40,8 +41,8 @@ def section(material: Material) -> Section:
     tables.append(_request_table(material.spec, sweep.header.get("started", "")))
     outcomes = _outcome_table(material)
     flags = _flag_table(sweep.records)
-    device = told_table(sweep.records, material.label)
-    tables += [table for table in (quiet_table(sweep), device, outcomes, flags) if table.rows]
+    telemetry, ran = telemetry_table(sweep.records, material.label), ran_table(material)
+    tables += [table for table in (ran, quiet_table(sweep), telemetry, outcomes, flags) if table.rows]
     return Section("How it was measured", _text(material), tables)
 
 
@@ -61,9 +62,7 @@ def _text(material: Material) -> list[str]:
     if not machine.get("can_count", True):
         lines.append("This system has no /proc: page faults, steal time and pressure could not be read.")
     if any(record.status == "ok" and record.transfers and not record.device for record in records):
-        lines.append(
-            "A device's clocks, temperature and power were not read; nvidia-ml-py and a driver would tell them."
-        )
+        lines.append("The GPU's clocks, temperature and power were not read; that takes nvidia-ml-py and a driver.")
     return lines + [f"Left out: {fault}." for fault in material.sweep.faults]
 
 

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from convbench.analysis.fastest import rank
-from convbench.peers import LIBRARY, is_bound
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.figures import style
 from convbench.report.labels import slug
 
 if TYPE_CHECKING:
-    from convbench.analysis.series import CellTimes, Series
+    from convbench.analysis.series import Series
+    from convbench.analysis.times import CellTimes
     from convbench.problem import Problem
 
 LEAST = 3  # sizes; two points are no curve
@@ -67,8 +67,8 @@ def _curves(members: dict[int, list[Series]], cores: int) -> Curves:
     for size, several in members.items():
         for series in several:
             cell = series.cells.get(cores)
-            if cell is not None and cell.fit and not cell.on_device and not is_bound(series.algorithm):
-                name = series.algorithm + (" (library)" if series.executor == LIBRARY else "")
+            if cell is not None and cell.fit and not cell.on_gpu and not cell.bound:
+                name = series.algorithm + (" (library)" if cell.peer else "")
                 found.setdefault(name, {}).setdefault(size, []).append(cell)
     return {
         name: {size: cells[rank(dict(enumerate(cells))).reference] for size, cells in curve.items()}

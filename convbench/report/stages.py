@@ -7,7 +7,8 @@ from typing import Final
 
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from convbench.analysis.series import WAITING, CellTimes, Series
+from convbench.analysis.series import Series
+from convbench.analysis.times import WAITING, CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.figures import COLORS, add_legend, panels
@@ -36,7 +37,7 @@ def section(material: Material) -> Section:
     for problem, several in material.by_problem().items():
         told = [series for series in several if any(cell.stages for cell in series.cells.values())]
         tables += [stage_table(material, problem, series) for series in told]
-        told, label = [series for series in told if not series.on_device], material.label(problem)
+        told, label = [series for series in told if not series.on_gpu], material.label(problem)
         if told:
             name, caption = slug("stages", material.slug(problem)), material.titled(f"{label}, core-seconds by stage")
             figures.append(Figure(name, f"Where the time goes: {caption}.", partial(_draw, told)))

@@ -7,9 +7,9 @@ from typing import Final
 
 from convbench.analysis.fastest import Ranking, rank
 from convbench.analysis.limits import Limits
-from convbench.analysis.series import CellTimes, Series
+from convbench.analysis.series import Series
 from convbench.analysis.statistics import LEAST_RUNS
-from convbench.peers import is_bound
+from convbench.analysis.times import CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
@@ -37,7 +37,7 @@ def section(material: Material) -> Section:
 def summary_table(material: Material, problem: Problem, several: list[Series]) -> Table:
     """One row for each cell: time, rate, percent of peak, speedup over one core of the same executor, flags."""
     machine = material.sweep.header.get("machine", {})
-    limits, of_device = Limits.of(machine), Limits.of_device(machine)
+    limits, of_gpu = Limits.of(machine), Limits.of_gpu(machine)
     cells = [cell for series in several for cell in series.cells.values()]
     spec = seconds_spec(cell.minimum for cell in cells)
     columns = [
@@ -45,9 +45,7 @@ def summary_table(material: Material, problem: Problem, several: list[Series]) -
         *(Column("GFLOP/s", ".1f"), Column("of peak", ".0%"), Column("speedup", ".3f"), Column("flags")),
     ]
     rows = [
-        _row(series, cell, of_device if cell.on_device else limits)
-        for series in several
-        for cell in series.cells.values()
+        _row(series, cell, of_gpu if cell.on_gpu else limits) for series in several for cell in series.cells.values()
     ]
     return Table(
         slug("summary", material.slug(problem)),
@@ -72,7 +70,7 @@ def _sentences(label: str, several: list[Series], *, scaled: bool) -> Iterator[s
     by_work: dict[Problem, dict[Key, CellTimes]] = {}
     for series in several:
         for cores, cell in series.cells.items():
-            if not is_bound(series.algorithm):
+            if not cell.bound:
                 by_work.setdefault(Problem.parse(cell.problem), {})[series.algorithm, series.executor, cores] = cell
     for work, cells in by_work.items():
         cores = next(iter(cells.values())).cores
@@ -101,7 +99,7 @@ def _verdict(ranking: Ranking[Key], cells: Mapping[Key, CellTimes]) -> str:
 
 def _name(key: Key, cell: CellTimes) -> str:
     algorithm, executor, cores = key
-    return f"{algorithm} on {executor}" + ("" if cell.on_device else f" with {_cores(cores)}")
+    return f"{algorithm} on {executor}" + ("" if cell.on_gpu else f" with {_cores(cores)}")
 
 
 def _short(number: float) -> str:

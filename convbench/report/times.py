@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from convbench.analysis.series import CellTimes, Series
+from convbench.analysis.series import Series
 from convbench.analysis.statistics import CONFIDENCE, LEAST_RUNS, MEDIAN_RUNS, Estimate
+from convbench.analysis.times import CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug

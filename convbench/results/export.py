@@ -36,7 +36,7 @@ COLUMNS: Final = (
         "loops",
         "seconds",
     ),
-    *("max_relative_error", "flags", "base"),
+    *("max_relative_error", "flags", "base", "peer", "bound", "variant"),
     *("sm_mhz", "memory_mhz", "celsius", "watts", "clock_reasons"),
 )
 
@@ -45,16 +45,18 @@ def rows(sweep: Sweep) -> Iterator[tuple[Any, ...]]:
     """One row of `COLUMNS` for each sample, and one without seconds for each record that has none."""
     for record in sweep.records:
         start = (record.run, record.order, *record.cell, record.status, record.reason)
+        variant = "; ".join(f"{name}={fact}" for name, fact in record.variant.items())
         end = (record.check.get("max_relative_error"), " ".join(record.flags), record.base)
+        ran = (record.peer, record.bound, variant)
         for number, seconds in enumerate(record.samples) if record.samples else [(None, None)]:
-            yield (*start, number, record.loops, seconds, *end, *_levels(record, number))
+            yield (*start, number, record.loops, seconds, *end, *ran, *_levels(record, number))
 
 
 def _levels(record: Record, number: int | None) -> tuple[Any, ...]:
-    """What a device told after a sample; nothing where it told nothing."""
-    told = record.device[number] if number is not None and number < len(record.device) else {}
-    numbers = (told.get(name) for name in ("sm_mhz", "memory_mhz", "celsius", "watts"))
-    return (*numbers, "; ".join(told.get("reasons", ())) or None)
+    """A GPU's levels after a sample; empty places where there are none."""
+    levels = record.device[number] if number is not None and number < len(record.device) else {}
+    numbers = (levels.get(name) for name in ("sm_mhz", "memory_mhz", "celsius", "watts"))
+    return (*numbers, "; ".join(levels.get("reasons", ())) or None)
 
 
 def to_csv(sweep: Sweep) -> str:

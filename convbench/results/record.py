@@ -100,11 +100,11 @@ class Record:
         check: How far the output was from the float64 reference, and how far it may be.
         counters: What was used while the samples were taken: CPU seconds, page faults, switches, steal, pressure.
         sample_counters: The same for each sample.
-        device: For a device, what it told of itself right after each sample: clocks, temperature, power, and why clocks
-            were lowered, see `card.Nvml.levels`; what it does not tell is not there.
+        device: For a GPU, its levels right after each sample: clocks, temperature, power, and why clocks were lowered,
+            see `gpu.Nvml.levels`; what it does not report is not there.
         stages: For each stage that the algorithm tells apart, seconds of one call that a worker spent in it, mean over
             workers, for each sample.
-        transfers: For a device with memory of its own, seconds by the host's clock of "host to device" (the input),
+        transfers: For a GPU, seconds by the host's clock of "host to device" (the input),
             "device to host" (the output), and "end to end" (both, and what is computed between), several of each; no
             sample has any of them in it.
         calibration: Seconds of a small fixed piece of work just before the cell, by which drift shows; 0 if unknown.

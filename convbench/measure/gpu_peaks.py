@@ -37,7 +37,7 @@ SECONDS: Final = 0.02  # of a repetition, at least
 Call = tuple[Callable[[], object], float]
 
 
-def measure_card_peaks(repetitions: int) -> dict[str, Any]:
+def measure_gpu_peaks(repetitions: int) -> dict[str, Any]:
     """Measure the limits of the card that the gpu executor runs on.
 
     Returns:
