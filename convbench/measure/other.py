@@ -62,8 +62,23 @@ def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     if found is None:
         raise RequestError(f"against={python!r} is no program; give the path of another environment's python")
     path = os.path.abspath(found)  # noqa: PTH100  # where a link leads to is not in that environment any more
+    done = _run(path, python, spec)
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+        raise RequestError(
+            f"against={python!r} cannot measure this ({words}); install a convbench there, or ask for what both know"
+        )
     try:
-        done = subprocess.run(
+        facts = json.loads(done.stdout.splitlines()[-1])
+        return {"python": path, "machine": dict(facts["machine"]), "versions": dict(facts["versions"])}
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise RequestError(f"against={python!r} is no Python interpreter; give another environment's python") from None
+
+
+def _run(path: str, python: str, spec: Mapping[str, Any]) -> subprocess.CompletedProcess[bytes]:
+    """Run `_DESCRIBE` in the interpreter at `path`, which the caller calls `python`."""
+    try:
+        return subprocess.run(
             command(path, "-c", _DESCRIBE),
             env=environment(),
             input=json.dumps(spec).encode(),
@@ -77,13 +92,3 @@ def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         raise RequestError(
             f"against={python!r} did not describe its convbench within {LIMIT:g} s; see whether it imports convbench"
         ) from None
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
-        raise RequestError(
-            f"against={python!r} cannot measure this ({words}); install a convbench there, or ask for what both know"
-        )
-    try:
-        told = json.loads(done.stdout.splitlines()[-1])
-        return {"python": path, "machine": dict(told["machine"]), "versions": dict(told["versions"])}
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise RequestError(f"against={python!r} is no Python interpreter; give another environment's python") from None
