@@ -1,4 +1,4 @@
-"""Records in the shape that tables and figures need: one series for each problem, algorithm and executor."""
+"""Records grouped for tables and figures: one series for each problem, algorithm and executor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convbench.analysis.times import CellTimes, ratios_by_run
 from convbench.results.record import Cell, Record
 
 STOPPING_RUNS: Final = 15
-"""Runs before which no interval is taken to be tight enough to stop at, see `widest_interval`."""
+"""The least number of runs after which a sweep may stop because its intervals are tight, see `widest_interval`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """What to call it in a table or legend."""
+        """Its name in a table or legend."""
         return f"{self.algorithm}, {self.executor}"
 
     @cached_property
@@ -107,24 +107,24 @@ class Series:
         return {run: growth * times for run, times in ratios_by_run(self.cells[base], self.cells[cores]).items()}
 
     def growth(self, base: int, cores: int) -> float:
-        """How many times the work of one number of cores another one does."""
+        """Work on `cores` over work on `base` cores."""
         one, other = self.cells[base], self.cells[cores]
         return 1.0 if one.problem == other.problem else other.flops / one.flops
 
 
 def widest_interval(records: Sequence[Record], least_runs: int = STOPPING_RUNS) -> float:
-    """How far the widest interval of a cell's mean reaches, as a share of the mean; infinite where there is none.
+    """The largest reach of an interval of a cell's mean, as a share of the mean; infinite where there is no interval.
 
-    A sweep that adds runs until this is small enough looks at it after every run, and so stops where chance has made
-    an interval tight: stopped at the first tight interval from three runs up, as few as 88 % of intervals hold the
-    mean. Not before `STOPPING_RUNS` runs it is 94 % or more in simulation, for symmetric times, log-normal ones, and a
-    floor with an exponential tail, for one cell and for twenty.
+    A sweep that adds runs until this is small enough checks it after every run, and so stops where chance has made an
+    interval tight: stopped at the first tight interval from three runs up, as few as 88 % of intervals hold the mean.
+    Stopped after `STOPPING_RUNS` runs or more it is 94 % or more in simulation, for symmetric times, log-normal ones,
+    and a floor with an exponential tail, for one cell and for twenty.
 
-    A cell that has failed, and so has too few runs for an interval, does not count: more runs need not mend it.
+    A cell that has failed, and so has too few runs for an interval, is ignored: more runs need not mend it.
 
     Args:
         records: Of one sweep.
-        least_runs: Runs in which every cell must have been tried; with fewer it is infinite.
+        least_runs: Runs in which every cell must have been tried; with fewer the result is infinite.
     """
     tried: dict[Cell, set[int]] = {}
     for record in records:
@@ -147,8 +147,8 @@ def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> lis
 
     Args:
         records: Of one sweep; those that are not ok have no times and are left out.
-        order: Problems, algorithms and executors in the order that the series shall have; what is not named there
-            comes behind, as it first appears.
+        order: Problems, algorithms and executors in the order of the series; those not named come last, in the order
+            of the records.
     """
     by_key: dict[tuple[str, str, str], dict[int, list[Record]]] = {}
     for record in records:
@@ -167,7 +167,7 @@ def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> lis
 
 
 def _mapped(estimate: Estimate, function: Callable[[float], float]) -> Estimate:
-    """An estimate of a monotonic function of what was estimated."""
+    """The estimate of a monotonic function of an estimated value."""
     if estimate.low is None or estimate.high is None:
         return Estimate(function(estimate.value), None, None, estimate.runs, estimate.lacks)
     low, high = sorted((function(estimate.low), function(estimate.high)))

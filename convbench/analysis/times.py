@@ -15,7 +15,7 @@ from convbench.results.record import Fact, Record
 OUT_OF_FITS: Final = "oversubscribed"
 TF32: Final = "tf32"
 WAITING: Final = "waiting"
-"""What is left of a call's time without all stages: starting, claiming units, waiting for the last worker."""
+"""The part of a call's time outside all stages: starting, claiming units, waiting for the last worker."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class CellTimes:
     """One cell over all runs.
 
     Attributes:
-        problem: Descriptor of what was computed.
+        problem: Descriptor of the problem.
         cores: Core count.
         runs: Seconds of one call for each run: the mean of the run's samples.
         samples: All samples of all runs, for the minimum and the median alone.
         flags: How many runs raised each flag.
-        stages: For each stage that the algorithm tells apart and each run, seconds of a call that a worker spent in it.
-        setup: For each step of getting ready and each run, its seconds.
+        stages: For each stage of the algorithm and each run, seconds of a call that a worker spent in it.
+        setup: For each step of set-up and each run, its seconds.
         transfers: For each direction between the host's memory and a GPU's and each run, its seconds.
         peer: Whether another library computed it.
         bound: Whether only a part of the convolution was timed.
@@ -93,11 +93,11 @@ class CellTimes:
 
     @property
     def total(self) -> float:
-        """Sum over runs, as the paper's table gives it."""
+        """Sum over runs, as in the paper's table."""
         return sum(self.runs.values())
 
     def step(self, name: str) -> float | None:
-        """Seconds of a step of getting ready: mean over runs; None if there was no such step."""
+        """Seconds of a step of set-up: mean over runs; None if there was no such step."""
         return statistics.fmean(self.setup[name].values()) if name in self.setup else None
 
     @property
@@ -112,13 +112,13 @@ class CellTimes:
 
     @property
     def products(self) -> str:
-        """What its multiplications are of: the problem's dtype, or "tf32"."""
+        """The type of its products: the problem's dtype, or "tf32"."""
         return TF32 if TF32 in self.flags else Problem.parse(self.problem).dtype
 
     def stage(self, name: str) -> float | None:
         """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs.
 
-        None if no run knows it.
+        None if no run has it.
         """
         if name != WAITING:
             return statistics.fmean(self.stages[name].values()) if name in self.stages else None
@@ -137,7 +137,7 @@ class CellTimes:
 
     @property
     def fit(self) -> bool:
-        """Whether scaling laws may be fitted to it."""
+        """Whether it may enter fits of scaling laws: it was not oversubscribed."""
         return OUT_OF_FITS not in self.flags
 
 

@@ -141,15 +141,15 @@ def _multiprocessors() -> int:
 
 
 def _buffer_bytes(executor: GpuExecutor) -> int:
-    """As much as free memory allows, up to `LARGEST_BUFFER`.
+    """Bytes of a buffer: a share of the free memory, up to `LARGEST_BUFFER`.
 
     Raises:
-        MemoryError: That is not far beyond the second-level cache.
+        MemoryError: That is not well beyond the second-level cache.
     """
     free, _ = executor.module().cuda.runtime.memGetInfo()
     size = min(LARGEST_BUFFER, free // FREE_SHARE) // TILE_BYTES * TILE_BYTES
     cache = (gpu.describe() or {}).get("l2_bytes", 0)
-    sums = 4 * THREADS * WAVES * _multiprocessors()  # bytes that reading leaves behind
+    sums = 4 * THREADS * WAVES * _multiprocessors()  # bytes that reading writes
     if size < max(TILE_BYTES, sums, BEYOND_L2 * cache):
         raise MemoryError(f"only {free / 2**20:.0f} MiB of the device's memory are free, too few to tell it from cache")
     return int(size)

@@ -16,10 +16,10 @@ from convbench.executors.memory import private_empty
 from convbench.kernels.tile import TileName, Work, copy, jit
 from convbench.kernels.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
 
-CHAINS: Final = 12  # of multiply-adds that do not wait for one another: more than latency times units of any processor
+CHAINS: Final = 12  # independent multiply-adds: more than latency times units of any processor
 ROUNDS: Final = 20_000  # multiply-adds of a chain in a unit
 CHUNK: Final = 2**16  # numbers in a unit of memory traffic
-ROW: Final = 2**12  # random numbers that are written again and again: few enough for the first-level cache
+ROW: Final = 2**12  # random numbers that are written repeatedly: few enough for the first-level cache
 SHRINK: Final = 1e-4  # a factor is -1 and at most so much nearer to 0: a unit's chains neither grow nor vanish
 SEED: Final = 11  # the calibration must be the same work in every process
 TRAFFIC: Final = {"read": 1, "write": 1, "stream": 1, "copy": 2}  # kind: how often a byte of the buffer moves
@@ -80,7 +80,7 @@ def multiply_adds(typing_context, lanes, rounds, numbers):  # type: ignore[no-un
 
 @intrinsic(prefer_literal=True)
 def add_up(typing_context, lanes, source, source_begin, count, sums):  # type: ignore[no-untyped-def]
-    """Read `count` neighbours of a 1-D array, a multiple of CHAINS vectors, and leave sums of them in `sums`."""
+    """Read `count` neighbours of a 1-D array, a multiple of 8 vectors, and leave their sums by lane in `sums`."""
     width = lanes.literal_value
     integer = types.int64
 

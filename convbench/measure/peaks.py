@@ -1,11 +1,11 @@
-"""What this machine can do at most: multiply-adds and memory traffic, on one core and on several.
+"""The limits of this machine's cores: the highest rates of multiply-adds and memory traffic, on one core and several.
 
-The limits are measured by tiles on the very executors that convolutions run on. Every rate is taken several times, in
-turns, so that what the machine does meanwhile hits all of them alike; the best is the limit, and how far the others
-fall short of it tells how steady the machine was.
+The limits are measured by tiles on the executors that convolutions run on. Every rate is taken several times, in turns,
+so that disturbances affect all of them alike; the best is the limit, and the distance of the others from it tells how
+steady the machine was.
 
-What is computed on, read and written is as random as a convolution's data. Some processors write zeros several times as
-fast as anything else, and arithmetic on numbers of few bits takes less power, which leaves a higher clock.
+All data are as random as a convolution's. Some processors write zeros several times as fast as anything else, and
+arithmetic on numbers of few bits takes less power, which leaves a higher clock.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def measure_peaks(core_counts: Iterable[int], repetitions: int) -> dict[str, Any
 
 
 def _buffers(shape: tuple[int, ...], nodes: Nodes = ()) -> list[NDArray[np.float32]]:
-    """What is read and what is written, both full of random numbers, and placed as a sweep's arrays are."""
+    """A buffer to read and a buffer to write, full of random numbers, and placed as a sweep's arrays are."""
     buffers = [private_empty(shape, "float32") for _ in range(2)]
     for buffer in buffers:
         place(buffer, nodes)
@@ -84,12 +84,12 @@ def _buffers(shape: tuple[int, ...], nodes: Nodes = ()) -> list[NDArray[np.float
 
 
 def clock_seconds() -> float:
-    """Seconds that one reading of the clock takes that samples are timed with."""
+    """Seconds of one reading of the clock that times samples."""
     return min(timeit.repeat(perf_counter, repeat=5, number=CLOCK_READINGS)) / CLOCK_READINGS
 
 
 def _calls(cores: int, buffers: list[Any]) -> dict[str, tuple[Callable[[], None], float]]:
-    """What to call for each rate, and how many operations or bytes a call is."""
+    """For each rate, what to call, and the operations or bytes of a call."""
     calls: dict[str, tuple[Callable[[], None], float]] = {}
     executor = EXECUTORS[ON_ONE_CORE if cores == 1 else ON_SEVERAL]
     for dtype in ("float32", "float64"):
@@ -107,9 +107,9 @@ def _calls(cores: int, buffers: list[Any]) -> dict[str, tuple[Callable[[], None]
 
 
 def calibration_kernel() -> Callable[[], None]:
-    """A small fixed piece of work on one core, a millisecond of multiply-adds, to see the machine drift by.
+    """A fixed piece of work on one core, a millisecond of multiply-adds, whose time shows when the machine drifts.
 
-    No executor runs it, so that it is the same whatever becomes of them.
+    No executor runs it, so that changes of executors leave it as it is.
     """
     work = make_work("multiply_add", "float32", UNITS // 10)
     small = private_empty((1, 1, 1, CHUNK), "float32")
@@ -127,7 +127,7 @@ def _opened(executor: Any, kind: str, dtype: str, units: int, cores: int, x: Any
 
 
 def _buffer_bytes() -> int:
-    """Twice the largest cache, within reason: less than that might be served from it."""
+    """Twice the largest cache, between limits: a smaller buffer might be served from the cache."""
     cache = max((level["bytes"] for level in machine.caches()), default=0)
     fitting = psutil.virtual_memory().available // 8
     return max(4 * CHUNK, min(max(2 * cache, LARGEST_BUFFER // 4), LARGEST_BUFFER, fitting) // (4 * CHUNK) * 4 * CHUNK)

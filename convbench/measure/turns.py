@@ -1,9 +1,9 @@
-"""Two versions of the code in one sweep, measured in turns: what a busy host does over minutes then hits both.
+"""Two versions of the code in one sweep, measured in turns, so that slow changes of the host affect both alike.
 
-Each version has a sweep of its own, of the same cells in the same runs: this one in the directory that is asked for,
-the other one in `AGAINST` below it. Within a run, one version measures some cells, then the other one the same cells,
-each in a fresh process of its own; and so on until the run is complete. Which goes first is random, and in every second
-run the other way round. See docs/decisions/0011-in-turns.md.
+Each version has a sweep of its own, of the same cells in the same runs: this version in the directory that is asked
+for, the other version in `AGAINST` below it. Within a run, one version measures some cells, then the other one the same
+cells, each in a fresh process, until the run is complete. Which goes first is random, and reversed in every second run.
+See docs/decisions/0011-in-turns.md.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from convbench.results.record import Cell, Record
 from convbench.results.store import Store, Sweep, holds_sweep, load
 
 AGAINST: Final = "against"
-TURN_SECONDS: Final = 5.0  # after which it is the other version's turn; starting a process takes one of them
+TURN_SECONDS: Final = 5.0  # of a turn; starting a process takes one of them
 RUNS: Final = 12  # by default; see docs/decisions/0011-in-turns.md
 TIMING: Final = Timing(sample_seconds=0.001, max_samples=100, min_seconds=0.3, max_seconds=1.0)
-"""By default: many short samples, since what is compared is each run's fastest one."""
+"""By default: many short samples, since each run's fastest sample is compared."""
 
 Pair = tuple[Sweep, Sweep]
 Width = Callable[[Sequence[Record], Sequence[Record]], float]
@@ -57,7 +57,7 @@ class Side:
         self.done = {(record.run, record.cell) for record in self.records}
 
     def add(self, record: Record) -> None:
-        """Write a record down."""
+        """Store a record."""
         self.store.append(record)
         self.records.append(record)
         self.done.add((record.run, record.cell))
@@ -152,7 +152,7 @@ def resume_in_turns(  # over 40 lines: half of them are the arguments and what t
 
 
 def _pair_of(sweep: Sweep) -> Mapping[str, Any]:
-    """What a sweep's header says of the other version's.
+    """The entry on the other version in a sweep's header.
 
     Raises:
         RequestError: It was not measured in turns, or it is the other version's.
@@ -188,9 +188,9 @@ def is_pair(directory: str | Path) -> bool:
 
 
 def goes_first(seed: int, run: int) -> int:
-    """Which of the two versions begins every turn of a run: 0 or 1, random, and in the next run the other one.
+    """Which of the two versions begins every turn of a run: 0 or 1, random, and the other one in the next run.
 
-    So each begins as often as the other one, and no cell gains from always being first.
+    So both begin equally often, and no cell gains from always being first.
     """
     return (random.Random(f"{seed}/first/{run // 2}").randrange(2) + run) % 2
 
@@ -209,7 +209,7 @@ def _measure(
     width: Width | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Measure what has no record, and write it down."""
+    """Measure cells that have no record, and store each record."""
     runs = max([spec.runs, *(record.run + 1 for side in sides for record in side.records)])
     cells = 2 * len(spec.cells())
     took, measured_now = 0.0, 0  # seconds of how many cells
@@ -229,7 +229,7 @@ def _measure(
 
 
 def _run(spec: Spec, run: int, sides: Sequence[Side], deadline: float) -> Iterator[Record]:
-    """Measure what a run lacks: what one version measures in `TURN_SECONDS`, then the same cells by the other."""
+    """Measure the missing cells of a run: as many as one version does in `TURN_SECONDS`, then the same by the other."""
     begins = goes_first(spec.seed, run)
     order = list(enumerate(spec.order(run)))
     for turn in itertools.count():

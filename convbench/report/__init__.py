@@ -1,4 +1,4 @@
-"""Tables, figures and a page from a sweep's records. Nothing here measures.
+"""Tables, figures and a page from a sweep's records, without measuring.
 
 A section is a function from `Material` to `Section`; adding one is a file and a line in `REPORTS`.
 """

@@ -1,4 +1,4 @@
-"""How the numbers came about: the machine, the request, what was skipped, what failed, and what the flags mean."""
+"""Conditions of the measurement: the machine, the request, skipped and failed cells, and the flags' meanings."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _text(material: Material) -> list[str]:
 
 
 def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Table:
-    """What `machine.describe` and `machine.versions` found."""
+    """The results of `machine.describe` and `machine.versions`."""
     caches = ", ".join(
         f"L{cache['level']} {cache['bytes'] // 1024} KiB" + (f" for {n} CPUs" if (n := cache["shared_by"]) > 1 else "")
         for cache in machine.get("caches", ())
@@ -95,7 +95,7 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
 
 
 def quiet_table(sweep: Sweep) -> Table:
-    """How quiet the machine was, over all samples that had cores enough."""
+    """Interference over all samples that were not oversubscribed."""
     seen = Interference.of(sweep.records)
     shortest = min((min(r.samples) * r.loops for r in sweep.records if r.samples), default=None)
     clock = sweep.header.get("machine", {}).get("peaks", {}).get("clock_seconds")
@@ -121,7 +121,7 @@ def quiet_table(sweep: Sweep) -> Table:
 
 
 def _nodes(nodes: Sequence[Mapping[str, Any]]) -> str:
-    """The nodes that memory is in, such as "0: CPUs 0-15,32-47, 64 GiB; 1: ..."; a single one has it all."""
+    """Memory nodes, such as "0: CPUs 0-15,32-47, 64 GiB; 1: ..."; "1" where there is one."""
     if len(nodes) == 1:
         return "1"
     parts = []
@@ -172,7 +172,7 @@ def _request_table(spec: Mapping[str, Any], started: str) -> Table:
 
 
 def _outcome_table(material: Material) -> Table:
-    """What was not measured, and why."""
+    """Cells that were not measured, and the reasons."""
     labels = {
         text: material.label(Problem.parse(text)) for text in {r.base or r.problem for r in material.sweep.records}
     }

@@ -1,4 +1,4 @@
-"""What the machine can do at most, and how near to it every algorithm came: a table and a roofline for each dtype."""
+"""The machine's limits, and how close every algorithm came: a table, and a roofline for each dtype."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def gpu_reason(machine: Mapping[str, Any]) -> str:
 
 
 def _data(peaks: Mapping[str, Any]) -> str:
-    """What the limits were measured on: sweeps that do not say so had the same number everywhere."""
+    """The data that limits were measured on: sweeps that do not say so used constants."""
     return RANDOM if peaks.get("data") == "random" else CONSTANT
 
 
@@ -174,7 +174,7 @@ def _add_marks(
 
 
 def _fastest(several: list[Series], algorithm: str, cores: int, *, on_gpu: bool = False) -> float | None:
-    """The highest rate of an algorithm on so many cores, or on a GPU, whatever the executor."""
+    """The highest rate of an algorithm on so many cores, or on a GPU, over all executors."""
     rates = [
         series.cells[cores].rate
         for series in several

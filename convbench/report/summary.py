@@ -1,4 +1,4 @@
-"""Every cell in a line: the table to read first."""
+"""The summary: every cell in a line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convbench.report.content import Column, Material, Section, Table, Value, se
 from convbench.report.labels import slug
 
 Key = tuple[str, str, int]  # algorithm, executor and cores
-MOST_NAMES: Final = 4  # of cells that are tied; the table has them all
+MOST_NAMES: Final = 4  # of tied cells in a sentence; the table has all
 
 
 def section(material: Material) -> Section:
@@ -63,9 +63,9 @@ def _row(series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
 
 
 def _sentences(label: str, several: list[Series], *, scaled: bool) -> Iterator[str]:
-    """What is fastest: one sentence for each amount of work, since only cells with the same work are compared.
+    """The fastest cells: one sentence for each amount of work, since only cells with the same work are compared.
 
-    What is oversubscribed, or computes only a part of the convolution, is not called the fastest.
+    Oversubscribed cells and bounds are not called the fastest.
     """
     by_work: dict[Problem, dict[Key, CellTimes]] = {}
     for series in several:
@@ -103,7 +103,7 @@ def _name(key: Key, cell: CellTimes) -> str:
 
 
 def _short(number: float) -> str:
-    """Three digits, or all before the point."""
+    """Three significant digits, or all before the point."""
     return f"{number:.3g}" if number < 100 else f"{number:.0f}"
 
 

@@ -34,7 +34,7 @@ def section(material: Material) -> Section:
 
 
 def times_table(material: Material, problem: Problem, series: Series) -> Table:
-    """Rows are runs, then what sums them up; columns are core counts."""
+    """Rows are runs, then their summaries; columns are core counts."""
     cells = list(series.cells.values())
     spec = seconds_spec(cell.minimum for cell in cells)
     summaries: list[tuple[str, Callable[[CellTimes], Estimate | float]]] = [
@@ -57,6 +57,6 @@ def times_table(material: Material, problem: Problem, series: Series) -> Table:
 
 
 def cores_heading(cell: CellTimes) -> str:
-    """A column's heading for a core count, marked where there were not so many cores."""
+    """A column's heading for a core count, marked if oversubscribed."""
     heading = f"{cell.cores} core{'s' if cell.cores > 1 else ''}"
     return heading if cell.fit else f"{heading} (oversubscribed)"

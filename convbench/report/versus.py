@@ -52,7 +52,7 @@ def versus_tables(material: Material) -> Iterator[Table]:
     for problem, several in material.by_problem().items():
         for place in _places(several):
             cells = _cells(several, place)
-            if all(cell.fit for cell in cells.values()):  # what is oversubscribed is not the fastest of anything
+            if all(cell.fit for cell in cells.values()):  # oversubscribed cells are not ranked
                 places.setdefault(place, {})[problem] = cells
             yield _table(material, problem, place, cells)
     for place, problems in places.items():
@@ -70,7 +70,7 @@ def _places(several: list[Series]) -> list[Place]:
 
 
 def _cells(several: list[Series], place: Place) -> dict[Key, CellTimes]:
-    """What was measured there."""
+    """The cells that were measured there."""
     return {
         (series.algorithm, series.executor): cell
         for series in several
@@ -116,7 +116,7 @@ def _row(key: Key, cell: CellTimes, ranking: Ranking[Key] | None, limits: Limits
 def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key, CellTimes]]) -> Table | None:
     """The fastest of ours and of the libraries for each problem, and the geometric mean of how they compare.
 
-    Several names stand where they cannot be told apart; the times are then the first one's.
+    Several names stand where they cannot be distinguished; the times are then the first one's.
     """
     rows: list[list[Value]] = []
     inside: list[dict[int, float]] = []

@@ -1,4 +1,4 @@
-"""The shape of sweep.json: of what other parts of convbench read there. What is added later is not looked at."""
+"""The shape of sweep.json, as far as convbench reads it; fields of later versions are ignored."""
 
 from __future__ import annotations
 
