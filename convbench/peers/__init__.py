@@ -95,11 +95,6 @@ PEERS: Table[Peer] = Table(
 )
 
 
-def is_bound(name: str) -> bool:
-    """Whether it is a peer that computes only a part of a convolution."""
-    return name in PEERS and PEERS[name].bound
-
-
 def missing(*modules: str, extra: str) -> str | None:
     """Why a peer cannot be used whose modules are not all installed; None if they are.
 
