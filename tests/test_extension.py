@@ -20,7 +20,7 @@ MODULES: Mapping[str, str] = dict(
     re.findall(r"The module, `(convbench/[\w/]+\.py)`[^\n]*\n\n```python\n(.*?)```", TEXT, re.DOTALL)
 )
 LINES: Mapping[str, list[str]] = {
-    table: re.findall(rf"in `{table}`[^\n]*\n\n```python\n(.*?)```", TEXT, re.DOTALL)
+    table: re.findall(rf"in `{table}`[^\n]*\n\n```text\n(.*?)```", TEXT, re.DOTALL)
     for table in ("ALGORITHMS", "EXECUTORS", "PRECISIONS")
 }
 HOME = {
