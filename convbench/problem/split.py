@@ -102,8 +102,8 @@ def _filters(problem: Problem, parts: int) -> Iterator[Part]:
     channels, filters = problem.group_channels, problem.group_filters
     if problem.groups >= parts:
         for first, last in _ranges(problem.groups, parts):
-            groups = {"groups": last - first, "channels": (last - first) * channels}
-            part = replace(problem, **groups, out_channels=(last - first) * filters)
+            groups = last - first
+            part = replace(problem, groups=groups, channels=groups * channels, out_channels=groups * filters)
             yield _of_filters(part, first * channels, first * filters)
         return
     for group in range(problem.groups):
