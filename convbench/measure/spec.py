@@ -82,7 +82,7 @@ class Spec:
         allow_tf32: Whether a GPU may round the inputs of float32's products to TF32.
         seed: Of the random order of cells, and of random data.
         source: The picture that is the input of one of the problems; the others get random numbers.
-        kernels: What `filters.kernels` makes that problem's weights of.
+        kernels: What `filters.filter_bank` makes that problem's weights of.
         timing: How long to warm up and how often to sample.
         cell_limit: Seconds after which a cell counts as hanging.
     """
@@ -166,7 +166,7 @@ class Spec:
         if self.source is not None and self._shows(self.source.problem, str(problem)):
             pixels = load_image(self.source.path).pixels
             pixels = np.pad(pixels, ((0, problem.height - len(pixels)), (0, 0)), mode="symmetric")
-            bank = filters.kernels(self.kernels, self.seed)
+            bank = filters.filter_bank(self.kernels, self.seed)
             return pixels[None, None].astype(problem.dtype), bank[:, None].astype(problem.dtype)
         random_numbers = np.random.default_rng([self.seed, zlib.crc32(str(problem).encode())])
         x = _normal(random_numbers, problem.input_shape, problem.dtype)
@@ -191,7 +191,7 @@ class Spec:
         if load_image(self.source.path).sha256 != self.source.sha256:
             raise RequestError(f"image {self.source.path!r} has changed since the sweep began; put the old one back")
         if self.source.kernels_sha256:
-            bank = filters.kernels(self.kernels, self.seed)
+            bank = filters.filter_bank(self.kernels, self.seed)
             if filters.sha256(self.kernels, bank) != self.source.kernels_sha256:
                 raise RequestError(
                     f"kernels {self.kernels!r} have changed since the sweep began; put the old ones back"

@@ -218,13 +218,13 @@ class Problem:
 
     @property
     def bytes(self) -> int:
-        """Bytes of input, weights and output together: what must at least be moved."""
+        """Bytes of input, weights and output together: the least memory traffic."""
         elements = sum(math.prod(shape) for shape in (self.input_shape, self.weights_shape, self.output_shape))
         return ITEM_SIZE[self.dtype] * elements
 
     @property
     def count(self) -> int:
-        """How many times the layer occurs in its network: the 4 of the name "res2a*4", otherwise 1."""
+        """Number of times that the layer occurs in its network: 4 for the name "res2a*4", 1 without a star."""
         _, star, count = self.name.rpartition("*")
         return int(count) if star and count.isdecimal() else 1
 
@@ -239,9 +239,9 @@ class Problem:
 
     @classmethod
     def parse(cls, descriptor: str) -> Problem:
-        """Read a problem in benchdnn's notation, with `--dir=`, `--dt=` and `--mb=` before it where they are needed.
+        """Read a problem in benchdnn's notation, with the options `--dir=`, `--dt=` and `--mb=N` before it, if any.
 
         Raises:
-            RequestError: The descriptor cannot be read, or what it says does not fit together.
+            RequestError: The descriptor cannot be read, or its entries contradict each other.
         """
         return cls(**read(descriptor))
