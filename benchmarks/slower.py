@@ -153,7 +153,7 @@ def cells_table(result: Result, title: str) -> Table:
         rows.append([Problem.parse(problem).label, algorithm, executor, cores, value, low, high, runs, verdict])
     columns = [
         *(Column("shape"), Column("form"), Column("executor"), Column("cores", "d"), Column("ratio", ".3f")),
-        *(Column("low", ".3f"), Column("high", ".3f"), Column("runs", "d"), Column("this version is")),
+        *(Column("low", ".3f"), Column("high", ".3f"), Column("runs", "d"), Column("verdict")),
     ]
     return Table("bench", title, columns, rows)
 

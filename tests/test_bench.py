@@ -15,6 +15,7 @@ from conftest import DEADLINE
 from test_turns import Fakes
 
 from benchmarks import commits, slower
+from benchmarks.__main__ import _show as show
 from convbench.analysis.compare import FEW_RUNS, Comparison
 from convbench.analysis.evidence import InTurns
 from convbench.analysis.statistics import Estimate
@@ -116,6 +117,14 @@ def test_what_looks_slower_is_measured_again_and_nothing_else(monkeypatch, tmp_p
     table = slower.cells_table(found, "")
     assert [row[-1] for row in table.rows] == ["not beyond doubt"] * suspected + [""] * (len(table.rows) - suspected)
     assert [row[4] for row in slower.forms_table(found.screened).rows] == pytest.approx([1.0] * 4)
+
+
+def test_a_slower_kernel_or_one_that_fails_is_exit_status_1(capsys):
+    one = compared(np.log([[1.0] * 12, [1.1] * 12]))
+    for slow, failed, status in (((), {}, 0), ((one,), {}, 1), ((), {one.cell: "out of memory"}, 1)):
+        result = slower.Result((one,), (one,), slow, failed, same_code=False)
+        assert show(result, "HEAD") == status
+        assert f"{len(slow)} of 1 kernels are slower by more than 3%" in capsys.readouterr().err
 
 
 def compared(times: np.ndarray, number: int = 0) -> Comparison:
