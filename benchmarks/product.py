@@ -11,8 +11,10 @@ from functools import partial
 import numpy as np
 import threadpoolctl
 
+from convbench.epilogue import NO_EPILOGUE
+from convbench.integers import ceil_div
 from convbench.kernels.blocking import pack_weights
-from convbench.kernels.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.kernels.micro_kernel import best_block, micro_kernel
 from convbench.kernels.tile import jit
 from convbench.kernels.vector import instruction_set
 from convbench.plans import plan
@@ -55,7 +57,7 @@ def _repeated(call: Callable[[], object], times: int) -> Callable[[], float]:
     return timed
 
 
-def make_product(kernels: int, vectors: int, lanes: int) -> Callable[..., None]:
+def make_product(filters: int, vectors: int, lanes: int) -> Callable[..., None]:
     """The product of packed weights and packed panels on the micro-kernel."""
     width = vectors * lanes
 
@@ -65,26 +67,27 @@ def make_product(kernels: int, vectors: int, lanes: int) -> Callable[..., None]:
         for panel in range(count):
             for block in range(blocks):
                 micro_kernel(
-                    kernels,
-                    vectors,
-                    lanes,
-                    panels,
-                    panel * taps * width,
-                    lanes,
-                    0,
-                    zero,
-                    offsets,
-                    weights,
-                    block * taps * kernels,
-                    out,
-                    block * kernels * count * width + panel * width,
-                    count * width,
-                    lanes,
-                    WHOLE,
-                    kernels,
-                    vectors,
-                    width,
-                    lanes,
+                    filters=filters,
+                    vectors=vectors,
+                    lanes=lanes,
+                    x=panels,
+                    x_begin=panel * taps * width,
+                    x_step=lanes,
+                    prefetch=0,
+                    outer_offsets=zero,
+                    inner_offsets=offsets,
+                    weights=weights,
+                    weights_begin=block * taps * filters,
+                    bias_begin=blocks * taps * filters,
+                    out=out,
+                    out_begin=block * filters * count * width + panel * width,
+                    filter_step=count * width,
+                    vector_step=lanes,
+                    filters_used=filters,
+                    vectors_used=vectors,
+                    lanes_used=width,
+                    lane_step=lanes,
+                    relu=0,
                 )
 
     return multiply  # type: ignore[no-any-return]  # what jit makes has no type
@@ -93,14 +96,14 @@ def make_product(kernels: int, vectors: int, lanes: int) -> Callable[..., None]:
 def product_call(problem: Problem, weights: np.ndarray) -> tuple[Callable[[], None], int]:
     """The product on as many panels as make about COLUMNS columns, and how many columns that is."""
     lanes = instruction_set().lanes(problem.dtype)
-    kernels, vectors, _ = best_block(problem.out_channels, 1, COLUMNS, lanes)
+    filters, vectors, _ = best_block(problem.out_channels, 1, COLUMNS, lanes)
     count, width = COLUMNS // (vectors * lanes), vectors * lanes
-    packed = pack_weights(problem, weights, kernels)
+    packed, blocks = pack_weights(problem, weights, filters, NO_EPILOGUE), ceil_div(problem.out_channels, filters)
     panels = np.ones(problem.taps * count * width, problem.dtype)
-    out = np.empty(packed.shape[1] * kernels * count * width, problem.dtype)
+    out = np.empty(blocks * filters * count * width, problem.dtype)
     offsets, zero = np.arange(problem.taps) * width, np.zeros(1, np.int64)
-    multiply = make_product(kernels, vectors, lanes)
-    return lambda: multiply(packed.ravel(), panels, offsets, zero, out, packed.shape[1], count), count * width
+    multiply = make_product(filters, vectors, lanes)
+    return lambda: multiply(packed, panels, offsets, zero, out, blocks, count), count * width
 
 
 rows: list[list[Value]] = []

@@ -53,23 +53,6 @@ BRIEFLY = dataclasses.replace(
 Show = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class OfCells(Spec):
-    """A spec of some of its cells."""
-
-    only: tuple[Cell, ...]
-
-    def cells(self) -> list[Cell]:
-        """Those, in the order of the request."""
-        return [cell for cell in super().cells() if cell in self.only]
-
-    def to_json(self) -> dict[str, Any]:
-        """As of a spec of all cells, since older versions know no other; they are told which cells to measure."""
-        found = super().to_json()
-        del found["only"]
-        return found
-
-
 @dataclass(frozen=True)
 class Result:
     """What was found.
@@ -99,6 +82,20 @@ def make(shapes: Sequence[str], forms: Sequence[str] | None, runs: int) -> Spec:
     """What is screened."""
     spec = make_spec(shapes, algorithms=forms, executors=EXECUTORS, cores=machine.usable_cores(), runs=runs)
     return dataclasses.replace(spec, timing=BRIEFLY)
+
+
+def of_cells(spec: Spec, only: Sequence[Cell], **changes: Any) -> Spec:
+    """The spec, with some fields changed, of some of its cells.
+
+    Workers, which may be of an older version, are told which cells to measure; so its JSON is that of all cells.
+    """
+
+    class Some(Spec):
+        def cells(self) -> list[Cell]:
+            return [cell for cell in super().cells() if cell in only]
+
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    return Some(**fields | changes)
 
 
 def suspects(screened: Sequence[Comparison], threshold: float = THRESHOLD, most: int = MOST_SUSPECTS) -> list[Cell]:
@@ -132,8 +129,7 @@ def measure(
     same_code = sources[0] == sources[1]
     if not looked_slower:
         return Result(screened, (), (), failed, same_code)
-    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
-    chosen = OfCells(**fields | {"runs": confirming_runs, "seed": spec.seed + 1}, only=tuple(looked_slower))
+    chosen = of_cells(spec, looked_slower, runs=confirming_runs, seed=spec.seed + 1)
     pair = run_in_turns(chosen, directory / "confirmed", python, time_limit=deadline(1.0), on_progress=show)
     confirmed = _compared(spec, pair)
     return Result(screened, confirmed, beyond_doubt(confirmed), failed | _failed(pair[0]), same_code)

@@ -71,9 +71,13 @@ class MoreWork:
 open_runner = Serial.open
 
 def open_busier(self, work, cores):
-    each = {MORE} * work.units
+    [phase] = work.phases
+    each = {MORE} * phase.units
     counts = range(max(1, int(each)), int(each) + 2)
-    more = {{units: open_runner(self, dataclasses.replace(work, units=units), cores) for units in counts}}
+    more = {{}}
+    for units in counts:
+        longer = dataclasses.replace(work, phases=(dataclasses.replace(phase, units=units),))
+        more[units] = open_runner(self, longer, cores)
     return MoreWork(open_runner(self, work, cores), more, each)
 
 Serial.open = open_busier

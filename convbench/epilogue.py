@@ -25,6 +25,11 @@ class Epilogue:
     bias: NDArray[Any] | None = None
     relu: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether outputs are left as they are."""
+        return self.bias is None and not self.relu
+
     def biases(self, problem: Problem, filters: int) -> NDArray[Any]:
         """The bias of every filter, zero where there is none.
 

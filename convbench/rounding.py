@@ -2,6 +2,9 @@
 
 u is the unit roundoff of a dtype, half of its epsilon; gamma(n) = n u / (1 - n u) bounds what n roundings in a row can
 do to a number (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1).
+
+An epilogue is not part of the bounds: adding a bias is one more rounding, with an error of u times |sum + bias| at
+most; ReLU has no error and enlarges none.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ class Errors:
     Attributes:
         bound: For every finite input and finite weights with which nothing on the way overflows or falls below the
             smallest normal number, packed weights and the numbers of a transform included: of any output, over max |x|
-            times the largest sum of |weights| of one kernel, which is what no output exceeds.
+            times the largest sum of |weights| of one filter, which is what no output exceeds.
         estimate: Of the largest output error over the largest output, where inputs are independent random numbers of
             mean zero, weights are of like size, and there are some dozens of inputs and of outputs or more; for many
             random problems it was never exceeded. Where a few weights are far larger than the others, or few inputs

@@ -60,7 +60,7 @@ class Guarded:
 def fill(
     work: Any, x: np.ndarray, shape: tuple[int, ...], *, in_front: bool, ranges: list[tuple[int, int]]
 ) -> np.ndarray:
-    """The output that a tile makes of ranges of its units, every array of it guarded and its scratch full of NaN.
+    """The output that a work's last phase makes of ranges of its units, every array guarded and scratch full of NaN.
 
     Raises:
         AssertionError: Something beside an array was written to, or an output was not.
@@ -68,13 +68,17 @@ def fill(
     from convbench.kernels.clock import STAGES
 
     dtype = work.dtype.name
-    given = [Guarded.copy(array, in_front=in_front) for array in (x, work.weights, work.parameters)]
-    made = [Guarded(sizes, dtype, in_front=in_front) for sizes in (shape, (max(1, work.scratch_size),))]
-    (x, weights, parameters), (out, scratch) = ([guarded.array for guarded in several] for several in (given, made))
-    out.fill(np.nan)
-    scratch.fill(np.nan)
-    tile = work.tile.load(dtype)
-    for first, last in ranges:
-        tile(x, weights, out, parameters, scratch, np.zeros(STAGES, np.int64), first, last)
+    given = [Guarded.copy(array, in_front=in_front) for array in (x, work.weights)]
+    sizes = (shape, (max(1, work.workspace_size),), (max(1, work.scratch_size),))
+    made = [Guarded(size, dtype, in_front=in_front) for size in sizes]
+    x, weights = (guarded.array for guarded in given)
+    out, workspace, scratch = (guarded.array for guarded in made)
+    for array in (out, workspace, scratch):
+        array.fill(np.nan)
+    for phase in work.phases:
+        tile = phase.tile.load(dtype)
+        parameters = Guarded.copy(phase.parameters, in_front=in_front)
+        for first, last in ranges if phase is work.phases[-1] else [(0, phase.units)]:
+            tile(x, weights, out, parameters.array, workspace, scratch, np.zeros(STAGES, np.int64), first, last)
     assert all(guarded.intact for guarded in made), "a tile must keep to its arrays"
     return out

@@ -25,6 +25,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 from guarded import fill  # noqa: E402
 
 from convbench.algorithms import ALGORITHMS  # noqa: E402
+from convbench.epilogue import NO_EPILOGUE  # noqa: E402
 from convbench.errors import RequestError  # noqa: E402
 from convbench.problem import Problem  # noqa: E402
 
@@ -128,8 +129,10 @@ def check(problem: Problem, number: int, forms: Sequence[str] = FORMS) -> dict[s
             footprint = ALGORITHMS[form].footprint(problem)
             most = max(SCRATCH, SCRATCH_SHARE * problem.bytes)
             assert footprint.scratch_bytes <= most, f"{form} takes {footprint.scratch_bytes} bytes of scratch"
-            work = ALGORITHMS[form].find("numba").prepare(problem, weights)
-            out = fill(work, x, problem.output_shape, in_front=bool(number % 2), ranges=ranges(random, work.units))
+            work = ALGORITHMS[form].find("numba").prepare(problem, weights, NO_EPILOGUE)
+            out = fill(
+                work, x, problem.output_shape, in_front=bool(number % 2), ranges=ranges(random, work.phases[0].units)
+            )
             assert footprint.scratch_bytes == work.scratch_size * work.dtype.itemsize
             assert footprint.weights_bytes == (0 if work.weights.base is weights else work.weights.nbytes)
             error = float(np.abs(out - expected).max())

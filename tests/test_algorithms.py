@@ -11,6 +11,7 @@ from conftest import PROBLEMS, data
 from scipy.signal import correlate
 
 from convbench.algorithms import ALGORITHMS
+from convbench.epilogue import NO_EPILOGUE
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.kernels.clock import STAGES
@@ -118,16 +119,23 @@ def test_every_algorithm_agrees_with_the_reference_on_every_executor(algorithm, 
 @pytest.mark.parametrize(("algorithm", "problem"), cases())
 def test_a_tile_fills_its_units_and_touches_nothing_else(algorithm, problem):
     x, weights = data(problem)
-    work = ALGORITHMS[algorithm].find("numba").prepare(problem, weights)
-    tile = work.tile.load(problem.dtype)
+    work = ALGORITHMS[algorithm].find("numba").prepare(problem, weights, NO_EPILOGUE)
+    *before, phase = work.phases
+    tile = phase.tile.load(problem.dtype)
+    workspace = np.full(work.workspace_size, np.nan, problem.dtype)
     guard = 64
     scratch = np.full(work.scratch_size + guard, 7, problem.dtype)
     clock = np.zeros(STAGES, np.int64)
     out = np.full(problem.output_shape, np.nan, problem.dtype)
     written = np.zeros(problem.output_shape, int)
-    for unit in np.random.default_rng(0).permutation(work.units):
+    for earlier, stage in zip(before, work.first_stages, strict=False):
+        arrays = (x, work.weights, out, earlier.parameters, workspace, scratch[:-guard], clock[stage:])
+        for unit in np.random.default_rng(0).permutation(earlier.units):
+            earlier.tile.load(problem.dtype)(*arrays, unit, unit + 1)
+    ours = clock[work.first_stages[-1] :]
+    for unit in np.random.default_rng(0).permutation(phase.units):
         alone = np.full_like(out, np.nan)
-        tile(x, work.weights, alone, work.parameters, scratch[:-guard], clock, unit, unit + 1)
+        tile(x, work.weights, alone, phase.parameters, workspace, scratch[:-guard], ours, unit, unit + 1)
         written += ~np.isnan(alone)
         out = np.where(np.isnan(alone), out, alone)
     assert (written == 1).all(), "units must cover the output once"
@@ -157,7 +165,7 @@ def test_no_two_variants_of_a_tile_have_one_name():
                 and ALGORITHMS[algorithm].unsupported_reason(problem, "numba") is None
             ):
                 _, weights = data(problem)
-                tile = ALGORITHMS[algorithm].find("numba").prepare(problem, weights).tile
+                tile = ALGORITHMS[algorithm].find("numba").prepare(problem, weights, NO_EPILOGUE).phases[0].tile
                 for compiled in tile.load(problem.dtype).overloads.values():  # others' types make names differ too
                     names.setdefault((tile.module, compiled.fndesc.qualname), set()).add(tile)
     assert len(names) > len(ALGORITHMS), "some algorithm has two variants"

@@ -89,10 +89,12 @@ def small(runs: int = 2) -> Spec:
 def test_a_spec_of_some_cells_is_read_by_versions_that_know_none_of_that():
     spec = small()
     some = tuple(spec.cells()[1:3])
-    chosen = slower.OfCells(**vars(spec), only=some)
+    chosen = slower.of_cells(spec, some, runs=7)
     assert tuple(chosen.cells()) == some
     assert sorted(chosen.order(0)) == sorted(some)
-    assert Spec.from_json(json.loads(json.dumps(chosen.to_json()))) == spec
+    for told in (chosen.to_json(), chosen.for_workers()):
+        assert told == {**told, **replace(spec, runs=7).for_workers()}
+        assert Spec.from_json(json.loads(json.dumps(told))).cells() == spec.cells()
 
 
 @pytest.mark.parametrize("suspected", [0, 1, 3])

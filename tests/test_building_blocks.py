@@ -13,11 +13,13 @@ import numba
 import numpy as np
 import pytest
 
+from convbench.kernels.copying import copy_vectors, stream
 from convbench.kernels.fourier import BACKWARD, FORWARD, fourier, order, root, roots, turn
 from convbench.kernels.linear_map import INPUT, OUTPUT, linear_map, operations, transform, transform_row
-from convbench.kernels.micro_kernel import BLOCKS, PART, WHOLE, best_block, micro_kernel
+from convbench.kernels.micro_kernel import best_block, micro_kernel
 from convbench.kernels.toom_cook import LARGEST, toom_cook
-from convbench.kernels.vector import Vectors, copy_vectors, fence, instruction_set, stream
+from convbench.kernels.tuning import tuning
+from convbench.kernels.vector import Vectors, fence, instruction_set
 
 TILES = [(m, r) for m in range(1, LARGEST + 1) for r in range(1, LARGEST + 1) if m + r - 1 <= LARGEST]
 
@@ -131,54 +133,62 @@ def test_roots_are_correct_to_the_last_bit_however_many_turns(size):
 def test_the_micro_kernel_sums_taps_and_writes_what_it_is_told_to(dtype):
     """Whole blocks and parts of blocks, vectors side by side and below each other, with a step in everything."""
     lanes = instruction_set().lanes(dtype)
-    kernels, vectors = BLOCKS[instruction_set().name][0]
+    filters, vectors = tuning().register_blocks[0]
 
     @numba.njit
-    def compute(
-        x, outer, inner, weights, out, x_step, kernel_step, vector_step, extent, used, rows, columns, lane_step
-    ):
+    def compute(x, outer, inner, weights, out, x_step, filter_step, vector_step, used, lane_step, relu):
         micro_kernel(
-            kernels, vectors, lanes, x, 3, x_step, 0, outer, inner, weights, 5, out, 7,
-            kernel_step, vector_step, extent, used, rows, columns, lane_step,
+            filters=filters, vectors=vectors, lanes=lanes, x=x, x_begin=3, x_step=x_step, prefetch=0,
+            outer_offsets=outer, inner_offsets=inner, weights=weights, weights_begin=5, bias_begin=1,
+            out=out, out_begin=7, filter_step=filter_step, vector_step=vector_step, filters_used=used[0],
+            vectors_used=used[1], lanes_used=used[2], lane_step=lane_step, relu=relu,
         )  # fmt: skip
 
     random = np.random.default_rng(0)
     outer, inner = np.array([0, 50, 90]), np.array([0, 1, 4, 9])
     taps = len(outer) * len(inner)
-    weights = random.standard_normal(5 + taps * kernels).astype(dtype)
+    weights = random.standard_normal(5 + taps * filters).astype(dtype)
     x = random.standard_normal(3 + 100 + vectors * 200 + lanes).astype(dtype)
-    for extent, used, rows, columns, stacked in (
-        (WHOLE, kernels, vectors, vectors * lanes, False),
-        (WHOLE, kernels, vectors, lanes, True),
-        (PART, kernels - 1, vectors, vectors * lanes - 1, False),
-        (PART, 1, vectors, 1, False),
-        (PART, kernels, vectors - 1, lanes, True),
-        (PART, kernels, 1, 1, True),
+    for used, stacked in (
+        ((filters, vectors, vectors * lanes), False),
+        ((filters + 1, vectors + 1, vectors * lanes + 1), False),
+        ((filters, vectors, lanes), True),
+        ((filters - 1, vectors, vectors * lanes - 1), False),
+        ((1, vectors, 1), False),
+        ((filters, vectors - 1, lanes), True),
+        ((filters, 1, 1), True),
     ):
-        x_step, vector_step = (200, 300) if stacked else (lanes, lanes)
-        kernel_step = vectors * 300
-        out = np.full(7 + kernels * kernel_step, np.nan, dtype)
-        compute(
-            *(x, outer, inner, weights, out, x_step, kernel_step, vector_step),
-            *(extent, used, rows, columns, 0 if stacked else lanes),
-        )
-        expected = np.full_like(out, np.nan)
-        for k in range(used):
-            for v in range(rows):
-                for lane in range(lanes):
-                    if (lane if stacked else v * lanes + lane) >= columns:
-                        continue
-                    reads = 3 + v * x_step + lane + np.add.outer(outer, inner).ravel()
-                    total = x[reads].astype(float) @ weights[5 + k :: kernels][:taps].astype(float)
-                    expected[7 + k * kernel_step + v * vector_step + lane] = total
-        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+        steps = (200, vectors * 300, 300) if stacked else (lanes, vectors * 300, lanes)
+        expected = _expected_block(x, (outer, inner), weights, steps, used, 0 if stacked else lanes)
+        for relu in (0, 1):
+            out = np.full(7 + filters * steps[1], np.nan, dtype)
+            compute(x, outer, inner, weights, out, *steps, used, 0 if stacked else lanes, relu)
+            wanted = np.where(expected < 0, 0, expected) if relu else expected
+            np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-5)
+
+
+def _expected_block(x, offsets, weights, steps, used, lane_step):
+    """What a register block of the processor's first size leaves in an array of NaN."""
+    lanes, (filters, vectors) = instruction_set().lanes(x.dtype.name), tuning().register_blocks[0]
+    x_step, filter_step, vector_step = steps
+    taps = np.add.outer(*offsets).ravel()
+    expected = np.full(7 + filters * filter_step, np.nan, x.dtype)
+    for k in range(min(filters, used[0])):
+        for v in range(min(vectors, used[1])):
+            for lane in range(lanes):
+                if lane >= used[2] - v * lane_step:
+                    continue
+                reads = x[3 + v * x_step + lane + taps].astype(float)
+                total = weights[1 + k] + reads @ weights[5 + k :: filters][: taps.size].astype(float)
+                expected[7 + k * filter_step + v * vector_step + lane] = total
+    return expected
 
 
 def test_the_best_block_is_one_of_the_processors():
     lanes = 16
     for kernels, rows, columns in ((128, 710, 1270), (1, 30, 30), (3, 7, 7), (64, 1, 5000)):
         block, vectors, edge = best_block(kernels, rows, columns, lanes, stack=True)
-        assert (block, vectors) in BLOCKS[instruction_set().name]
+        assert (block, vectors) in tuning().register_blocks
         assert edge in (columns, columns // (vectors * lanes) * vectors * lanes)
 
 
@@ -188,16 +198,16 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype):
     points = outputs + taps - 1
 
     @numba.njit
-    def compute(x, steps, transformed, sums, row):
+    def compute(x, steps, transformed, sums, row, relu):
         transform(INPUT, outputs, taps, lanes, x, 2, steps, transformed, 1, lanes + 3)
         transform(OUTPUT, outputs, taps, lanes, x, 5, lanes + 1, sums, 4, lanes)
-        transform_row(outputs, taps, lanes, x, 1, lanes, row, 6)
+        transform_row(outputs, taps, lanes, x, 1, lanes, row, 6, relu=relu)
 
     random = np.random.default_rng(0)
     x = random.standard_normal(500).astype(dtype)
     steps = random.integers(0, 300, points)
     transformed, sums, row = (np.zeros(500, dtype) for _ in range(3))
-    compute(x, steps, transformed, sums, row)
+    compute(x, steps, transformed, sums, row, 0)
     found = toom_cook(outputs, taps)
     to_input, to_output = (np.array(matrix, float) for matrix in (found.input, found.output))
     read = np.array([x[2 + step : 2 + step + lanes] for step in steps])
@@ -207,6 +217,9 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype):
     np.testing.assert_allclose(sums[4 : 4 + outputs * lanes].reshape(outputs, lanes), to_output @ read, atol=1e-4)
     read = np.array([x[1 + number * lanes :][:lanes] for number in range(points)])
     np.testing.assert_allclose(row[6 : 6 + outputs * lanes], (to_output @ read).T.ravel(), atol=1e-4)
+    before = row.copy()
+    compute(x, steps, transformed, sums, row, 1)
+    np.testing.assert_array_equal(row, np.maximum(before, 0))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -47,13 +47,13 @@ def test_calls_on_one_core_run_side_by_side():
     """A call that waits inside another's: with one call at a time, neither would end."""
     both = threading.Barrier(2, timeout=60)
     with bound("serial") as one:
-        compute = one._runner._tile
+        [compute] = one._runner._tiles
 
         def meet(*arguments: object) -> None:
             both.wait()
             compute(*arguments)
 
-        one._runner._tile = meet
+        one._runner._tiles = [meet]
         x, _ = data(PROBLEM)
         with ThreadPoolExecutor(2) as threads:
             first, second = threads.map(one, [x, x])
@@ -423,16 +423,16 @@ def test_an_output_may_lie_over_the_weights(algorithm):
 @pytest.mark.parametrize("limit", [0, 10_000, 100_000, 10**6, 10**9])
 def test_no_memory_is_taken_before_it_is_known_to_be_allowed(limit, monkeypatch):
     """Each plan that is made keeps to the limit, its packed weights and a copy of the input counted."""
-    from convbench import api
+    from convbench import preference
 
     made = []
-    make = api.Plan
+    make = preference.Plan
 
     def watched(problem: Problem, weights: np.ndarray, candidate: object, **options: bool) -> Plan:
         made.append(candidate.memory(problem))
         return make(problem, weights, candidate, **options)
 
-    monkeypatch.setattr(api, "Plan", watched)
+    monkeypatch.setattr(preference, "Plan", watched)
     x, weights = data(PROBLEM)
     for given, copied in ((x, 0), (np.asfortranarray(x), x.nbytes)):
         made.clear()
@@ -446,9 +446,9 @@ def test_no_memory_is_taken_before_it_is_known_to_be_allowed(limit, monkeypatch)
 
 
 def test_where_memory_runs_out_the_next_form_is_taken(monkeypatch):
-    from convbench import api
+    from convbench import preference
 
-    make = api.Plan
+    make = preference.Plan
 
     def poor(problem: Problem, weights: np.ndarray, candidate: object, **options: bool) -> Plan:
         if candidate.algorithm != "naive":
@@ -457,7 +457,7 @@ def test_where_memory_runs_out_the_next_form_is_taken(monkeypatch):
 
     x, weights = data(PROBLEM)
     expected = convbench.conv2d(x, weights, algorithm="naive")
-    monkeypatch.setattr(api, "Plan", poor)
+    monkeypatch.setattr(preference, "Plan", poor)
     np.testing.assert_array_equal(convbench.conv2d(x, weights), expected)
     with pytest.raises(UnavailableError, match="there is no memory"):
         convbench.conv2d(x, weights, algorithm="direct")

@@ -12,7 +12,7 @@ import numpy as np
 import on_the_host as host
 import pytest
 from conftest import DEADLINE, FAKE_GPU, command, with_fake_gpu
-from test_cuda import CARDS, compile_for, needs_the_host
+from test_cuda import CAPABILITIES, compile_for, needs_the_host
 from test_gpu import PROBLEM, on_the_host
 from test_store import HEADER, RECORD
 
@@ -175,7 +175,9 @@ def small(kernel: str) -> Launch:
     )
 
 
-@pytest.mark.parametrize("card", [CARDS[0], *(pytest.param(card, marks=pytest.mark.long) for card in CARDS[1:])])
+@pytest.mark.parametrize(
+    "card", [CAPABILITIES[0], *(pytest.param(card, marks=pytest.mark.long) for card in CAPABILITIES[1:])]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_sources_compile_for_every_card(dtype, card):
     compile_for(card, launch("multiply_add", 132, tiles=2**17), dtype)

@@ -1,4 +1,4 @@
-"""The CUDA sources without a GPU: they compile for every card in question, and compute the right thing on the host."""
+"""The CUDA sources without a GPU: they compile for every compute capability in question, and are right on the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from on_the_host import SANITIZER, unsupported_reason
 
 from convbench.algorithms import ALGORITHMS
 from convbench.cuda.launch import GpuWork, Launch
-from convbench.epilogue import NO_EPILOGUE
+from convbench.cuda.precision import GPU_PRECISIONS
+from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.executors.gpu import WAIT
 from convbench.measure.reference import convolve
 from convbench.precision import EXACT, PRECISIONS
@@ -24,7 +25,7 @@ FORMS = [
     (name, one.precision) for name in ALGORITHMS for one in ALGORITHMS[name].implementations if one.backend == "gpu"
 ]
 ON_A_GPU = [name for name, precision in FORMS if precision == "exact"]
-CARDS = ("90", "70", "75", "80", "86", "89")  # compute capabilities, without the point; the first stands for all
+CAPABILITIES = ("90", "70", "75", "80", "86", "89")  # without the point; the first stands for all
 REFERENCE = "mb1ic1ih720iw1280oc128kh11kw11"
 ROUNDED = ("channels and batch", "groups", "everything")  # of the problems, for what rounds to TF32
 STEPS = ["transform_input", "products", "transform_output"]
@@ -35,11 +36,11 @@ def needs_the_host(*flags: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(unsupported_reason(*flags) is not None, reason=str(unsupported_reason(*flags)))
 
 
-def compile_for(card: str, launch: Launch, dtype: str) -> None:
-    """Compile a launch as CuPy would on such a card; skips where there is no compiler."""
+def compile_for(capability: str, launch: Launch, dtype: str) -> None:
+    """Compile a launch as CuPy would on a GPU of a compute capability; skips where there is no compiler."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
     _, program = nvrtc.nvrtcCreateProgram(launch.code.encode(), b"source.cu", 0, [], [])
-    options = [*(option.encode() for option in launch.options(dtype)), b"-arch=sm_" + card.encode()]
+    options = [*(option.encode() for option in launch.options(dtype)), b"-arch=sm_" + capability.encode()]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = b" " * size
@@ -72,9 +73,15 @@ def run(work: GpuWork, problem: Problem, x: np.ndarray, directory: Path, *more: 
     return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)
 
 
-def works(algorithm: str, problem: Problem, weights: np.ndarray, precision: str = "exact") -> GpuWork:
+def works(
+    algorithm: str,
+    problem: Problem,
+    weights: np.ndarray,
+    precision: str = "exact",
+    epilogue: Epilogue = NO_EPILOGUE,
+) -> GpuWork:
     """The work of an algorithm on a GPU."""
-    return ALGORITHMS[algorithm].find("gpu", precision).prepare(problem, weights, NO_EPILOGUE)
+    return ALGORITHMS[algorithm].find("gpu", precision).prepare(problem, weights, epilogue)
 
 
 def supported(algorithm: str, precision: str, problems: Mapping[str, str]) -> list[str]:
@@ -144,12 +151,7 @@ def test_the_arithmetic_is_right_on_random_problems(seed, tmp_path):
     expected = convolve(problem, x, weights)
     for algorithm, precision in FORMS:
         if ALGORITHMS[algorithm].unsupported_reason(problem, "gpu", precision) is None:
-            out = run(
-                ALGORITHMS[algorithm].find("gpu", precision).prepare(problem, weights, NO_EPILOGUE),
-                problem,
-                x,
-                tmp_path,
-            )
+            out = run(works(algorithm, problem, weights, precision), problem, x, tmp_path)
             error = np.abs(out - expected).max() / np.abs(expected).max()
             assert error <= PRECISIONS[precision].tolerance[problem.dtype], (algorithm, precision, problem)
 
@@ -189,6 +191,88 @@ def test_every_way_through_an_algorithm_is_right(algorithm, descriptor, launches
     expected = convolve(problem, x, weights)
     error = np.abs(run(work, problem, x, tmp_path) - expected).max() / np.abs(expected).max()
     assert error <= min(EXACT.tolerance[problem.dtype], work.errors.estimate)
+
+
+WITH_AN_EPILOGUE = [
+    ("direct", "exact", "g2mb2ic4ih13iw20oc18kh5kw3ph1pw1", "direct"),
+    ("direct", "exact", "--dt=f64 mb1ic3ih9iw11oc21kh3kw3sh2ph1pw1", "direct"),
+    ("unrolled", "exact", "g2mb2ic4ih13iw20oc18kh5kw3ph1pw1", "unrolled"),
+    ("unrolled", "exact", "--dt=f64 mb1ic3ih9iw11oc21kh3kw3sh2ph1pw1", "unrolled"),
+    ("unrolled", "exact", "g2mb2ic160ih5iw6oc70kh3kw3ph1pw1", "unrolled add_parts"),
+    ("unrolled", "exact", "--dt=f64 mb1ic100ih5iw5oc21kh3kw3ph1pw1", "unrolled add_parts"),
+    ("unrolled", "tf32", "g2mb2ic4ih13iw20oc18kh5kw3ph1pw1", "unrolled"),
+    ("unrolled", "tf32", "mb1ic100ih5iw5oc21kh3kw3ph1pw1", "unrolled add_parts"),
+    ("winograd", "exact", "g2mb2ic2ih13iw40oc18kh5kw3ph1pw1", "winograd"),
+    ("winograd", "exact", "--dt=f64 mb1ic1ih13iw40oc7kh11kw3", "winograd"),
+    ("winograd", "exact", "g2mb2ic4ih13iw40oc18kh5kw3ph1pw1", " ".join(STEPS)),
+    ("winograd", "exact", "--dt=f64 mb1ic3ih13iw40oc21kh3kw3ph1pw1", " ".join(STEPS)),
+]
+"""Both dtypes, groups, and filters that fill no block, of every source."""
+
+EPILOGUES = {"bias": (True, False), "ReLU": (False, True), "both": (True, True)}
+
+
+@needs_the_host()
+@pytest.mark.parametrize(
+    ("algorithm", "precision", "descriptor", "launches", "ends"),
+    [
+        pytest.param(*way, ends, marks=[] if ends == "both" or way[1] == "exact" else pytest.mark.long)
+        for way in WITH_AN_EPILOGUE
+        for ends in EPILOGUES
+    ],
+)
+def test_an_epilogue_is_applied_to_every_output_and_keeps_nan(
+    algorithm, precision, descriptor, launches, ends, tmp_path
+):
+    problem = Problem.parse(descriptor)
+    has_bias, relu = EPILOGUES[ends]
+    x, weights = data(problem)
+    bias = np.arange(problem.out_channels).astype(problem.dtype) - problem.out_channels / 2 if has_bias else None
+    if relu:
+        x[0, 0, -1, -1] = np.nan
+    work = works(algorithm, problem, weights, precision, Epilogue(bias, relu))
+    assert " ".join(launch.name for launch in work.launches) == launches
+    out = run(work, problem, x, tmp_path)
+    sums = convolve(problem, x, weights)
+    expected = sums if bias is None else sums + bias[:, None, None]
+    expected = np.maximum(expected, 0) if relu else expected
+    if algorithm == "winograd":
+        assert np.isnan(out)[np.isnan(expected)].all(), "NaN spreads over a tile"
+    else:
+        assert np.array_equal(np.isnan(out), np.isnan(expected))
+    finite = ~np.isnan(out)
+    assert finite.mean() > 0.5
+    assert np.isnan(expected).any() == relu
+    assert (out[finite] < 0).any() != relu
+    largest = np.abs(sums[~np.isnan(sums)]).max() + (0 if bias is None else np.abs(bias).max())
+    assert np.abs(out - expected)[finite].max() <= PRECISIONS[precision].tolerance[problem.dtype] * largest
+
+
+@pytest.mark.parametrize(("algorithm", "precision"), FORMS)
+def test_a_footprint_is_told_without_packing_weights(algorithm, precision):
+    further = {"sums in parts": LAYER, "the experiment": REFERENCE}
+    for name in supported(algorithm, precision, PROBLEMS | further):
+        problem = Problem.parse((PROBLEMS | further)[name])
+        work = works(algorithm, problem, np.zeros(problem.weights_shape, problem.dtype), precision)
+        footprint = ALGORITHMS[algorithm].footprint(problem, "gpu", precision)
+        assert footprint.weights_bytes == work.weights.nbytes
+        assert footprint.scratch_bytes == work.scratch_size * work.dtype.itemsize
+
+
+def test_without_an_epilogue_the_weights_alone_are_packed():
+    problem = Problem.parse(LAYER)
+    weights = np.ones(problem.weights_shape, problem.dtype)
+    bias = np.arange(problem.out_channels, dtype=problem.dtype)
+    for algorithm, precision in FORMS:
+        plain = works(algorithm, problem, weights, precision)
+        ends = works(algorithm, problem, weights, precision, Epilogue(bias, relu=True))
+        assert np.array_equal(ends.weights, np.concatenate([plain.weights, bias]))
+        assert ends.scratch_size == plain.scratch_size
+        assert ends.variant == plain.variant
+        assert plain.variant
+        for before, after in zip(plain.launches, ends.launches, strict=True):
+            changed = dict(set(after.macros) - set(before.macros))
+            assert changed == {"BIAS": plain.weights.size, "RELU": 1}
 
 
 FURTHER_WAYS = [
@@ -238,25 +322,33 @@ COMPILED = {name: name for name in (REFERENCE, LAYER, "--dt=f64 g2mb2ic4ih19iw23
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "precision", "descriptor", "card"),
+    ("algorithm", "precision", "descriptor", "capability", "ends"),
     [
-        pytest.param(*form, descriptor, card, marks=[] if (card, descriptor) == (CARDS[0], LAYER) else pytest.mark.long)
+        pytest.param(
+            *form,
+            descriptor,
+            capability,
+            ends,
+            marks=[] if (capability, descriptor) == (CAPABILITIES[0], LAYER) else pytest.mark.long,
+        )
         for form in FORMS
         for descriptor in supported(*form, COMPILED)
-        for card in CARDS
-        if form[1] == "exact" or int(card) >= 80  # TF32 needs 8.0
+        for capability in CAPABILITIES
+        for ends in (False, True)
+        if int(capability) >= GPU_PRECISIONS[form[1]].capability
     ],
 )
-def test_the_sources_compile_for_every_card(algorithm, precision, descriptor, card):
+def test_the_sources_compile_for_every_capability(algorithm, precision, descriptor, capability, ends):
     problem = Problem.parse(descriptor)
-    work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), precision)
+    epilogue = Epilogue(np.ones(problem.out_channels, problem.dtype), relu=True) if ends else NO_EPILOGUE
+    work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), precision, epilogue)
     for launch in {(launch.code, launch.macros): launch for launch in work.launches}.values():
-        compile_for(card, launch, problem.dtype)
+        compile_for(capability, launch, problem.dtype)
 
 
-@pytest.mark.parametrize("card", CARDS)
-def test_what_holds_a_gpu_up_compiles_for_every_card(card):
-    compile_for(card, Launch((WAIT,), "wait", (), 1, 1, "wait"), "float32")
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_what_holds_a_gpu_up_compiles_for_every_capability(capability):
+    compile_for(capability, Launch((WAIT,), "wait", (), 1, 1, "wait"), "float32")
 
 
 @pytest.mark.parametrize(
@@ -266,5 +358,5 @@ def test_what_holds_a_gpu_up_compiles_for_every_card(card):
         ("direct", "mb1ic1ih400iw400oc4kh301kw51", "shared memory"),
     ],
 )
-def test_kernels_that_do_not_fit_are_refused(algorithm, descriptor, why):
+def test_filters_that_do_not_fit_are_refused(algorithm, descriptor, why):
     assert why in ALGORITHMS[algorithm].unsupported_reason(Problem.parse(descriptor), "gpu")

@@ -1,38 +1,49 @@
-"""A new algorithm is one module and one line; nothing else is touched."""
+"""A new form, executor or precision is one module and one line in its table; nothing else is touched.
+
+The modules are those of docs/architecture.md, taken from its text.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, ROOT, briefly
 
-TOY = '''
-"""A toy: the naive tile under another name."""
-
-from convbench.algorithms import Algorithm, Implementation, forward_only
-from convbench.algorithms.naive import prepare
-
-TOY = Algorithm(supports=forward_only, implementations=(Implementation("numba", prepare),))
-'''
-LINE = '        Entry("toy", "convbench.algorithms.toy:TOY", "a toy"),\n'
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+MODULES: Mapping[str, str] = dict(re.findall(r"`(convbench/[\w/]+\.py)`[^\n]*\n\n```python\n(.*?)```", TEXT, re.DOTALL))
+LINES: Mapping[str, list[str]] = {
+    table: re.findall(rf"in `{table}`[^\n]*\n\n```python\n(.*?)```", TEXT, re.DOTALL)
+    for table in ("ALGORITHMS", "EXECUTORS", "PRECISIONS")
+}
+HOME = {
+    "ALGORITHMS": "convbench/algorithms/__init__.py",
+    "EXECUTORS": "convbench/executors/__init__.py",
+    "PRECISIONS": "convbench/precision.py",
+}
+PROBLEM = ["--problem", "g2mb2ic4ih12iw20oc6kh3ph1", "--runs", "1"]
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package and its tests with one file and one line more."""
+    """A copy of the package and its tests with the examples' files and lines."""
     root = tmp_path_factory.mktemp("extended")
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("convbench", "tests", "images"):
+    for name in ("convbench", "tests", "images", "docs"):
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", root)
-    (root / "convbench" / "algorithms" / "toy.py").write_text(TOY)
-    table = root / "convbench" / "algorithms" / "__init__.py"
-    head, naive, tail = table.read_text().partition('        Entry("naive"')
-    table.write_text(head + LINE + naive + tail)
+    for name, code in MODULES.items():
+        assert not (root / name).exists()
+        (root / name).write_text(code)
+    for table, lines in LINES.items():
+        head, entry, tail = (root / HOME[table]).read_text().rpartition("        Entry(")
+        first, end, rest = (entry + tail).partition("\n")
+        (root / HOME[table]).write_text(head + first + end + "".join(lines) + rest)
     return root
 
 
@@ -52,30 +63,60 @@ def run(root: Path, *words: object) -> str:
     return done.stdout
 
 
-def test_it_is_among_the_choices(extended):
-    assert "From toy, naive, direct" in run(extended, "convbench", "sweep", "--help")
+def test_the_text_has_a_module_and_a_line_for_each():
+    assert set(MODULES) == {
+        "convbench/algorithms/padded.py",
+        "convbench/algorithms/halved.py",
+        "convbench/executors/backwards.py",
+    }
+    assert {table: sum(line.count("Entry(") for line in lines) for table, lines in LINES.items()} == {
+        "ALGORITHMS": 2,
+        "EXECUTORS": 1,
+        "PRECISIONS": 1,
+    }
 
 
-def test_it_is_under_contract(extended):
-    done = run(extended, "pytest", "-v", "-p", "no:cacheprovider", "tests/test_algorithms.py", "-k", "toy and column")
-    assert "toy-serial" in done
-    assert "toy-processes" in done
+def test_they_are_among_the_choices(extended):
+    told = " ".join(run(extended, "convbench", "sweep", "--help").split())
+    assert "fft, padded, halved" in told
+    assert "gpu, backwards" in told
+
+
+def test_a_form_in_two_phases_is_under_contract(extended):
+    words = ["-v", "-p", "no:cacheprovider", "tests/test_algorithms.py", "-k", "padded and (column or everything)"]
+    done = run(extended, "pytest", *words)
+    for executor in ("serial", "threads", "processes", "backwards"):
+        assert f"padded-{executor}" in done
+
+
+def test_an_executor_is_under_contract(extended):
+    words = ["-v", "-p", "no:cacheprovider", "tests/test_algorithms.py", "-k", "backwards and direct and everything"]
+    assert "direct-backwards" in run(extended, "pytest", *words)
+
+
+def test_a_precision_is_taken_where_a_form_has_it(extended):
+    code = """
+import numpy as np, convbench
+problem = convbench.Problem.parse("mb1ic1ih20iw30oc4kh3kw3")
+x, w = (np.random.default_rng(0).standard_normal(s).astype("f") for s in (problem.input_shape, problem.weights_shape))
+outs = []
+for form, precision in (("direct", "exact"), ("halved", "half"), ("direct", "half")):
+    with convbench.plan(problem, w, algorithm=form, arithmetic=precision) as plan:
+        outs.append(plan(x).copy())
+        print(plan.precision.name, end=" ")
+print(1e-5 < abs(outs[1] - outs[0]).max() < 1e-2, abs(outs[2] - outs[0]).max() < 1e-5)
+"""
+    (extended / "asks.py").write_text(code)
+    assert run(extended, "asks") == "exact half exact True True\n"
 
 
 @pytest.mark.long
-def test_it_is_measured_and_reported(extended, tmp_path):
-    words = [
-        "--problem",
-        "mb1ic1ih12oc4kh3",
-        "--executors",
-        "serial,threads,processes",
-        "--cores",
-        "1,2",
-        "--runs",
-        "1",
-    ]
-    run(extended, "convbench", "sweep", *words, "--algorithms", "toy,direct", "--output", tmp_path / "sweep")
+def test_they_are_measured_and_reported(extended, tmp_path):
+    words = ["--executors", "serial,threads,processes,backwards", "--cores", "1,2", "--arithmetic", "half"]
+    chosen = ["--algorithms", "padded,halved,direct", "--output", tmp_path / "sweep"]
+    run(extended, "convbench", "sweep", *PROBLEM, *words, *chosen)
     run(extended, "convbench", "report", tmp_path / "sweep")
     report = (tmp_path / "sweep" / "report.md").read_text()
-    for executor, cores in (("serial", 1), ("threads", 2), ("processes", 2)):
-        assert f"| toy | {executor} | {cores} |" in report
+    for executor, cores in (("serial", 1), ("threads", 2), ("processes", 2), ("backwards", 1)):
+        for form in ("padded", "halved"):
+            assert f"| {form} | {executor} | {cores} |" in report

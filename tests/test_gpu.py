@@ -15,7 +15,7 @@ from convbench import conv2d
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.executors.gpu import CYCLES, FORKED, HEAD_START, LONGEST_HEAD_START, TOGETHER, Gpu
-from convbench.plans import _overlap
+from convbench.plans.forms import _overlap
 from convbench.results.store import load
 
 PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"
@@ -45,7 +45,7 @@ def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
 
 
 @on_the_host
-def test_arrays_on_a_device_are_convolved_there():
+def test_arrays_on_a_gpu_are_convolved_there():
     code = """
 import cupy, numpy as np, convbench
 x, w, bias = (np.random.default_rng(0).standard_normal(shape) for shape in ((3, 20, 24), (4, 3, 5, 5), 4))
@@ -155,7 +155,7 @@ def test_the_launches_of_a_call_share_its_time_and_its_caches_are_emptied_where_
             "there is no NVIDIA GPU",
         ),
     ],
-    ids=["another CUDA", "an old driver", "no device"],
+    ids=["another CUDA", "an old driver", "no GPU"],
 )
 def test_what_is_wrong_with_a_gpu_is_one_line_and_the_sweep_goes_on(tmp_path, code, reason):
     (tmp_path / "site" / "cupy").mkdir(parents=True)
@@ -183,18 +183,18 @@ def test_a_kernel_after_which_nothing_works_costs_its_own_cell(tmp_path):
 
 
 class Queue:
-    """A device's queue, and a host that takes some time to put a call into it; in milliseconds."""
+    """A GPU's queue, and a host that takes some time to put a call into it; in milliseconds."""
 
     def __init__(self, of_a_kernel: float, of_queueing: float) -> None:
         self.of_a_kernel, self.of_queueing = of_a_kernel, of_queueing
-        self.host = self.device = 0.0
+        self.host = self.gpu = 0.0
         self.waits: list[float] = []
         runtime = SimpleNamespace(CUDARuntimeError=RuntimeError)
         self.cuda = SimpleNamespace(Event=self.event, get_elapsed_time=lambda a, b: b.at - a.at, runtime=runtime)
 
     def event(self) -> SimpleNamespace:
         event = SimpleNamespace(synchronize=lambda: setattr(self, "host", max(self.host, event.at)))
-        event.record = lambda: setattr(event, "at", max(self.host, self.device))
+        event.record = lambda: setattr(event, "at", max(self.host, self.gpu))
         return event
 
     def RawKernel(self, code: str, name: str, options: tuple[str, ...]) -> object:  # noqa: N802  # CuPy's name
@@ -203,17 +203,17 @@ class Queue:
 
         def wait(_grid: tuple[int], _block: tuple[int], cycles: tuple[int]) -> None:
             self.waits.append(cycles[0] / CYCLES)
-            self.device = max(self.host, self.device) + 1e3 * self.waits[-1]
+            self.gpu = max(self.host, self.gpu) + 1e3 * self.waits[-1]
 
         return wait
 
     def call(self) -> None:
         self.host += self.of_queueing
-        self.device = max(self.host, self.device) + self.of_a_kernel
+        self.gpu = max(self.host, self.gpu) + self.of_a_kernel
 
 
 @pytest.mark.parametrize(("of_a_kernel", "loops"), [(0.001, 1), (0.001, 300), (0.7, 14), (40.0, 2)])
-def test_a_device_is_not_timed_waiting_for_the_host(of_a_kernel, loops, monkeypatch):
+def test_a_gpu_is_not_timed_waiting_for_the_host(of_a_kernel, loops, monkeypatch):
     queue = Queue(of_a_kernel, of_queueing=0.03)
     monkeypatch.setattr("convbench.executors.gpu.time.perf_counter", lambda: queue.host / 1e3)
     gpu = Gpu()

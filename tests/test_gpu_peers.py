@@ -128,7 +128,7 @@ def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
 @pytest.mark.parametrize(
     ("peer", "variables", "reason"),
     [
-        ("cublas", {"FAKE_MEMORY": "1000"}, "its unrolled matrix needs 0.0 GiB, and 0.0 GiB are free on the device"),
+        ("cublas", {"FAKE_MEMORY": "1000"}, "its unrolled matrix needs 0.0 GiB, and 0.0 GiB are free on the GPU"),
         ("cudnn", {"FAKE_TORCH_CUDA": ""}, "this PyTorch was built without CUDA"),
         ("cudnn", {"FAKE_TORCH_STREAM": "2"}, "PyTorch queues in stream 0x2 and CuPy in 0x0"),
     ],
@@ -218,8 +218,8 @@ problem, weights = Problem.parse(plain), np.ones((4, 2, 3, 3), np.float32)
 for allow_tf32 in (False, True):
     with convbench.plan(problem, weights, algorithm="unrolled", executor="gpu", allow_tf32=allow_tf32) as plan:
         print(plan.precision.name, len(taken))
-from convbench import api
-api.PREFERENCE_ON_A_GPU = ("unrolled",)
+from convbench import preference
+preference.PREFERENCE = {"gpu": ("unrolled",)}
 x = cupy.asarray(np.ones((2, 20, 20), np.float32))
 if RUNS:
     convbench.conv2d(x, weights)

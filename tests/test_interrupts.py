@@ -185,7 +185,7 @@ def test_workers_do_no_more_than_their_unit_of_an_interrupted_call(monkeypatch):
         monkeypatch.setattr(Worker, "wait", strike)
         with pytest.raises(Struck):
             one(x)
-        assert space.counter[0] >= one._runner._work.units
+        assert space.counter[0] >= one._runner._work.phases[0].units
         assert one._runner._idle == [space], "by now nobody claims from it"
         assert np.array_equal(one(x), expected)
 

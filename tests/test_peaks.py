@@ -76,8 +76,9 @@ def test_chains_of_multiply_adds_stay_random_numbers_however_long_they_are(dtype
     lanes = instruction_set().lanes(dtype)
     work = peaks._work("multiply_add", dtype, 2)
     small, scratch = private_empty((1, 1, 1, CHUNK), dtype), private_empty((CHUNK,), dtype)
-    tile, clock = work.tile.load(dtype), np.zeros(8, np.int64)
-    tile(small, work.weights, small, work.parameters, scratch, clock, 0, 1)
+    [phase] = work.phases
+    tile, clock = phase.tile.load(dtype), np.zeros(8, np.int64)
+    tile(small, work.weights, small, phase.parameters, scratch, scratch, clock, 0, 1)
     *begins, addend, factor = work.weights.reshape(-1, lanes).astype(np.float64)
     assert len(begins) == CHAINS
     assert (np.abs(factor) < 1).all()
@@ -90,7 +91,7 @@ def test_chains_of_multiply_adds_stay_random_numbers_however_long_they_are(dtype
     assert np.unique(sums).size == sums.size, "chains that end alike are operands that no longer change"
     assert (np.abs(sums) > 1e-6).all()
     assert (np.abs(sums) < 100).all()
-    tile(small, work.weights, small, work.parameters, scratch, clock, 1, 2)
+    tile(small, work.weights, small, phase.parameters, scratch, scratch, clock, 1, 2)
     np.testing.assert_array_equal(scratch[: CHAINS * lanes].reshape(CHAINS, lanes), sums, "units are alike")
 
 

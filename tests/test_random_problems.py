@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from convbench.algorithms import ALGORITHMS
+from convbench.epilogue import NO_EPILOGUE
 from convbench.errors import RequestError
 from convbench.problem import Problem
 
@@ -70,7 +71,7 @@ def test_the_guard_sees_what_is_written_beside_an_array():
 
 def test_a_tile_that_writes_beside_its_arrays_is_caught(small):
     """A unit too many writes behind the output: on a page without access, or on what is left of one."""
-    work = ALGORITHMS["naive"].find("numba").prepare(small, np.zeros(small.weights_shape, "float32"))
+    work = ALGORITHMS["naive"].find("numba").prepare(small, np.zeros(small.weights_shape, "float32"), NO_EPILOGUE)
     x = np.zeros(small.input_shape, "float32")
     with pytest.raises(AssertionError, match="keep to its arrays"):
-        fill(work, x, small.output_shape, in_front=True, ranges=[(0, work.units + 1)])
+        fill(work, x, small.output_shape, in_front=True, ranges=[(0, work.phases[0].units + 1)])

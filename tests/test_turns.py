@@ -38,7 +38,7 @@ if sys.argv[2] == "-c":
         time.sleep(600)
     if "none" in wrong:
         sys.exit("ModuleNotFoundError: No module named 'convbench'")
-    json.load(sys.stdin)
+    assert "shuffle" not in json.load(sys.stdin), "which earlier versions do not know"
     version = "2" if "changed" in wrong else "1"
     print("a greeting of something that was imported")
     told = {{"machine": {{"cpu": "fake"}}, "versions": {{"convbench": version}}}}
@@ -46,6 +46,7 @@ if sys.argv[2] == "-c":
     sys.exit()
 assert sys.argv[2:] == ["-m", "convbench.measure.worker"], sys.argv
 job = json.loads(sys.stdin.readline())
+assert "shuffle" not in job["spec"]
 for order, cell in job["cells"]:
     with open(os.path.join(here, "measured"), "a") as file:
         file.write(json.dumps([{name!r}, os.getpid(), job["run"], cell]) + "\\n")
@@ -131,6 +132,16 @@ def test_both_versions_measure_every_cell_of_every_run_once_each_into_a_sweep_of
     assert (seen[0].done, seen[0].total, seen[-1].done, seen[-1].runs) == (0, 24, 24, 4)
     assert seen[-1].seconds_left == 0
     assert [progress.done for progress in seen] == list(range(25))
+
+
+def test_versions_that_know_no_order_but_that_of_all_cells_measure_problem_by_problem(fakes, tmp_path):
+    problems = [f"mb1ic1ih{height}iw9oc2kh3kw3" for height in (9, 10, 11)]
+    spec = make_spec(problems, algorithms=ALGORITHMS, executors=("serial",), cores=(1,), runs=2)
+    pair = run_in_turns(replace(spec, timing=Timing(peak_repetitions=0)), tmp_path / "sweep", fakes.other)
+    for found in pair:
+        assert found.header["spec"]["shuffle"] == "problems"
+        for run in range(2):
+            assert [record.cell for record in found.records if record.run == run] == spec.order(run)
 
 
 def test_each_begins_as_often_as_the_other_and_nobody_can_tell_which(fakes, tmp_path):

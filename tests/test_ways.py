@@ -14,11 +14,12 @@ from guarded import fill
 
 from convbench.algorithms import ALGORITHMS
 from convbench.algorithms.direct import host as direct
-from convbench.algorithms.fft import host as fft
+from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import host as unrolled
-from convbench.algorithms.winograd import host as winograd
+from convbench.algorithms.winograd import cut as winograd
+from convbench.epilogue import NO_EPILOGUE
 from convbench.kernels.band import Layout, runs
-from convbench.kernels.blocking import bands, segments
+from convbench.kernels.blocking import segments
 from convbench.kernels.output import streamed
 from convbench.measure.reference import convolve
 from convbench.plans import Candidate, Plan
@@ -43,13 +44,11 @@ def band(wanted: Problem) -> Layout:
 
 def chunks(wanted: Problem) -> int:
     cut = direct.blocking(wanted)
-    return -(-cut.blocks // cut.chunk)
+    return -(-cut.blocks // cut.unit_blocks)
 
 
 def chunks_of_unrolled(wanted: Problem) -> int:
-    cut = unrolled.blocking(wanted)
-    work = unrolled.prepare(wanted, np.zeros(wanted.weights_shape, wanted.dtype))
-    return work.units // (bands(wanted, cut.band.rows) * segments(wanted, cut.band))
+    return unrolled.blocking(wanted).grid.filter_blocks
 
 
 def batches_of_panels(wanted: Problem) -> float:
@@ -59,7 +58,7 @@ def batches_of_panels(wanted: Problem) -> float:
 
 def chunks_of_winograd(wanted: Problem) -> int:
     cut = winograd.cut_up(wanted)
-    return -(-cut.blocks // cut.chunk)
+    return -(-cut.blocks // cut.unit_blocks)
 
 
 WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
@@ -105,13 +104,13 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     "segments, winograd": (
         "winograd",
         problem(256, (20, 100), 8, (3, 3), padding=1),
-        lambda p: winograd.cut_up(p).segments > 1,
+        lambda p: winograd.cut_up(p).grid.segments > 1,
     ),
     "past the caches, winograd": ("winograd", problem(1, (400, 500), 50, (3, 3)), streamed),
     "blocks of taps": ("winograd", problem(2, (30, 30), 9, (11, 11)), lambda p: winograd.cut_up(p).y.blocks > 1),
     "several tiles in a unit": ("fft", problem(1, (300, 400), 2, (5, 5)), lambda p: fft.cut_up(p).tiles > 1),
-    "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).chunk < p.out_channels),
-    "segments, fft": ("fft", problem(40, (100, 100), 3, (9, 9)), lambda p: fft.cut_up(p).segments > 1),
+    "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
+    "segments, fft": ("fft", problem(40, (100, 100), 3, (9, 9)), lambda p: fft.cut_up(p).grid.segments > 1),
     "blocks of taps, fft": ("fft", problem(1, (150, 150), 3, (55, 55)), lambda p: fft.cut_up(p).y.blocks > 1),
     "past the caches, fft": ("fft", problem(1, (400, 500), 50, (3, 3)), streamed),
 }
@@ -127,9 +126,9 @@ LONG = ("blocks of taps", "blocks of taps, fft", "chunks, fft", "past the caches
 def test_a_way_is_taken_and_right(form, wanted, is_taken):
     assert is_taken(wanted), "another way is taken"
     x, weights = data(wanted)
-    work = ALGORITHMS[form].find("numba").prepare(wanted, weights)
-    middle = work.units // 2
-    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(middle, work.units), (0, middle)])
+    work = ALGORITHMS[form].find("numba").prepare(wanted, weights, NO_EPILOGUE)
+    middle = work.phases[0].units // 2
+    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(middle, work.phases[0].units), (0, middle)])
     expected = convolve(wanted, x, weights)
     error = np.abs(out - expected).max()
     assert error <= work.errors.estimate * np.abs(expected).max()
@@ -147,8 +146,8 @@ CRASHED = {  # what unrolled read behind its scratch for
 @pytest.mark.parametrize("form", ["direct", "unrolled"])
 def test_windows_far_apart_are_read_within_scratch(form, wanted):
     x, weights = data(wanted)
-    work = ALGORITHMS[form].find("numba").prepare(wanted, weights)
-    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.units)])
+    work = ALGORITHMS[form].find("numba").prepare(wanted, weights, NO_EPILOGUE)
+    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.phases[0].units)])
     np.testing.assert_allclose(out, convolve(wanted, x, weights), atol=1e-3)
 
 
@@ -176,7 +175,7 @@ def test_a_form_takes_scratch_for_what_it_reads_or_refuses(wanted):
 def test_a_wide_row_is_work_for_many():
     wide = problem(64, (1, 1_000_000), 64, (1, 3))
     for form in (direct, unrolled):
-        assert form.prepare(wide, np.zeros(wide.weights_shape, "float32")).units >= 32
+        assert form.blocking(wide).grid.units >= 32
 
 
 @pytest.mark.parametrize(("channels", "size", "kernel"), [(256, 31, 31), (1, 328, 328), (28_922, 5, 3)])
@@ -189,8 +188,8 @@ def test_fft_keeps_to_its_estimate_with_angles_of_many_turns():
     """The twiddles of a dilated kernel: exponentials of angles that were not reduced lost digits of float64."""
     wanted = problem(1, (246, 45), 3, (4, 4), dilation=10, dtype="float64")
     x, weights = data(wanted)
-    work = ALGORITHMS["fft"].find("numba").prepare(wanted, weights)
-    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.units)])
+    work = ALGORITHMS["fft"].find("numba").prepare(wanted, weights, NO_EPILOGUE)
+    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.phases[0].units)])
     expected = random_problems.exact(wanted, x, weights)  # with more digits than float64
     assert np.abs(out - expected).max() <= work.errors.estimate * np.abs(expected).max()
 
@@ -245,6 +244,6 @@ def test_a_plan_takes_no_more_memory_than_was_said_before(form, wanted):
     tables = 2**20  # of offsets, and what Python itself takes
     assert peak <= candidate.memory(wanted) + tables
     footprint = ALGORITHMS[form].footprint(wanted)
-    work = ALGORITHMS[form].find("numba").prepare(wanted, weights)
+    work = ALGORITHMS[form].find("numba").prepare(wanted, weights, NO_EPILOGUE)
     assert footprint.scratch_bytes == work.scratch_size * ITEM_SIZE[wanted.dtype]
     assert footprint.weights_bytes == (0 if np.may_share_memory(work.weights, weights) else work.weights.nbytes)

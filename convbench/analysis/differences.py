@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from convbench.analysis.card import facts
 from convbench.errors import RequestError
+from convbench.request.field import stored
+from convbench.request.stored import StoredSpec
 
 QUANTITY: Final = {"cache": "caches", "scaling": "scaling"}
 """Where these differ, two sweeps measured different quantities, whose ratio tells nothing of the code."""
-MANNER: Final = ("allow_tf32", "kernels", "source", "seed")
+MANNER: Final = tuple(name for name, field in stored(StoredSpec).items() if field.manner)
 MACHINE_FACTS: Final = (
     "cpu",
     "vector",

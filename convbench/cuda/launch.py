@@ -1,13 +1,14 @@
-"""The seam between algorithms and executors on a GPU: CUDA kernels, and in which order they turn input into output.
+"""The seam between algorithms and executors on a GPU: CUDA kernels, and the order in which they turn input into output.
 
-An algorithm turns a problem and its weights into `GpuWork`. All kernels have one signature,
-`kernel(const real* x, const real* weights, real* out, real* scratch)`, as all tiles on the host have; everything else
-is known when they are compiled, and reaches them as macros.
+An algorithm turns a problem and its weights into `GpuWork`, whose launches are its phases. All kernels have one
+signature, `kernel(const real* x, const real* weights, real* out, real* scratch)`, as all tiles on the host have; all
+other values are known when a kernel is compiled, and reach it as macros.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -20,23 +21,23 @@ from convbench.problem import Problem
 from convbench.rounding import Errors
 
 REAL: Final = {"float32": "float", "float64": "double"}
-MOST_KERNELS: Final = {"float32": 8, "float64": 4}  # of a thread: sums that fit its registers
-BLOCKS: Final = 2048  # to be had at least, where the problem allows: a few waves of a large GPU
-SHARED_BYTES: Final = 48 * 2**10  # that every NVIDIA GPU gives a block without being asked for more
+MOST_FILTERS: Final = {"float32": 8, "float64": 4}  # of a thread: sums that fit its registers
+THREAD_BLOCKS: Final = 2048  # wanted at least, where the problem allows: a few waves of a large GPU
+SHARED_BYTES: Final = 48 * 2**10  # of a thread block, which every NVIDIA GPU grants without being asked for more
 
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 
 def geometry_macros(problem: Problem) -> dict[str, int]:
-    """The macros that any forward kernel starts from."""
+    """The macros of every forward kernel."""
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
     (top, bottom), (left, right) = problem.padding
     return {
         "BATCH": problem.batch,
         "GROUPS": problem.groups,
         "CHANNELS": problem.group_channels,
-        "GROUP_KERNELS": problem.group_filters,
+        "GROUP_FILTERS": problem.group_filters,
         "HEIGHT": problem.height,
         "WIDTH": problem.width,
         "OUTPUT_HEIGHT": problem.output_height,
@@ -53,20 +54,25 @@ def geometry_macros(problem: Problem) -> dict[str, int]:
     }
 
 
-def kernels_of_a_thread(problem: Problem) -> int:
-    """How many kernels' sums a thread keeps: a power of two, as registers allow, not many more than a group has."""
-    return min(MOST_KERNELS[problem.dtype], 1 << (problem.group_filters - 1).bit_length())
+def macros_of(sizes: Mapping[str, int], prefix: str = "") -> dict[str, int]:
+    """Sizes as macros: their names in capitals."""
+    return {f"{prefix}{name.upper()}": value for name, value in sizes.items()}
 
 
-def chunks_of_a_block(all_chunks: int, positions: int) -> int:
-    """How many chunks of kernels a block computes one after the other, so that there are blocks enough for a GPU.
+def thread_filters(problem: Problem) -> int:
+    """The filters whose sums a thread keeps: a power of two, bounded by registers and by the filters of a group."""
+    return min(MOST_FILTERS[problem.dtype], 1 << (problem.group_filters - 1).bit_length())
+
+
+def filter_blocks_each(filter_blocks: int, places: int) -> int:
+    """The filter blocks that a thread block computes one after the other, so that a GPU has enough thread blocks.
 
     Args:
-        all_chunks: How many a group has.
-        positions: Blocks that there would be if each computed all of them.
+        filter_blocks: Of a group.
+        places: Thread blocks that there would be if each computed all filter blocks.
     """
-    parts = min(all_chunks, max(1, ceil_div(BLOCKS, positions)))
-    return ceil_div(all_chunks, parts)
+    parts = min(filter_blocks, max(1, ceil_div(THREAD_BLOCKS, places)))
+    return ceil_div(filter_blocks, parts)
 
 
 def _as_code(name: str, matrix: Matrix) -> str:
@@ -76,16 +82,16 @@ def _as_code(name: str, matrix: Matrix) -> str:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel of a work, and how many blocks of how many threads run it.
+    """One kernel of a work, and the thread blocks that run it.
 
     Attributes:
-        sources: Files that it is in, the last one with what goes before.
-        name: Of the kernel in it.
-        macros: What the source leaves open, by name.
-        matrices: Constant matrices that it leaves open, by name.
-        blocks: How many.
-        threads: Of a block.
-        stage: What the kernel does of the work, in a word.
+        sources: Files of the kernel's source, which are joined in this order.
+        name: The kernel's name in the source.
+        macros: Values that the source leaves open, by name.
+        blocks: Thread blocks.
+        threads: Threads of a thread block.
+        stage: What the kernel does, in a word.
+        matrices: Constant matrices that the source leaves open, by name.
     """
 
     sources: tuple[Path, ...]
@@ -98,12 +104,12 @@ class Launch:
 
     @property
     def code(self) -> str:
-        """The source as text, behind its matrices."""
+        """The matrices and the sources as one text."""
         matrices = (_as_code(name, matrix) for name, matrix in self.matrices)
         return "".join([*matrices, *(source.read_text(encoding="utf-8") for source in self.sources)])
 
     def options(self, dtype: str) -> tuple[str, ...]:
-        """What the compiler is told beside the source."""
+        """The compiler's options: language and macros."""
         macros = (f"-D{name}={value}" for name, value in self.macros)
         return ("--std=c++17", f"-Dreal={REAL[dtype]}", *macros)
 
@@ -113,16 +119,19 @@ class GpuWork:
     """What an executor runs on a GPU.
 
     Attributes:
-        launches: One after the other.
-        weights: Packed as the kernels want them, 1-D, of the problem's dtype.
-        scratch_size: Elements of the problem's dtype that the kernels need beside input, weights and output.
-        errors: How far rounding can take the outputs; None if that is not known.
+        launches: The phases, in their order; each begins when the one before has ended.
+        weights: Packed as the kernels read them, 1-D, of the problem's dtype.
+        scratch_size: Elements of the problem's dtype that a call needs beside input, weights and output; the phases
+            share them.
+        errors: Rounding errors of the outputs; None if they are not known.
+        variant: The choices that were made for the problem, such as tile sizes and threads, by name.
     """
 
     launches: tuple[Launch, ...]
     weights: NDArray[Any]
     scratch_size: int = 0
     errors: Errors | None = None
+    variant: Mapping[str, int | str] = field(default_factory=dict)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -131,5 +140,5 @@ class GpuWork:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """What the launches do, in their order."""
+        """The launches' stages, in their order."""
         return tuple(launch.stage for launch in self.launches)

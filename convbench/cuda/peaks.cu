@@ -1,18 +1,18 @@
-// What a card can do at most: multiply-adds in registers, and traffic with its memories (see card_peaks.py).
+// The limits of a GPU: multiply-adds in registers, and traffic with its memories (convbench/measure launches the kernels).
 //
 // GRID blocks of THREADS threads run each kernel, several waves of them, so that no multiprocessor waits long for another.
-// All memory is read and written as vectors of 16 bytes, those of neighbouring threads side by side. Whatever is computed
-// ends in `out`, so that no compiler can leave it away.
+// All memory is read and written as vectors of 16 bytes, those of neighbouring threads side by side. Every result depends on
+// all that was computed and ends in `out`, so that no compiler can remove it.
 //
-// Whatever is computed on, read or written is random: a card that toggles few wires takes less power and keeps a higher
-// clock. `weights` has a row of THREADS random numbers for each chain to begin with, one of addends and one of factors.
+// All operands are random: a GPU that toggles few wires takes less power and keeps a higher clock. `weights` has a row of
+// THREADS random numbers for the beginning of each chain, one of addends and one of factors.
 
-constexpr int CHAINS = 8;     // multiply-adds of a thread that do not wait for one another
-constexpr int BURST = 8;      // vectors that a thread moves at a time, none of which waits for another
+constexpr int CHAINS = 8;     // independent multiply-adds of a thread
+constexpr int BURST = 8;      // independent vectors that a thread moves at a time
 constexpr int LANES = 16 / sizeof(real);
 constexpr int TILE = THREADS * BURST;  // vectors that a block moves at a time
 constexpr int WARP = 32;
-constexpr int SHIFTS = 64;  // places in shared memory that a thread's reads begin at
+constexpr int SHIFTS = 64;  // offsets in shared memory at which a thread's reads begin
 
 struct alignas(16) Vector {
     real v[LANES];
@@ -27,7 +27,7 @@ __device__ __forceinline__ real sum(const real (&numbers)[COUNT])
     return total;
 }
 
-// Each chain goes back and forth around addend / (1 - factor); a factor is a little above -1.
+// Each chain alternates around addend / (1 - factor); a factor is a little above -1.
 extern "C" __global__ void __launch_bounds__(THREADS) multiply_add(
     const real* __restrict__ x,        // not used
     const real* __restrict__ weights,  // (CHAINS + 2, THREADS): see above
@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) multiply_add(
     out[blockIdx.x * THREADS + threadIdx.x] = sum(sums);
 }
 
-// Not timed: fills a buffer with numbers between -1 and 1 whose bits are those of a mixed count (SplitMix64).
+// Not timed: fills a buffer with numbers between -1 and 1, the hashes of their indices (SplitMix64).
 extern "C" __global__ void __launch_bounds__(THREADS) fill_memory(
     const real* __restrict__ x,        // not used
     const real* __restrict__ weights,  // not used
@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_memory(
 extern "C" __global__ void __launch_bounds__(THREADS) read_memory(
     const real* __restrict__ x,        // (TILES, TILE, LANES)
     const real* __restrict__ weights,  // not used
-    real* __restrict__ out,            // (GRID, THREADS): sums of what the threads read
+    real* __restrict__ out,            // (GRID, THREADS): sums of all that the threads have read
     real* __restrict__ scratch)        // not used
 {
     const Vector* const source = reinterpret_cast<const Vector*>(x);
@@ -84,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) read_memory(
 
 extern "C" __global__ void __launch_bounds__(THREADS) write_memory(
     const real* __restrict__ x,        // not used
-    const real* __restrict__ weights,  // (LANES, THREADS), and more: the numbers to write
+    const real* __restrict__ weights,  // (LANES, THREADS) and more: the numbers to write
     real* __restrict__ out,            // (TILES, TILE, LANES)
     real* __restrict__ scratch)        // not used
 {
@@ -116,11 +116,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) copy_memory(
     }
 }
 
-// A warp reads 512 neighbouring bytes of shared memory at a time, from another place in every round.
+// A warp reads 512 neighbouring bytes of shared memory at a time, at another offset in every round.
 extern "C" __global__ void __launch_bounds__(THREADS) read_shared(
     const real* __restrict__ x,        // not used
-    const real* __restrict__ weights,  // (CHAINS, THREADS), and more: what fills shared memory
-    real* __restrict__ out,            // (GRID, THREADS): sums of what the threads read
+    const real* __restrict__ weights,  // (CHAINS, THREADS) and more: the content of shared memory
+    real* __restrict__ out,            // (GRID, THREADS): sums of all that the threads have read
     real* __restrict__ scratch)        // not used
 {
     __shared__ Vector memory[THREADS + SHIFTS + BURST * WARP];

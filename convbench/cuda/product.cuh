@@ -1,23 +1,23 @@
-// The part of a matrix product that a block computes, for whatever brings its factors to shared memory.
+// The tile of a matrix product that a thread block computes; the source that follows brings the factors to shared memory.
 //
-// sums (KERNELS x COLUMNS) += weights (KERNELS x DEPTH) * inputs (DEPTH x COLUMNS), where both factors lie in shared memory
-// with a row for each of the DEPTH terms. A thread keeps 8 rows times 2 vectors of neighbouring columns in registers. The
-// lanes of a warp are LANES_Y x LANES_X; a thread's rows and columns lie in two runs each, half a warp's tile apart, so that
-// the lanes of a row read neighbouring vectors, and every read of 16 bytes serves a row or a column of lanes at once.
+// sums (FILTERS x COLUMNS) += weights (FILTERS x DEPTH) * inputs (DEPTH x COLUMNS). Shared memory holds both factors, one row
+// for each of the DEPTH terms. A thread keeps 8 rows times 2 vectors of neighbouring columns in registers. The lanes of a warp
+// are LANES_Y x LANES_X; a thread's rows and columns lie in two runs each, half a warp's tile apart, so that the lanes of a row
+// read neighbouring vectors, and every read of 16 bytes serves a row or a column of lanes at once.
 
 constexpr int WARP = 32;
-constexpr int VECTOR = 16 / sizeof(real);  // numbers of a read
+constexpr int VECTOR = 16 / sizeof(real);  // elements of a read
 constexpr int ROWS = 8;                    // of a thread
 constexpr int ROW_RUN = 4;                 // neighbouring rows
 constexpr int RUN = VECTOR;                // neighbouring columns
-constexpr int RUNS = 2;                    // of columns of a thread
+constexpr int RUNS = 2;                    // runs of a thread
 constexpr int LANES_X = WARP / LANES_Y;
 constexpr int WARP_ROWS = LANES_Y * ROWS, WARP_COLUMNS = LANES_X * RUNS * RUN;
 constexpr int WARPS_X = COLUMNS / WARP_COLUMNS;
-constexpr int WARPS = WARPS_X * (KERNELS / WARP_ROWS);
+constexpr int WARPS = WARPS_X * (FILTERS / WARP_ROWS);
 constexpr int THREADS = WARPS * WARP;
-constexpr int WEIGHT_PITCH = KERNELS, INPUT_PITCH = COLUMNS;  // numbers from one term to the next
-constexpr int BLOCKS_ON_A_PROCESSOR = sizeof(real) == 4 ? 512 / THREADS : 1;  // as registers allow
+constexpr int WEIGHT_PITCH = FILTERS, INPUT_PITCH = COLUMNS;  // elements from one term to the next
+constexpr int BLOCKS_PER_MULTIPROCESSOR = sizeof(real) == 4 ? 512 / THREADS : 1;  // that registers allow
 
 struct alignas(16) Vector {
     real v[VECTOR];
@@ -29,22 +29,22 @@ struct Sums {
     real at[ROWS][RUNS][RUN] = {};
 };
 
-// The first row of a thread, and how far its row i is from it.
+// The first row of a thread, and the distance of its row i from the first.
 static __device__ __forceinline__ int first_row(int thread)
 {
     return thread / WARP / WARPS_X * WARP_ROWS + thread % WARP / LANES_X * ROW_RUN;
 }
 static __device__ constexpr int row_offset(int i) { return i / ROW_RUN * LANES_Y * ROW_RUN + i % ROW_RUN; }
 
-// The same of the columns of its runs.
+// The first column of a thread, and the distance of its run j from the first.
 static __device__ __forceinline__ int first_column(int thread)
 {
     return thread / WARP % WARPS_X * WARP_COLUMNS + thread % LANES_X * RUN;
 }
 static __device__ constexpr int column_offset(int j) { return j * LANES_X * RUN; }
 
-// A factor as it is kept in shared memory.
-static __device__ __forceinline__ real kept(real number) { return number; }
+// A factor as shared memory holds it.
+static __device__ __forceinline__ real as_factor(real number) { return number; }
 
 static __device__ __forceinline__ void multiply(Sums& sums, const Vector* weights, const Vector* inputs, int thread)
 {

@@ -1,24 +1,24 @@
-// The part of a matrix product that a block computes, by tensor cores in TF32 (compute capability 8.0 and later): as in
-// product.cuh, which has the same names, but factors are rounded to 11 bits of significand on their way to shared memory.
+// The tile of a matrix product that a thread block computes, by tensor cores in TF32 (compute capability 8.0 and later). It
+// defines the same names as product.cuh; factors are rounded to 11 bits of significand when they are stored to shared memory.
 //
-// A warp multiplies tiles of 16 rows x 8 terms with tiles of 8 terms x 8 columns. What a lane holds of each is the
-// instruction's (PTX ISA, "mma.m16n8k8"): rows lane / 4 and 8 below it, terms lane % 4 and 4 on, columns lane / 4 of the
-// second factor, and of the sums the two columns at lane % 4 * 2. Rows in shared memory are 8 numbers longer than a multiple
-// of 16, so that the 4 x 8 numbers that a warp reads at once lie in different banks.
+// A warp multiplies tiles of 16 rows x 8 terms with tiles of 8 terms x 8 columns. The instruction prescribes the elements of
+// each lane (PTX ISA, "mma.m16n8k8"): rows lane / 4 and lane / 4 + 8, terms lane % 4 and lane % 4 + 4, column lane / 4 of the
+// second factor, and the two columns of the sums at lane % 4 * 2. Rows in shared memory are 8 elements longer than a multiple
+// of 16, so that the 4 x 8 elements that a warp reads at once lie in different banks.
 
 constexpr int WARP = 32;
-constexpr int VECTOR = 4;  // numbers of a read
+constexpr int VECTOR = 4;  // elements of a read
 constexpr int TILE_HEIGHT = 16, TILE_TERMS = 8, TILE_WIDTH = 8;
 constexpr int WARP_ROWS = LANES_Y * 8, WARP_COLUMNS = WARP / LANES_Y * 8;
 constexpr int TILES_Y = WARP_ROWS / TILE_HEIGHT, TILES_X = WARP_COLUMNS / TILE_WIDTH;
 constexpr int ROWS = 2 * TILES_Y;  // of a thread
 constexpr int RUN = 2;             // neighbouring columns
-constexpr int RUNS = TILES_X;      // of columns of a thread
+constexpr int RUNS = TILES_X;      // runs of a thread
 constexpr int WARPS_X = COLUMNS / WARP_COLUMNS;
-constexpr int WARPS = WARPS_X * (KERNELS / WARP_ROWS);
+constexpr int WARPS = WARPS_X * (FILTERS / WARP_ROWS);
 constexpr int THREADS = WARPS * WARP;
-constexpr int WEIGHT_PITCH = KERNELS + 8, INPUT_PITCH = COLUMNS + 8;  // numbers from one term to the next
-constexpr int BLOCKS_ON_A_PROCESSOR = 512 / THREADS;                  // as registers allow
+constexpr int WEIGHT_PITCH = FILTERS + 8, INPUT_PITCH = COLUMNS + 8;  // elements from one term to the next
+constexpr int BLOCKS_PER_MULTIPROCESSOR = 512 / THREADS;              // that registers allow
 
 struct alignas(16) Vector {
     float v[VECTOR];
@@ -40,7 +40,7 @@ static __device__ __forceinline__ float rounded_to_tf32(float number)
     return __uint_as_float(bits);
 }
 
-// sums += weights * inputs, of a warp's tiles.
+// sums += weights * inputs, for the tiles of a warp.
 static __device__ __forceinline__ void multiply_tiles(
     float (&upper)[RUN], float (&lower)[RUN], const float (&weights)[4], const float (&inputs)[2])
 {
@@ -49,24 +49,24 @@ static __device__ __forceinline__ void multiply_tiles(
         : "r"(__float_as_uint(weights[0])), "r"(__float_as_uint(weights[1])), "r"(__float_as_uint(weights[2])),
           "r"(__float_as_uint(weights[3])), "r"(__float_as_uint(inputs[0])), "r"(__float_as_uint(inputs[1])));
 }
-#endif  // otherwise whoever compiles it has them
+#endif  // a compiler for the host is given both functions from elsewhere
 
-// The first row of a thread, and how far its row i is from it.
+// The first row of a thread, and the distance of its row i from the first.
 static __device__ __forceinline__ int first_row(int thread)
 {
     return thread / WARP / WARPS_X * WARP_ROWS + thread % WARP / 4;
 }
 static __device__ constexpr int row_offset(int i) { return i * (TILE_HEIGHT / 2); }
 
-// The same of the columns of its runs.
+// The first column of a thread, and the distance of its run j from the first.
 static __device__ __forceinline__ int first_column(int thread)
 {
     return thread / WARP % WARPS_X * WARP_COLUMNS + thread % 4 * RUN;
 }
 static __device__ constexpr int column_offset(int j) { return j * TILE_WIDTH; }
 
-// A factor as it is kept in shared memory.
-static __device__ __forceinline__ float kept(float number) { return rounded_to_tf32(number); }
+// A factor as shared memory holds it.
+static __device__ __forceinline__ float as_factor(float number) { return rounded_to_tf32(number); }
 
 static __device__ __forceinline__ void multiply(Sums& sums, const Vector* weights, const Vector* inputs, int thread)
 {

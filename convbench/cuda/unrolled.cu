@@ -1,13 +1,14 @@
-// Unrolled convolution as an implicit matrix product, compiled for one problem: every size is a macro (see unrolled_cuda.py).
-// It follows weights.cuh.
+// Unrolled convolution as an implicit matrix product, compiled for one problem: every size is a macro (see
+// convbench/algorithms/unrolled/gpu.py). It follows epilogue.cuh, product.cuh or product_tf32.cuh, and weights.cuh.
 //
-// out (kernels x pixels) = weights (kernels x taps) * unrolled (taps x pixels). The unrolled matrix, one column for each
-// pixel with the inputs that it needs, is never in memory as a whole: a block makes the DEPTH rows of its COLUMNS columns that
-// come next in shared memory, beside as many rows of weights, multiplies, and goes on. What it needs for the next step is on
-// its way from memory to registers meanwhile, and there are two of each in shared memory, so that one barrier a step will do.
+// out (filters x pixels) = weights (filters x taps) * unrolled (taps x pixels). The unrolled matrix has one column for each
+// pixel, with the inputs that the pixel needs; it is never in memory as a whole. In each step a thread block gathers the next
+// DEPTH rows of its COLUMNS columns in shared memory, beside as many rows of weights, and multiplies. The elements of the next
+// step are prefetched into registers during the multiplication. Shared memory holds two steps, so that one barrier a step is
+// enough.
 //
-// Pixels are counted through all images, so that neither the width of an image nor the number of its pixels wastes anything.
-// Where there are few pixels and many taps, SPLITS blocks sum a part of the taps each, and add_parts adds the parts up.
+// Pixels are counted through all images, so that no thread idles at the end of a row or of an image. Where there are few pixels
+// and many taps, SPLITS thread blocks sum a part of the taps each, and add_parts adds the parts.
 
 constexpr int TAPS_OF_A_CHANNEL = KERNEL_HEIGHT * KERNEL_WIDTH;
 constexpr int TAPS = CHANNELS * TAPS_OF_A_CHANNEL;
@@ -16,20 +17,20 @@ constexpr int STEPS_OF_A_SPLIT = (STEPS + SPLITS - 1) / SPLITS;
 constexpr int IMAGE_PIXELS = OUTPUT_HEIGHT * OUTPUT_WIDTH;
 constexpr int PIXELS = BATCH * IMAGE_PIXELS;
 constexpr int PIXEL_BLOCKS = (PIXELS + COLUMNS - 1) / COLUMNS;
-constexpr int KERNEL_BLOCKS = (GROUP_KERNELS + KERNELS - 1) / KERNELS;
-constexpr size_t OUTPUTS = (size_t)PIXELS * GROUPS * GROUP_KERNELS;
-constexpr bool WHOLE_RUNS = IMAGE_PIXELS % RUN == 0;  // no run of pixels has a part in the next image
+constexpr int FILTER_BLOCKS = (GROUP_FILTERS + FILTERS - 1) / FILTERS;
+constexpr size_t OUTPUTS = (size_t)PIXELS * GROUPS * GROUP_FILTERS;
+constexpr bool WHOLE_RUNS = IMAGE_PIXELS % RUN == 0;  // every run of pixels lies in one image
 
 constexpr int INPUT_LOADS = DEPTH * COLUMNS / THREADS;
-constexpr int LEAST_PIXELS = (COLUMNS + THREADS - 1) / THREADS;  // a warp has no more than one part of a tap's columns
-constexpr int MOST_PIXELS = LEAST_PIXELS > 4 ? LEAST_PIXELS : 4;  // what is known of each takes registers
+constexpr int LEAST_PIXELS = (COLUMNS + THREADS - 1) / THREADS;  // at most one warp reads a part of a tap's columns
+constexpr int MOST_PIXELS = LEAST_PIXELS > 4 ? LEAST_PIXELS : 4;  // each pixel of a thread takes registers
 constexpr int ALL_PIXELS = COLUMNS / WARP < INPUT_LOADS ? COLUMNS / WARP : INPUT_LOADS;
-constexpr int LANE_PIXELS = ALL_PIXELS < MOST_PIXELS ? ALL_PIXELS : MOST_PIXELS;  // of one tap, WARP apart
+constexpr int LANE_PIXELS = ALL_PIXELS < MOST_PIXELS ? ALL_PIXELS : MOST_PIXELS;  // pixels of one tap, WARP apart
 constexpr int LANE_TAPS = INPUT_LOADS / LANE_PIXELS;
 constexpr int SPANS = COLUMNS / (WARP * LANE_PIXELS);  // warps that share a tap
 
-// Where a thread's pixels have their inputs, and which of them lie in the image: a bit for each tap of a channel, or, where
-// there are more than a word has bits, the place that is to be compared.
+// The inputs of a thread's pixels: their offsets, and which of them lie in the image. The latter is a bit for each tap of a
+// channel, or, with more taps than a word has bits, the position to compare with the image's bounds.
 constexpr bool MASKED = PADDED && TAPS_OF_A_CHANNEL <= 32;
 
 struct Pixels {
@@ -43,7 +44,7 @@ static __device__ __forceinline__ bool in_image(int row, int column)
     return (unsigned)row < HEIGHT && (unsigned)column < WIDTH;
 }
 
-// The inputs of a step on their way from memory to shared memory.
+// The inputs of the next step, prefetched into registers.
 struct Inputs {
     real at[LANE_TAPS][LANE_PIXELS];
 };
@@ -54,7 +55,7 @@ static __device__ __forceinline__ Pixels pixels_of(int first_pixel, int group, i
 #pragma unroll
     for (int j = 0; j < LANE_PIXELS; ++j) {
         const int wanted = first_pixel + (thread / WARP % SPANS * LANE_PIXELS + j) * WARP + thread % WARP;
-        const int pixel = wanted < PIXELS ? wanted : PIXELS - 1;  // read, and never written
+        const int pixel = wanted < PIXELS ? wanted : PIXELS - 1;  // read, never stored
         const int image = pixel / IMAGE_PIXELS, inner = pixel % IMAGE_PIXELS;
         const int row = inner / OUTPUT_WIDTH * STRIDE_Y - TOP, column = inner % OUTPUT_WIDTH * STRIDE_X - LEFT;
         pixels.offset[j] = (image * GROUPS + group) * CHANNELS * HEIGHT * WIDTH + row * WIDTH + column;
@@ -90,7 +91,7 @@ static __device__ __forceinline__ void load(Inputs& inputs, const Pixels& pixels
     }
 }
 
-static __device__ __forceinline__ void keep(const Inputs& inputs, Vector* rows, int thread)
+static __device__ __forceinline__ void store(const Inputs& inputs, Vector* rows, int thread)
 {
     real* const numbers = rows->v;
 #pragma unroll
@@ -98,26 +99,26 @@ static __device__ __forceinline__ void keep(const Inputs& inputs, Vector* rows, 
         const int term = thread / WARP / SPANS + i * (WARPS / SPANS);
         const int first = thread / WARP % SPANS * LANE_PIXELS * WARP + thread % WARP;
 #pragma unroll
-        for (int j = 0; j < LANE_PIXELS; ++j) numbers[term * INPUT_PITCH + first + j * WARP] = kept(inputs.at[i][j]);
+        for (int j = 0; j < LANE_PIXELS; ++j) numbers[term * INPUT_PITCH + first + j * WARP] = as_factor(inputs.at[i][j]);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) unrolled(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR) unrolled(
     const real* __restrict__ x,        // (BATCH, GROUPS * CHANNELS, HEIGHT, WIDTH)
-    const real* __restrict__ weights,  // (GROUPS, KERNEL_BLOCKS, STEPS * DEPTH, KERNELS), zeros for what is not there
-    real* __restrict__ out,            // (BATCH, GROUPS * GROUP_KERNELS, OUTPUT_HEIGHT, OUTPUT_WIDTH)
-    real* __restrict__ scratch)        // (SPLITS, as out), where there are several
+    const real* __restrict__ weights,  // (GROUPS, FILTER_BLOCKS, STEPS * DEPTH, FILTERS), zeros as padding; then bias
+    real* __restrict__ out,            // (BATCH, GROUPS * GROUP_FILTERS, OUTPUT_HEIGHT, OUTPUT_WIDTH)
+    real* __restrict__ scratch)        // (SPLITS, as out), where SPLITS > 1
 {
     __shared__ Vector weight_rows[2][DEPTH * WEIGHT_PITCH / VECTOR];
     __shared__ Vector input_rows[2][DEPTH * INPUT_PITCH / VECTOR];
 
     const int thread = threadIdx.x;
-    const int kernel_block = blockIdx.x % KERNEL_BLOCKS, rest = blockIdx.x / KERNEL_BLOCKS;
+    const int filter_block = blockIdx.x % FILTER_BLOCKS, rest = blockIdx.x / FILTER_BLOCKS;
     const int first_pixel = rest % PIXEL_BLOCKS * COLUMNS;
     const int group = rest / PIXEL_BLOCKS % GROUPS, split = rest / PIXEL_BLOCKS / GROUPS;
     const int begin = split * STEPS_OF_A_SPLIT;
     const int end = begin + STEPS_OF_A_SPLIT < STEPS ? begin + STEPS_OF_A_SPLIT : STEPS;
-    const Vector* own = (const Vector*)weights + (size_t)(group * KERNEL_BLOCKS + kernel_block) * STEPS * WEIGHT_VECTORS;
+    const Vector* own = (const Vector*)weights + (size_t)(group * FILTER_BLOCKS + filter_block) * STEPS * WEIGHT_VECTORS;
 
     const Pixels pixels = pixels_of(first_pixel, group, thread);
     Sums sums;
@@ -125,8 +126,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) unr
     Inputs next_inputs;
     load(next_weights, own + begin * WEIGHT_VECTORS, thread);
     load(next_inputs, pixels, x, begin, thread);
-    keep(next_weights, weight_rows[0], thread);
-    keep(next_inputs, input_rows[0], thread);
+    store(next_weights, weight_rows[0], thread);
+    store(next_inputs, input_rows[0], thread);
     __syncthreads();
     for (int step = begin; step < end; ++step) {
         const int now = (step - begin) % 2;
@@ -136,24 +137,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) unr
         }
         multiply(sums, weight_rows[now], input_rows[now], thread);
         if (step + 1 < end) {
-            keep(next_weights, weight_rows[1 - now], thread);
-            keep(next_inputs, input_rows[1 - now], thread);
+            store(next_weights, weight_rows[1 - now], thread);
+            store(next_inputs, input_rows[1 - now], thread);
         }
         __syncthreads();
     }
 
     real* const target = SPLITS > 1 ? scratch + split * OUTPUTS : out;
+    real bias[ROWS];
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i) {
+        const int filter = filter_block * FILTERS + first_row(thread) + row_offset(i);
+        bias[i] = SPLITS > 1 ? real(0) : bias_of(weights, group * GROUP_FILTERS + filter, filter < GROUP_FILTERS);
+    }
 #pragma unroll
     for (int j = 0; j < RUNS; ++j) {
         const int pixel = first_pixel + first_column(thread) + column_offset(j);
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
-            const int kernel = kernel_block * KERNELS + first_row(thread) + row_offset(i);
-            if (kernel >= GROUP_KERNELS) continue;
+            const int filter = filter_block * FILTERS + first_row(thread) + row_offset(i);
+            if (filter >= GROUP_FILTERS) continue;
             Run run;
 #pragma unroll
-            for (int e = 0; e < RUN; ++e) run.v[e] = sums.at[i][j][e];
-            const size_t plane = ((size_t)(pixel / IMAGE_PIXELS * GROUPS + group) * GROUP_KERNELS + kernel) * IMAGE_PIXELS;
+            for (int e = 0; e < RUN; ++e) run.v[e] = SPLITS > 1 ? sums.at[i][j][e] : finished(sums.at[i][j][e], bias[i]);
+            const size_t plane = ((size_t)(pixel / IMAGE_PIXELS * GROUPS + group) * GROUP_FILTERS + filter) * IMAGE_PIXELS;
             if (WHOLE_RUNS) {
                 if (pixel < PIXELS) *(Run*)(target + plane + pixel % IMAGE_PIXELS) = run;
                 continue;
@@ -161,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) unr
 #pragma unroll
             for (int e = 0; e < RUN; ++e) {
                 const int one = pixel + e, image = one / IMAGE_PIXELS;
-                const size_t own_plane = ((size_t)(image * GROUPS + group) * GROUP_KERNELS + kernel) * IMAGE_PIXELS;
+                const size_t own_plane = ((size_t)(image * GROUPS + group) * GROUP_FILTERS + filter) * IMAGE_PIXELS;
                 if (one < PIXELS) target[own_plane + one % IMAGE_PIXELS] = run.v[e];
             }
         }
@@ -171,13 +178,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_ON_A_PROCESSOR) unr
 constexpr int ADDING_THREADS = 256;
 
 extern "C" __global__ void __launch_bounds__(ADDING_THREADS) add_parts(
-    const real* __restrict__ x, const real* __restrict__ weights,  // not used
-    real* __restrict__ out, real* __restrict__ scratch)            // as above
+    const real* __restrict__ x,        // not used
+    const real* __restrict__ weights,  // for the bias alone
+    real* __restrict__ out, real* __restrict__ scratch)  // as above
 {
     const size_t place = (size_t)blockIdx.x * ADDING_THREADS + threadIdx.x;
     if (place >= OUTPUTS) return;
     real sum = 0;
 #pragma unroll
     for (int split = 0; split < SPLITS; ++split) sum += scratch[split * OUTPUTS + place];
-    out[place] = sum;
+    const int channel = place / IMAGE_PIXELS % (GROUPS * GROUP_FILTERS);
+    out[place] = finished(sum, bias_of(weights, channel, true));
 }

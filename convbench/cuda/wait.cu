@@ -1,4 +1,4 @@
-// Keeps a GPU from beginning what is queued behind it, for a number of its clock's cycles.
+// Delays the work that is queued behind it by a number of the GPU's clock cycles.
 extern "C" __global__ void wait(long long cycles)
 {
     const long long begin = clock64();

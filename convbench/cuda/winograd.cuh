@@ -1,7 +1,7 @@
-// The transforms of nested minimal filtering, in registers: INPUT, (points x points), and OUTPUT, (outputs x points), are the
-// matrices of each direction. What of them is zero costs nothing.
+// The transforms of nested minimal filtering, in registers. INPUT, (points x points), and OUTPUT, (outputs x points), are the
+// matrices of each direction; their zeros emit no instructions.
 
-// A window of the input at its points; `store(p, q, number)` keeps each.
+// Transforms a window of the input; `store(p, q, number)` takes the number of each point.
 template <typename Store>
 static __device__ __forceinline__ void transform(const real* plane, int top, int left, Store store)
 {
@@ -29,7 +29,7 @@ static __device__ __forceinline__ void transform(const real* plane, int top, int
         }
 }
 
-// A tile's sums on their way to pixels: transformed vertically as they come, point by point, and horizontally at last.
+// The transform of a tile's sums to pixels: vertically point by point as sums are added, horizontally by `pixel`.
 struct Half {
     real at[Y_OUTPUTS][X_POINTS] = {};
 

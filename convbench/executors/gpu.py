@@ -1,6 +1,6 @@
 """An NVIDIA GPU through CuPy.
 
-As everywhere in CuPy, calls return when their work is queued. What is timed is timed by CUDA events in the same queue.
+Calls return when their work is queued, as everywhere in CuPy. Times are those of CUDA events in the same queue.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.cuda import SOURCES
+from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.errors import RequestError, UnavailableError
 from convbench.runtime.loading import load
 
-CAPABILITY: Final = {"tf32": 80}  # ten times the first compute capability with such products: 8.0, Ampere
 EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
-VECTOR_BYTES: Final = 16  # that kernels write at once
+VECTOR_BYTES: Final = 16  # of a kernel's write
 WAIT: Final = SOURCES / "wait.cu"
-CYCLES: Final = 3e9  # more than any card's clock has in a second
-HEAD_START: Final = 1e-4  # seconds that the device waits for the host to queue calls, at least ...
+CYCLES: Final = 3e9  # of a second, more than the clock of any GPU has
+HEAD_START: Final = 1e-4  # seconds by which a kernel delays calls while the host queues them, at least ...
 LONGEST_HEAD_START: Final = 0.02  # ... and at most
 FORKED: Final = "CUDA does not outlive a fork; start the process afresh, as multiprocessing does with 'spawn'"
-TOGETHER: Final = 128  # calls that are queued at once, so few that none of their kernels waits for room in the queue
+TOGETHER: Final = 128  # calls that are queued at once, few enough that the queue has room for all their kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +41,11 @@ class Gpu:
     backend = "gpu"
     scales = False
     memory = "gpu"
-    _pid = 0  # of the process that has used it
-    _queueing = 0.0  # seconds that the host took for a call, when calls were last queued
+    _pid = 0  # of the process that used the GPU first
+    _queueing = 0.0  # seconds in which the host queued a call, the last time
 
     def available(self) -> str | None:
-        """Why there is no GPU to use."""
+        """Why no GPU can be used, and the remedy; None where one can."""
         try:
             cupy = load("cupy")
         except ModuleNotFoundError:
@@ -55,60 +55,61 @@ class Gpu:
         if self.lost():
             return FORKED
         try:
-            devices = cupy.cuda.runtime.getDeviceCount()
+            gpus = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
             return f"CuPy finds no usable GPU ({_first_line(error)}); install an NVIDIA driver that fits CuPy's CUDA"
         self._pid = os.getpid()
-        return None if devices else "there is no NVIDIA GPU"
+        return None if gpus else "there is no NVIDIA GPU"
 
     def lost(self) -> bool:
-        """Whether it was first used before a fork."""
+        """Whether another process used the GPU first, and this one was forked from it."""
         return self._pid not in (0, os.getpid())
 
     def module(self) -> Any:
-        """CuPy's."""
+        """CuPy."""
         import cupy
 
         return cupy
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Device memory."""
+        """An array in the GPU's memory, of undefined content."""
         return self.module().empty(shape, dtype)  # type: ignore[no-any-return]
 
     def input(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
-        """As kernels read it."""
+        """A C-contiguous array of a dtype, as kernels read it; a copy where it is not one."""
         return self.module().ascontiguousarray(array, dtype)  # type: ignore[no-any-return]
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
-        """Copy into the device's memory."""
+        """Copy to the GPU's memory, and wait until the copy is there."""
         into.set(array)  # type: ignore[attr-defined]  # CuPy's
         self.module().cuda.Device().synchronize()
 
     def download(self, array: NDArray[Any], into: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Copy into the host's memory."""
+        """Copy to the host's memory."""
         return array.get(out=into)  # type: ignore[attr-defined, no-any-return]  # CuPy's
 
     def unsupported_precision(self, precision: Precision) -> str | None:
-        """Some precisions are computed by tensor cores that earlier GPUs do not have."""
-        needed = CAPABILITY.get(precision.name, 0)
-        if int(self.module().cuda.Device().compute_capability) >= needed:
+        """Tensor cores compute some precisions, which earlier GPUs lack."""
+        if (known := GPU_PRECISIONS.get(precision.name)) is None:
+            return f"no GPU form computes in {precision.name}"
+        if int(self.module().cuda.Device().compute_capability) >= known.capability:
             return None
-        return f"{precision.name} needs a GPU of compute capability {needed / 10:.1f} or more"
+        return f"{precision.name} needs a GPU of compute capability {known.capability / 10:.1f} or more"
 
     def evict(self) -> Callable[[], object]:
-        """Make what fills the device's caches with something else; whatever is queued next finds it done.
+        """Make a function that queues a kernel which fills the GPU's caches with other data.
 
-        It reads: what it wrote would be written back while the next call runs.
+        The kernel reads: data that it wrote would be written back while the next call runs.
         """
         buffer, largest = self.empty((EVICTION_BYTES // 4,), "float32"), self.empty((), "float32")
         buffer.fill(1)
         return lambda: buffer.max(out=largest)
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
-        """Seconds of so many calls in a row, from the first one's begin on the device to the last one's end there.
+        """Seconds on the GPU from the begin of the first of `loops` calls to the end of the last.
 
-        The host queues them while the device is kept waiting, so that no time passes on the device in which it has
-        nothing to do because the host is slower.
+        The host queues calls while a kernel keeps the GPU busy, so that the GPU never idles between calls because the
+        host is slower.
         """
         whole, rest = divmod(loops, TOGETHER)
         return sum(self._queued(call, count) for count in [TOGETHER] * whole + [rest] * (rest > 0))
@@ -127,7 +128,7 @@ class Gpu:
         return float(cuda.get_elapsed_time(begin, end)) / 1e3
 
     def hold_up(self, seconds: float = 0.0) -> None:
-        """Queue something that takes at least so long, and touches no memory."""
+        """Queue a kernel that takes at least so many seconds and touches no memory."""
         seconds = min(LONGEST_HEAD_START, max(HEAD_START, seconds))
         self._wait((1,), (1,), (int(seconds * CYCLES),))
 
@@ -136,7 +137,7 @@ class Gpu:
         return self.module().RawKernel(WAIT.read_text(encoding="utf-8"), "wait", options=("--std=c++17",))
 
     def usable(self) -> bool:
-        """Whether it still computes: after some errors it never does again in the same process."""
+        """Whether the GPU still computes for this process: some errors, such as a wild address, end that for good."""
         cuda = self.module().cuda
         try:
             cuda.Device().synchronize()
@@ -145,12 +146,12 @@ class Gpu:
         return True
 
     def open(self, work: GpuWork, cores: int) -> Runner:  # noqa: ARG002
-        """Compile the kernels for the card at hand, and send it the weights."""
+        """Compile the kernels for the GPU at hand, and send the weights."""
         return GpuRunner(work, self)
 
 
 class GpuRunner:
-    """Queues the kernels, on the calling thread's current stream."""
+    """Queues the kernels on the calling thread's current stream."""
 
     pids = ()
     clock = None
@@ -172,7 +173,7 @@ class GpuRunner:
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Fill `out`; both lie on the device. The call returns when the kernels are queued."""
+        """Queue the kernels that fill `out`; both arrays lie on the GPU."""
         if out.data.ptr % VECTOR_BYTES:  # type: ignore[attr-defined]  # CuPy's
             raise RequestError(f"out begins between multiples of {VECTOR_BYTES} bytes; give an array of its own")
         if self._gpu.lost():
@@ -182,7 +183,7 @@ class GpuRunner:
             self._launch(place, x, out, scratch)
 
     def _new_scratch(self) -> NDArray[Any]:
-        """Scratch for one call, which CuPy hands on to later ones of the same stream: other streams have their own."""
+        """Scratch for one call; CuPy's pool reuses it in later calls of the same stream, never in another one."""
         return self._gpu.empty((self._scratch_size,), self._dtype)
 
     def _launch(self, place: int, x: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
@@ -190,7 +191,7 @@ class GpuRunner:
         self._kernels[place]((launch.blocks,), (launch.threads,), (x, self._weights, out, scratch))
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
-        """What share of a call each launch takes, by a call with events between, which would cost others time."""
+        """The share of each launch in a call's time, from a call of its own: events between launches cost time."""
         if len(self._launches) == 1:
             return [1.0]
         events = [self._cuda.Event() for _ in range(len(self._launches) + 1)]

@@ -80,15 +80,22 @@ def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     return array
 
 
+def shared_together(*wanted: tuple[tuple[int, ...], str]) -> list[NDArray[Any]]:
+    """Arrays of these shapes and dtypes in one stretch of shared memory, each on a page boundary."""
+    sizes = [_size(shape, dtype) for shape, dtype in wanted]
+    begins = [0, *itertools.accumulate(round_up(size, mmap.PAGESIZE) for size in sizes)]
+    block = shared_empty((begins[-1],), "uint8")
+    return [
+        block[begin : begin + size].view(dtype).reshape(shape)
+        for (shape, dtype), size, begin in zip(wanted, sizes, begins, strict=False)
+    ]
+
+
 def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
     """Copies of arrays in one stretch of shared memory, each on a page boundary."""
-    begins = [0, *itertools.accumulate(round_up(array.nbytes, mmap.PAGESIZE) for array in arrays)]
-    block = shared_empty((begins[-1],), "uint8")
-    copies = []
-    for array, begin in zip(arrays, begins, strict=False):
-        copy = block[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copies = shared_together(*((array.shape, array.dtype.name) for array in arrays))
+    for copy, array in zip(copies, arrays, strict=True):
         copy[...] = array
-        copies.append(copy)
     return copies
 
 

@@ -8,6 +8,7 @@ other end is gone.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import mmap
 import os
@@ -16,21 +17,27 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from numpy.typing import NDArray
 
 from convbench.executors.memory import map_shared, view
+
+if TYPE_CHECKING:
+    from convbench.kernels.tile import Phase
 
 MOST: Final = 2**15  # bytes of a message
 SYNC: Final = struct.Struct("<cq")  # b"s"; answered. Likewise b"o", to open a work, followed by the work as JSON
 MAP: Final = struct.Struct("<cqq")  # b"m", segment; its descriptor comes with the message; answered
 DROP: Final = struct.Struct("<cqq")  # b"d", segment
 CLOSE: Final = struct.Struct("<cqq")  # b"c", work
-RUN: Final = struct.Struct("<cqq2q6q6q")  # b"r", work; of counter, input and output: segment, offset, shape; answered
+RUN: Final = struct.Struct(
+    "<cqqq3q3q6q6q"
+)  # b"r", work, phase; answered. Then, of counter, workspace, input and output:
+DIMENSIONS: Final = (1, 1, 4, 4)  # segment, offset and so many lengths
 ANSWER: Final = struct.Struct("<q")  # the request, followed by what went wrong, if anything did
 
-Run = Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], None]
+Run = Callable[..., None]
 
 
 class PoolWorker:
@@ -96,34 +103,46 @@ class PoolWorker:
         self._works[order["work"]] = (run, order["dtype"], kept)
 
     def _fill(self, message: bytes) -> None:
-        _, _, work, *places = RUN.unpack(message)
+        _, _, work, phase, *numbers = RUN.unpack(message)
         run, dtype, _ = self._works[work]
-        counter = self._view((*places[:2], (1,)), "int64")
-        x, out = (self._view((segment, offset, shape), dtype) for segment, offset, *shape in (places[2:8], places[8:]))
-        run(x, out, counter)
+        rest, places = iter(numbers), []
+        for dimensions in DIMENSIONS:
+            segment, offset, *shape = itertools.islice(rest, 2 + dimensions)
+            places.append((segment, offset, shape))
+        counter = self._view(places[0], "int64")
+        run(phase, *(self._view(place, dtype) for place in places[1:]), counter)
 
     def _load(self, order: dict[str, Any]) -> tuple[Run, object]:
-        """Load the tile and make room for it; what is called, and the tile, whose machine code that needs."""
-        from convbench.executors.driver import address, compiled_claim, new_scratch
-        from convbench.kernels.tile import TileName, Work
+        """Load the tiles and make room for them; what is called, and the tiles, whose machine code that needs."""
+        from convbench.executors.driver import compiled_claim, load_phases, new_scratch
+        from convbench.kernels.tile import FunctionName, Work
 
-        module, name, arguments = order["tile"]
-        dtype = order["dtype"]
+        dtype, set_up = order["dtype"], order["set_up"]
         work = Work(
-            tile=TileName(module, name, None if arguments is None else tuple(arguments)),
-            units=order["units"],
+            phases=tuple(map(self._phase, order["phases"])),
             weights=self._view(order["weights"], dtype),
-            parameters=self._view(order["parameters"], "int64"),
             scratch_size=order["scratch_size"],
+            set_up=set_up and FunctionName(**set_up),
         )
-        tile, claim = work.tile.load(dtype), compiled_claim(dtype)
-        address_of_tile, scratch = address(tile, dtype), new_scratch(work, 1)[0]
-        clock = self._view(order["clock"], "int64")[order["row"]]
+        loaded, claim = load_phases(work.phases, work.first_stages, dtype), compiled_claim(dtype)
+        if work.set_up is not None:
+            work.set_up()
+        scratch, clock = new_scratch(work, 1)[0], self._view(order["clock"], "int64")[order["row"]]
 
-        def run(x: NDArray[Any], out: NDArray[Any], counter: NDArray[Any]) -> None:
-            claim(address_of_tile, x, work.weights, out, work.parameters, scratch, clock, work.units, counter)
+        def run(phase: int, workspace: NDArray[Any], x: NDArray[Any], out: NDArray[Any], counter: NDArray[Any]) -> None:
+            row = loaded.table[phase]
+            claim(row, x, work.weights, out, loaded.parameters, workspace, scratch, clock, counter)
 
-        return run, tile
+        return run, loaded
+
+    def _phase(self, order: dict[str, Any]) -> Phase:
+        """A phase as a message names it."""
+        from convbench.kernels.tile import Phase, TileName
+
+        arguments = order["tile"]["arguments"]
+        tile = TileName(**{**order["tile"], "arguments": None if arguments is None else tuple(arguments)})
+        parameters = self._view(order["parameters"], "int64")
+        return Phase(tile, order["units"], parameters, tuple(order["stages"]))
 
     def _view(self, place: Any, dtype: str) -> NDArray[Any]:
         segment, offset, shape = place

@@ -15,7 +15,7 @@ import os
 import socket
 import time
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,9 +71,16 @@ class Processes(Host):
 
 @dataclass
 class CallSpace:
-    """What one call at a time may use: the counter that units are claimed from, and arrays to copy through."""
+    """What one call at a time may use.
+
+    Attributes:
+        counter: What units are claimed from.
+        workspace: What phases pass on to one another.
+        staging: Arrays to copy through.
+    """
 
     counter: NDArray[np.int64]
+    workspace: NDArray[Any]
     staging: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def shared(self, role: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -91,10 +98,12 @@ class ProcessesRunner:
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()
         self._work, self._cores, self._dtype = work, cores, work.dtype.name
-        work.tile.load(self._dtype)  # compiled once, here; the workers find it on disk
+        for phase in work.phases:
+            phase.tile.load(self._dtype)  # compiled once, here; the workers find it on disk
         compiled = time.perf_counter()
         self.number = next_number()
-        self._weights, self._parameters = _had(memory.shared_copies, work.weights, work.parameters)
+        parameters = (phase.parameters for phase in work.phases)
+        self._weights, *self._parameters = _had(memory.shared_copies, work.weights, *parameters)
         self._own_what_changes()
         self._forget = weakref.finalize(self, _forget, self.number)
         self._forget.atexit = False
@@ -109,7 +118,9 @@ class ProcessesRunner:
         self._pid = os.getpid()
 
     def _new_space(self) -> CallSpace:
-        return CallSpace(_had(memory.shared_empty, (1,), "int64"))
+        workspace = (max(1, self._work.workspace_size),), self._dtype
+        counter, shared = _had(memory.shared_together, ((1,), "int64"), workspace)
+        return CallSpace(counter, shared)
 
     @property
     def segments(self) -> Sequence[memory.Segment]:
@@ -127,12 +138,19 @@ class ProcessesRunner:
         return json.dumps(
             {
                 "work": self.number,
-                "tile": [work.tile.module, work.tile.name, work.tile.arguments],
+                "phases": [
+                    {
+                        "tile": asdict(phase.tile),
+                        "units": phase.units,
+                        "stages": phase.stages,
+                        "parameters": _place(parameters),
+                    }
+                    for phase, parameters in zip(work.phases, self._parameters, strict=True)
+                ],
+                "set_up": work.set_up and asdict(work.set_up),
                 "dtype": self._dtype,
-                "units": work.units,
                 "scratch_size": work.scratch_size,
                 "weights": _place(self._weights),
-                "parameters": _place(self._parameters),
                 "clock": _place(self.clock),
                 "row": row,
             }
@@ -155,14 +173,13 @@ class ProcessesRunner:
             source, target = space.shared("input", x), space.shared("output", out)
             if source is not x:
                 source[:] = x
-            space.counter[0] = 0
-            segments, places = zip(*map(_located, (space.counter, source, target)), strict=True)
-            fields = (
-                *(segments[0].number, places[0]),
-                *(segments[1].number, places[1], *source.shape),
-                *(segments[2].number, places[2], *target.shape),
-            )
-            pool().call(self, self._cores, segments, fields, break_off=partial(space.counter.fill, self._work.units))
+            arrays = (space.counter, space.workspace, source, target)
+            segments = [_located(array)[0] for array in arrays]
+            fields = [number for array in arrays for number in _flat_place(array)]
+            for number, phase in enumerate(self._work.phases):  # a call ends when all workers have: the barrier
+                space.counter[0] = 0
+                break_off = partial(space.counter.fill, phase.units)
+                pool().call(self, self._cores, segments, [number, *fields], break_off=break_off)
             if target is not out:
                 out[:] = target
         finally:
@@ -202,6 +219,12 @@ def _place(array: NDArray[Any]) -> tuple[int, int, tuple[int, ...]]:
     """Where a worker finds an array: segment, offset, shape."""
     segment, offset = _located(array)
     return segment.number, offset, array.shape
+
+
+def _flat_place(array: NDArray[Any]) -> tuple[int, ...]:
+    """The same as plain numbers."""
+    segment, offset, shape = _place(array)
+    return segment, offset, *shape
 
 
 PROCESSES = Processes()

@@ -43,20 +43,23 @@ class Serial(Host):
 
 @dataclass
 class CallSpace:
-    """What one call at a time may write to beside its output: scratch, and ticks of stages."""
+    """What one call at a time may write to beside its output: workspace, scratch, and ticks of stages."""
 
+    workspace: NDArray[Any]
     scratch: NDArray[Any]
     clock: NDArray[np.int64]
 
 
 class SerialRunner:
-    """Calls the tile once for all units."""
+    """Calls each phase's tile once for all units."""
 
     pids = ()
 
     def __init__(self, work: Work) -> None:
         begin = time.perf_counter()
-        self._tile = work.tile.load(work.dtype.name)
+        self._tiles = [phase.tile.load(work.dtype.name) for phase in work.phases]
+        if work.set_up is not None:
+            work.set_up()
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._clocks: list[NDArray[np.int64]] = []
@@ -76,7 +79,11 @@ class SerialRunner:
                 space = self._idle.pop()
             except IndexError:  # as many threads as there are spaces are computing
                 space = self._new_space()
-            self._tile(x, work.weights, out, work.parameters, space.scratch, space.clock[0], 0, work.units)
+            for tile, phase, stage in zip(self._tiles, work.phases, work.first_stages, strict=True):
+                tile(
+                    *(x, work.weights, out, phase.parameters, space.workspace, space.scratch, space.clock[0, stage:]),
+                    *(0, phase.units),
+                )
         finally:
             if space is not None:
                 self._idle.append(space)
@@ -85,7 +92,7 @@ class SerialRunner:
         driver = load("convbench.executors.driver")
         clock = driver.new_clock(1)
         self._clocks.append(clock)
-        return CallSpace(driver.new_scratch(self._work, 1)[0], clock)
+        return CallSpace(driver.new_workspace(self._work), driver.new_scratch(self._work, 1)[0], clock)
 
     def threads(self) -> int:
         """The calling one."""

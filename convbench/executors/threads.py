@@ -97,13 +97,15 @@ class CallSpace:
     """What one call at a time may write to beside its output.
 
     Attributes:
+        workspace: What phases pass on to one another.
         scratch: A row for each thread.
-        counter: What units are claimed from.
+        counters: What the units of each phase are claimed from.
         team: Which thread of the pool took each row.
     """
 
+    workspace: NDArray[Any]
     scratch: NDArray[Any]
-    counter: NDArray[np.int64]
+    counters: NDArray[np.int64]
     team: NDArray[np.int64]
 
 
@@ -121,11 +123,12 @@ class ThreadsRunner:
             )
         driver = load("convbench.executors.driver")
         self._cores = cores
-        self._kept = work.tile.load(work.dtype.name)
-        self._tile = driver.address(self._kept, work.dtype.name)
+        self._loaded = driver.load_phases(work.phases, work.first_stages, work.dtype.name)
         self._claim = driver.compiled_claim(work.dtype.name)
         if not _process.is_forked:
             self._claim_on_threads = driver.compiled_claim_on_threads(work.dtype.name)
+        if work.set_up is not None:
+            work.set_up()
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._last = self._new_space()
@@ -139,26 +142,29 @@ class ThreadsRunner:
                 space = self._idle.pop()
             except IndexError:  # this call is a signal handler's in the middle of another
                 space = self._new_space()
-            space.counter[0] = 0
+            space.counters.fill(0)
             self._last = space
             (self._on_python_threads if _process.is_forked else self._on_pool)(x, out, space)
             self._idle.append(space)  # but not after an exception: a second one may have left a helper behind
 
     def _on_pool(self, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
-        work = self._work
         self._claim_on_threads(
-            *(self._tile, x, work.weights, out, work.parameters),
-            *(space.scratch, self.clock, work.units, space.counter, space.team),
+            *(self._loaded.table, x, self._work.weights, out, self._loaded.parameters, space.workspace),
+            *(space.scratch, self.clock, space.counters, space.team),
         )
 
     def _on_python_threads(self, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
-        work = self._work
+        for phase in range(len(self._work.phases)):
+            self._phase_on_python_threads(phase, x, out, space)
+
+    def _phase_on_python_threads(self, phase: int, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
+        counter = space.counters[phase]
 
         def fill(row: int) -> None:
             space.team[row] = row
             self._claim(
-                *(self._tile, x, work.weights, out, work.parameters),
-                *(space.scratch[row], self.clock[row], work.units, space.counter),
+                *(self._loaded.table[phase], x, self._work.weights, out, self._loaded.parameters, space.workspace),
+                *(space.scratch[row], self.clock[row], counter),
             )
 
         helpers = [Helper(fill, row) for row in range(1, self._cores)]
@@ -169,14 +175,17 @@ class ThreadsRunner:
             for helper in helpers:
                 helper.join()
         except BaseException:
-            space.counter[0] = work.units  # what is left is not computed
+            counter[0] = self._work.phases[phase].units  # what is left is not computed
             _wait_in_any_case(helpers)
             raise
 
     def _new_space(self) -> CallSpace:
         driver = load("convbench.executors.driver")
         return CallSpace(
-            driver.new_scratch(self._work, self._cores), driver.new_counter(), np.full(self._cores, -1, np.int64)
+            workspace=driver.new_workspace(self._work),
+            scratch=driver.new_scratch(self._work, self._cores),
+            counters=driver.new_counters(len(self._work.phases)),
+            team=np.full(self._cores, -1, np.int64),
         )
 
     def threads(self) -> int:

@@ -14,11 +14,14 @@ behind each run where that takes little, otherwise behind the band alone, so tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.integers import round_up
+from convbench.integers import ceil_div, round_up
+from convbench.kernels.fields import Table
+from convbench.kernels.grid import Grid
 from convbench.kernels.tile import clear, copy, jit
 from convbench.problem import Problem
 
@@ -96,22 +99,69 @@ class Layout:
     @property
     def size(self) -> int:
         """Numbers in a band, with room for what is read behind it."""
-        return self.channels * self.y.size * self.pitch + (self.vectors - 1) * self.pitch + self.reach
+        return self.channels * self.y.size * self.row_stride + (self.vectors - 1) * self.row_stride + self.reach
 
     @property
-    def pitch(self) -> int:
+    def row_stride(self) -> int:
         """From one row to the next, which is the next row of outputs as well."""
         return self.x.size
 
-    @property
-    def numbers(self) -> list[int]:
-        """What `fill_runs` has to know beside the tables."""
-        return [self.y.step, self.y.length, self.x.step, self.x.length, len(self.y.starts), len(self.x.starts)]
+    def grid(self, problem: Problem, filter_blocks: int) -> Grid:
+        """The grid of units that are bands and segments with some of a group's filters each."""
+        return Grid(
+            images=problem.batch,
+            groups=problem.groups,
+            bands=ceil_div(problem.output_height, self.rows),
+            segments=ceil_div(problem.output_width, self.columns),
+            filter_blocks=filter_blocks,
+        )
 
-    @property
-    def tables(self) -> list[int]:
-        """The starts of the runs of rows, and of those of columns."""
-        return [*self.y.starts, *self.x.starts]
+    def record(self, problem: Problem) -> Band:
+        """What `fill_band` has to know."""
+        (top, _), (left, _) = problem.padding
+        return Band(
+            channels=self.channels,
+            row_step=self.rows * problem.stride[0],
+            column_step=self.columns * problem.stride[1],
+            top=top,
+            left=left,
+            y_step=self.y.step,
+            y_length=self.y.length,
+            x_step=self.x.step,
+            x_length=self.x.length,
+            y_starts=np.array(self.y.starts),
+            x_starts=np.array(self.x.starts),
+        )
+
+
+class Band(NamedTuple):
+    """How a band's place in the grid tells what of the input it holds; a tile's parameters.
+
+    Attributes:
+        channels: Of a group.
+        row_step: Rows of the input from one band's first output to the next one's.
+        column_step: Columns from one segment's first output to the next one's.
+        top: Rows of padding above the image.
+        left: Columns of padding before the image.
+        y_step: From one row of a run to the next.
+        y_length: Rows of a run.
+        x_step: From one column of a run to the next.
+        x_length: Columns of a run.
+        y_starts: Of each run of rows, see `Runs`.
+        x_starts: Of each run of columns.
+    """
+
+    channels: int
+    row_step: int
+    column_step: int
+    top: int
+    left: int
+    y_step: int
+    y_length: int
+    x_step: int
+    x_length: int
+    y_starts: Table
+    x_starts: Table
 
 
 def layout(problem: Problem, rows: int, columns: int, lanes: int, vectors: int, reach: int) -> Layout:
@@ -134,27 +184,32 @@ def tap_offsets(band: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     Returns:
         For each (channel, kernel row), and to be added to it for each kernel column.
     """
-    outer = np.add.outer(np.arange(band.channels) * band.y.size, band.y.taps) * band.pitch
+    outer = np.add.outer(np.arange(band.channels) * band.y.size, band.y.taps) * band.row_stride
     return outer.ravel(), np.array(band.x.taps, np.int64)
 
 
 @jit
-def fill_runs(x, band, first_row, first_column, y_step, y_length, x_step, x_length, y_starts, x_starts):  # type: ignore[no-untyped-def]
-    """Copy what a band holds of one group's channels, shape (channels, height, width); zeros outside of the image.
+def fill_band(x, scratch, band, place):  # type: ignore[no-untyped-def]
+    """Copy what the band at a place of the grid holds of the input, zero outside of the image, to scratch.
 
-    `first_row` and `first_column` are what the band's first output reads without a kernel, negative in the padding.
+    Args:
+        x: The input, shape (batch, channels, height, width).
+        scratch: 1-D.
+        band: The parameters, a `Band`.
+        place: A `grid.Place`.
     """
-    channels, height, _ = x.shape
-    position = 0
-    for channel in range(channels):
-        for y_start in y_starts:
-            for i in range(y_length):
-                row = first_row + y_start + i * y_step
-                for x_start in x_starts:
-                    line = band[position : position + x_length]
-                    position += x_length
+    height, position = x.shape[2], 0
+    first_row = place.band * band.row_step - band.top
+    first_column = place.segment * band.column_step - band.left
+    for channel in range(place.group * band.channels, (place.group + 1) * band.channels):
+        for y_start in band.y_starts:
+            for i in range(band.y_length):
+                row = first_row + y_start + i * band.y_step
+                for x_start in band.x_starts:
+                    line = scratch[position : position + band.x_length]
+                    position += band.x_length
                     if 0 <= row < height:
-                        fill_line(x[channel, row], line, first_column + x_start, x_step)
+                        fill_line(x[place.image, channel, row], line, first_column + x_start, band.x_step)
                     else:
                         clear(line)
 

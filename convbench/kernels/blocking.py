@@ -1,20 +1,22 @@
-"""Cutting a problem into units: bands of rows, segments of columns and chunks of kernels; weights packed to match."""
+"""Cutting a problem into units: bands of rows, segments of columns and blocks of filters; weights packed to match."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.integers import ceil_div
+from convbench.epilogue import Epilogue
+from convbench.integers import ceil_div, round_up
 from convbench.kernels.band import Layout, layout
+from convbench.kernels.tuning import tuning
 from convbench.problem import ITEM_SIZE, Problem
 
-BAND_BYTES: Final = 2**19  # of scratch for a band: a quarter of a common second-level cache
 UNITS: Final = 32  # at least, where the problem is large enough, so that many workers finish together
-CHUNK: Final = 64  # kernels of a unit, at least, so that filling the band is little beside using it
+FILTERS: Final = 64  # of a unit, at least, so that filling the band is little beside using it
 SEGMENT: Final = 8  # register blocks side by side in a unit, at least, for the same reason
 PIECE_BYTES: Final = 2**20  # of weights that are transformed at a time
 PACKING_BYTES: Final = 4 * PIECE_BYTES  # taken for it: what they are made from, two steps on the way, and the result
@@ -36,7 +38,7 @@ def best_band(problem: Problem, vectors: int, lanes: int, *, step: int, reach: i
     found = layout(problem, rows, columns, lanes, step, reach)
     while rows + step <= min(enough, height):
         larger = layout(problem, rows + step, columns, lanes, step, reach)
-        if larger.size * ITEM_SIZE[problem.dtype] > BAND_BYTES:
+        if larger.size * ITEM_SIZE[problem.dtype] > tuning().band_bytes:
             break
         rows, found = rows + step, larger
     width = vectors * lanes
@@ -57,38 +59,56 @@ def segments(problem: Problem, band: Layout) -> int:
     return ceil_div(problem.output_width, band.columns)
 
 
-def chunk_blocks(problem: Problem, blocks: int, parts: int) -> int:
-    """Register blocks of kernels in a unit, so that there are enough units even where images have few `parts`."""
-    chunks = max(1, min(UNITS // parts, problem.group_filters // CHUNK))
-    return ceil_div(blocks, chunks)
+def blocks_of_a_unit(problem: Problem, blocks: int, positions: int) -> int:
+    """Register blocks of filters in a unit, so that there are enough units even where images have few `positions`."""
+    parts = max(1, min(UNITS // positions, problem.group_filters // FILTERS))
+    return ceil_div(blocks, parts)
 
 
-def packed_bytes(problem: Problem, kernels: int) -> int:
-    """What `pack_weights` returns takes."""
-    blocks = ceil_div(problem.group_filters, kernels)
-    return problem.groups * blocks * kernels * problem.taps * ITEM_SIZE[problem.dtype]
+def packed_size(problem: Problem, filters: int) -> int:
+    """Numbers in what `pack_weights` returns, and a bias for each filter behind them."""
+    return problem.groups * round_up(problem.group_filters, filters) * (problem.taps + 1)
 
 
-def pack_weights(problem: Problem, weights: NDArray[Any], kernels: int) -> NDArray[Any]:
-    """Weights in the order in which the micro-kernel reads them, with zeros where a group runs out of kernels.
+def with_tail(shape: tuple[int, ...], tail: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Room for packed weights with something behind them.
+
+    Args:
+        shape: Of the packed weights.
+        tail: What stands behind them, such as biases, of the dtype of all.
+
+    Returns:
+        All of it, 1-D, and the packed weights, undefined, as a view of it of `shape`.
+    """
+    size = math.prod(shape)
+    everything = np.empty(size + tail.size, tail.dtype)
+    everything[size:] = tail.ravel()
+    return everything, everything[:size].reshape(shape)
+
+
+def pack_weights(problem: Problem, weights: NDArray[Any], filters: int, epilogue: Epilogue) -> NDArray[Any]:
+    """Weights in the order in which the micro-kernel reads them, with zeros where a group runs out of filters.
 
     Args:
         problem: Whose weights they are.
         weights: Shape `problem.weights_shape`.
-        kernels: Of a register block.
+        filters: Of a register block.
+        epilogue: Whose biases stand behind the weights.
 
     Returns:
-        Shape (groups, blocks, taps, kernels).
+        1-D: weights of shape (groups, blocks, taps, filters), then biases of shape (groups, blocks, filters).
     """
-    group_kernels = problem.group_filters
-    whole, rest = divmod(group_kernels, kernels)
-    packed = np.zeros((problem.groups, whole + (rest > 0), problem.taps, kernels), weights.dtype)
-    given = weights.reshape(problem.groups, group_kernels, problem.taps)
-    blocks = given[:, : whole * kernels].reshape(problem.groups, whole, kernels, problem.taps)
-    packed[:, :whole] = blocks.swapaxes(2, 3)
+    whole, rest = divmod(problem.group_filters, filters)
+    blocks = whole + (rest > 0)
+    biases = epilogue.biases(problem, blocks * filters)
+    everything, packed = with_tail((problem.groups, blocks, problem.taps, filters), biases)
+    given = weights.reshape(problem.groups, problem.group_filters, problem.taps)
+    filled = given[:, : whole * filters].reshape(problem.groups, whole, filters, problem.taps)
+    packed[:, :whole] = filled.swapaxes(2, 3)
     if rest:
-        packed[:, whole, :, :rest] = given[:, whole * kernels :].swapaxes(1, 2)
-    return packed
+        packed[:, whole] = 0
+        packed[:, whole, :, :rest] = given[:, whole * filters :].swapaxes(1, 2)
+    return everything
 
 
 def pieces(rows: int, columns: int, each: int) -> Iterator[tuple[slice, slice]]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
 from convbench.kernels.toom_cook import Matrix, toom_cook
 from convbench.kernels.vector import Vectors, index
+from convbench.kernels.vector_code import Array, Constant, vector_code
 
 INPUT: Final = 0
 OUTPUT: Final = 1
@@ -120,80 +119,81 @@ def _matrix(which: int, outputs: int, taps: int) -> Matrix:
     return algorithm.input if which == INPUT else algorithm.output
 
 
-@intrinsic(prefer_literal=True)
-def transform(  # type: ignore[no-untyped-def]
-    typing_context, which, outputs, taps, lanes, source, source_begin, source_step, target, target_begin, target_step
-):
+@vector_code
+def transform(
+    emit: Vectors,
+    which: Constant,
+    outputs: Constant,
+    taps: Constant,
+    lanes: Constant,  # of the vectors that `emit` emits
+    source: Array,
+    source_begin: ir.Value,
+    source_step: Array | ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+    target_step: ir.Value,
+) -> None:
     """Multiply vectors by the INPUT or OUTPUT matrix of `toom_cook(outputs, taps)`.
 
     Args:
-        which: INPUT or OUTPUT; a literal, like `outputs`, `taps` and `lanes`.
+        emit: Emits the code.
+        which: INPUT or OUTPUT.
         outputs: m.
         taps: r.
         lanes: Of a vector.
-        source: 1-D.
-        source_begin: Where the first vector is.
-        source_step: From one vector to the next: a number, or int64, 1-D, what to add to `source_begin` for each.
-        target: 1-D.
-        target_begin: Where the first result goes.
-        target_step: From one result to the next.
+        source: What is read.
+        source_begin: Index of the first vector.
+        source_step: Elements from one vector to the next, or for each vector (int64) what to add to `source_begin`.
+        target: What is written.
+        target_begin: Index of the first result.
+        target_step: Elements from one result to the next.
     """
-    literals = [argument.literal_value for argument in (which, outputs, taps, lanes)]
-    matrix, width = _matrix(*literals[:3]), literals[3]
-    integer = types.int64
-    listed = isinstance(source_step, types.Array)
-    step_type = source_step if listed else integer
-    signature = types.void(which, outputs, taps, lanes, source, integer, step_type, target, integer, integer)
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
-        emit = Vectors(context, builder, source.dtype, width)
-        begin = emit.at(emit.data(signature.args[4], arguments[4]), arguments[5])
-        count = len(matrix[0])
-        if listed:
-            steps = emit.data(signature.args[6], arguments[6])
-            offsets = [builder.load(emit.at(steps, number)) for number in range(count)]
-        else:
-            offsets = [builder.mul(index(number), arguments[6]) for number in range(count)]
-        results = linear_map(emit, matrix, [emit.load(emit.at(begin, offset)) for offset in offsets])
-        target_at = emit.at(emit.data(signature.args[7], arguments[7]), arguments[8])
-        for number, result in enumerate(results):
-            emit.store(result, emit.at(target_at, builder.mul(index(number), arguments[9])))
-        return context.get_dummy_value()
-
-    return signature, generate
+    builder, matrix = emit.builder, _matrix(which, outputs, taps)
+    begin = emit.at(source.data, source_begin)
+    if isinstance(source_step, Array):
+        offsets = [builder.load(emit.at(source_step.data, number)) for number in range(len(matrix[0]))]
+    else:
+        offsets = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
+    results = linear_map(emit, matrix, [emit.load(emit.at(begin, offset)) for offset in offsets])
+    write = emit.at(target.data, target_begin)
+    for number, result in enumerate(results):
+        emit.store(result, emit.at(write, builder.mul(index(number), target_step)))
 
 
-@intrinsic(prefer_literal=True)
-def transform_row(  # type: ignore[no-untyped-def]
-    typing_context, outputs, taps, lanes, source, source_begin, source_step, target, target_begin
-):
+@vector_code
+def transform_row(
+    emit: Vectors,
+    outputs: Constant,
+    taps: Constant,
+    lanes: Constant,
+    source: Array,
+    source_begin: ir.Value,
+    source_step: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+    relu: ir.Value,
+) -> None:
     """Multiply vectors by the OUTPUT matrix and write the results as a run of pixels.
 
     Lane l of the vectors belongs to tile l, and result j of it is pixel `l * outputs + j` of the run.
 
     Args:
-        outputs: m; a literal, like `taps` and `lanes`.
+        emit: Emits the code.
+        outputs: m.
         taps: r.
         lanes: Of a vector.
-        source: 1-D.
-        source_begin: Where the first vector is.
-        source_step: From one vector to the next.
-        target: 1-D.
-        target_begin: Where the first pixel goes.
+        source: What is read.
+        source_begin: Index of the first vector.
+        source_step: Elements from one vector to the next.
+        target: What is written.
+        target_begin: Index of the first pixel.
+        relu: Whether negative results become zero.
     """
-    literals = [argument.literal_value for argument in (outputs, taps, lanes)]
-    matrix, width = _matrix(OUTPUT, *literals[:2]), literals[2]
-    integer = types.int64
-    signature = types.void(outputs, taps, lanes, source, integer, integer, target, integer)
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
-        emit = Vectors(context, builder, source.dtype, width)
-        begin = emit.at(emit.data(signature.args[3], arguments[3]), arguments[4])
-        steps = [builder.mul(index(number), arguments[5]) for number in range(len(matrix[0]))]
-        results = linear_map(emit, matrix, [emit.load(emit.at(begin, step)) for step in steps])
-        target_at = emit.at(emit.data(signature.args[6], arguments[6]), arguments[7])
-        for number, run in enumerate(emit.interleave(results)):
-            emit.store(run, emit.at(target_at, number * width))
-        return context.get_dummy_value()
-
-    return signature, generate
+    builder, matrix = emit.builder, _matrix(OUTPUT, outputs, taps)
+    begin = emit.at(source.data, source_begin)
+    steps = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
+    results = linear_map(emit, matrix, [emit.load(emit.at(begin, step)) for step in steps])
+    write, floor = emit.at(target.data, target_begin), emit.floor(relu)
+    results = [emit.at_least(result, floor) for result in results]
+    for number, run in enumerate(emit.interleave(results)):
+        emit.store(run, emit.at(write, number * lanes))

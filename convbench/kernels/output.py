@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
+from convbench.kernels.copying import stream
 from convbench.kernels.tile import copy, inlined
-from convbench.kernels.vector import stream
+from convbench.kernels.tuning import tuning
 from convbench.problem import ITEM_SIZE, Problem
-
-STREAM_BYTES: Final = 2**25  # of output; more does not stay in a cache, so it is written past it
 
 
 def streamed(problem: Problem) -> bool:
     """Whether the output is to be written past the caches; a tile that does so ends with a `fence`."""
-    return ITEM_SIZE[problem.dtype] * math.prod(problem.output_shape) >= STREAM_BYTES
+    return ITEM_SIZE[problem.dtype] * math.prod(problem.output_shape) >= tuning().stream_bytes
 
 
 @inlined
 def write_rows(lanes, past_caches, runs, run, plane, first_row, rows, lines, first_column, columns):  # type: ignore[no-untyped-def]
-    """Copy rows of pixels from scratch to one kernel's output, as far as the output goes.
+    """Copy rows of pixels from scratch to one filter's output, as far as the output goes.
 
     Args:
         lanes: Of a vector; a literal.
@@ -40,6 +38,6 @@ def write_rows(lanes, past_caches, runs, run, plane, first_row, rows, lines, fir
         source = row % lines * run + row // lines * columns
         target = (first_row + row) * width + first_column
         if past_caches:
-            stream(lanes, runs, source, flat, target, count)
+            stream(lanes=lanes, source=runs, source_begin=source, target=flat, target_begin=target, count=count)
         else:
             copy(runs[source:], flat[target : target + count])

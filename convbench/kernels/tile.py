@@ -1,15 +1,17 @@
-"""The seam between algorithms and executors: a tile, and the work that it does.
+"""The seam between algorithms and executors: tiles, and the work that they do.
 
-An algorithm turns a problem and its weights into `Work`: a number of independent units, and a **tile**, the compiled
-function that fills the output's units [first, last) and touches nothing else. An executor takes the work and decides
-who fills which units. Neither knows the other.
+An algorithm turns a problem and its weights into `Work`: packed weights and an ordered list of **phases** with a
+barrier between them. A phase is a **tile**, a compiled function of one signature that fills the phase's units [first,
+last) and touches nothing else, and how many independent units there are. An executor takes the work and decides who
+fills which units. Neither knows the other.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numba
@@ -19,9 +21,8 @@ from numpy.typing import NDArray
 
 from convbench.errors import UnavailableError
 from convbench.kernels.clock import STAGES
-from convbench.problem import Problem
 from convbench.rounding import Errors
-from convbench.runtime.loading import run_to_completion
+from convbench.runtime.loading import load, run_to_completion
 from convbench.runtime.sources import digest
 
 MADE_OF: Final = ("kernels", "algorithms")
@@ -32,6 +33,23 @@ jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contrac
 
 inlined = numba.njit(inline="always")
 """Decorator for parts of tiles to which literals are passed: they become part of the caller."""
+
+
+@dataclass(frozen=True)
+class FunctionName:
+    """Where a plain function is found, so that another process can find it too.
+
+    Attributes:
+        module: Name of the module.
+        name: Of the function there.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self) -> None:
+        """Import and call it."""
+        getattr(load(self.module), self.name)()
 
 
 @dataclass(frozen=True)
@@ -61,27 +79,45 @@ class TileName:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What an executor runs.
+class Phase:
+    """A tile and how many units it fills; a phase begins when every unit of the one before is filled.
 
     Attributes:
-        tile: The compiled function `tile(x, weights, out, parameters, scratch, clock, first, last)`.
-        units: How many work units there are; any split of [0, units) into ranges gives the same output.
-        weights: Packed as the tile wants them, 1-D, of the problem's dtype.
-        parameters: int64, 1-D, whatever else the tile needs to know.
-        scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more, and they
-            are zero at first.
-        errors: How far rounding can take its outputs; None if that is not known.
+        tile: The compiled function `tile(x, weights, out, parameters, workspace, scratch, clock, first, last)`.
+        units: How many work units there are; any split of [0, units) into ranges gives the same result.
+        parameters: int64, 1-D, whatever else the tile needs to know; see `fields`.
         stages: Names of the stages whose time the tile counts, in the order of their places in `clock`, see `lap`.
     """
 
     tile: TileName
     units: int
-    weights: NDArray[Any]
     parameters: NDArray[np.int64]
-    scratch_size: int = 0
-    errors: Errors | None = None
     stages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an executor runs.
+
+    Attributes:
+        phases: One after the other, with a barrier between them.
+        weights: Packed as the tiles want them, 1-D, of the problem's dtype, with what else is constant, such as biases.
+        scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more, and they
+            are zero before the first call.
+        workspace_size: Elements that all workers of a call share: what one phase writes there, the next ones read.
+        errors: How far rounding can take its outputs; None if that is not known.
+        variant: What was chosen for the problem (tile, blocks, ...), for records.
+        set_up: A function without arguments to be called in every process that computes, before its first tile, such as
+            one that asks the system for matrix units.
+    """
+
+    phases: tuple[Phase, ...]
+    weights: NDArray[Any]
+    scratch_size: int = 0
+    workspace_size: int = 0
+    errors: Errors | None = None
+    variant: Mapping[str, str | int] = field(default_factory=dict)
+    set_up: FunctionName | None = None
 
     def __post_init__(self) -> None:
         if len(self.stages) > STAGES:
@@ -89,18 +125,40 @@ class Work:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of input, weights, output and scratch."""
+        """The dtype of input, weights, output, scratch and workspace."""
         return self.weights.dtype
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages of all phases, in the order of their places in a worker's clock."""
+        return tuple(name for phase in self.phases for name in phase.stages)
+
+    @property
+    def first_stages(self) -> tuple[int, ...]:
+        """The place of each phase's first stage in a worker's clock."""
+        counts = [len(phase.stages) for phase in self.phases[:-1]]
+        return tuple(itertools.accumulate(counts, initial=0))
 
 
 def signature(dtype: str) -> Any:
     """The one signature that every tile has: `x` and `out` are 4-D and C-contiguous, the rest is 1-D."""
+    return types.void(*arguments(dtype))
+
+
+def arguments(dtype: str) -> tuple[Any, ...]:
+    """Numba's types of a tile's arguments, in their order."""
     real, integers = getattr(types, dtype), types.int64[::1]
     array, vector = real[:, :, :, ::1], real[::1]
-    return types.void(array, vector, array, integers, vector, integers, types.int64, types.int64)
+    return (
+        *(array, vector, array),  # x, weights, out
+        integers,  # parameters
+        *(vector, vector),  # workspace, scratch
+        integers,  # clock
+        *(types.int64, types.int64),  # first, last
+    )
 
 
-# To assign to a slice is as fast, but Numba would compile the text of its error messages with it, for seconds.
+# Slice assignment is as fast, but adds 2 s of compiling its error messages.
 
 
 @jit
@@ -115,48 +173,6 @@ def clear(target):  # type: ignore[no-untyped-def]
     """Make all numbers of `target`, 1-D, zero."""
     for i in range(target.size):
         target[i] = 0
-
-
-GEOMETRY = 9
-"""How many parameters `geometry` gives."""
-
-
-def geometry(problem: Problem) -> NDArray[np.int64]:
-    """The parameters that any forward tile starts from; `unpack` reads them in the tile."""
-    (top, _), (left, _) = problem.padding
-    return np.array(
-        [
-            problem.groups,
-            problem.kernel_height,
-            problem.kernel_width,
-            *problem.stride,
-            *problem.dilation,
-            top,
-            left,
-        ],
-        np.int64,
-    )
-
-
-@jit
-def unpack(parameters):  # type: ignore[no-untyped-def]
-    """What `geometry` packed.
-
-    Returns:
-        (groups, kernel rows, kernel columns, vertical stride, horizontal stride, vertical dilation, horizontal
-        dilation, top padding, left padding).
-    """
-    return (
-        parameters[0],
-        parameters[1],
-        parameters[2],
-        parameters[3],
-        parameters[4],
-        parameters[5],
-        parameters[6],
-        parameters[7],
-        parameters[8],
-    )
 
 
 _COMPILED: Final[dict[tuple[TileName, str], Callable[..., None]]] = {}

@@ -46,6 +46,11 @@ class ToomCook:
     growth: float
     amplification: float
 
+    @property
+    def ones(self) -> int:
+        """The product that every output has with factor 1: what is added to it is added to each output."""
+        return next(p for p in range(len(self.input)) if all(row[p] == 1 for row in self.output))
+
 
 @cache
 def toom_cook(outputs: int, taps: int) -> ToomCook:

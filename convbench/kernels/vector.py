@@ -8,6 +8,7 @@ always the host. LLVM allots the registers and schedules.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -105,7 +106,7 @@ class Vectors:
 
     def load(self, address: ir.Value) -> ir.Value:
         """A vector from an address that need not be aligned."""
-        return self.builder.load(self._as_vector(address), align=self._item)
+        return self.builder.load(self._as_vector(address), align=self.item_size)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         """A vector of one number."""
@@ -120,6 +121,16 @@ class Vectors:
         signature = ir.FunctionType(self.type, [self.type] * 3)
         function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.fmuladd.{self._suffix}")
         return self.builder.call(function, [a, b, c])
+
+    def floor(self, relu: ir.Value) -> ir.Value:
+        """What `at_least` leaves of an output: zero where ReLU is asked for (an int64), otherwise minus infinity."""
+        is_asked = self.builder.icmp_signed("!=", relu, index(0))
+        lowest = self.builder.select(is_asked, ir.Constant(self.real, 0.0), ir.Constant(self.real, -math.inf))
+        return self.splat(lowest)
+
+    def at_least(self, vector: ir.Value, floor: ir.Value) -> ir.Value:
+        """The larger of two numbers in each lane; NaN in `vector` stays NaN."""
+        return self.builder.select(self.builder.fcmp_ordered("<", vector, floor), floor, vector)
 
     def interleave(self, vectors: list[ir.Value]) -> list[ir.Value]:
         """As many vectors that, one after the other, hold lane 0 of each of `vectors`, then lane 1 of each, ..."""
@@ -162,11 +173,11 @@ class Vectors:
 
     def store(self, vector: ir.Value, address: ir.Value) -> None:
         """Write a vector to an address that need not be aligned."""
-        self.builder.store(vector, self._as_vector(address), align=self._item)
+        self.builder.store(vector, self._as_vector(address), align=self.item_size)
 
     def stream(self, vector: ir.Value, address: ir.Value) -> None:
         """Write a vector past the caches to an address that must be aligned to the vector."""
-        stored = self.builder.store(vector, self._as_vector(address), align=self._item * self.lanes)
+        stored = self.builder.store(vector, self._as_vector(address), align=self.item_size * self.lanes)
         hint = self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         stored.set_metadata("nontemporal", hint)
 
@@ -177,15 +188,16 @@ class Vectors:
         signature = ir.FunctionType(ir.VoidType(), [self.type, target.type, int32, mask.type])
         name = f"llvm.masked.store.{self._suffix}.p0"
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        self.builder.call(function, [vector, target, ir.Constant(int32, self._item), mask])
+        self.builder.call(function, [vector, target, ir.Constant(int32, self.item_size), mask])
 
     def lanes_below(self, count: ir.Value) -> ir.Value:
-        """The mask of the first `count` lanes; all if there are fewer, none if it is negative."""
+        """The mask of lanes with index < count."""
         lane = ir.Constant(ir.VectorType(INDEX, self.lanes), list(range(self.lanes)))
         return self.builder.icmp_signed("<", lane, self._splat(count, INDEX))
 
     @property
-    def _item(self) -> int:
+    def item_size(self) -> int:
+        """Bytes of a number."""
         return 4 if isinstance(self.real, ir.FloatType) else 8
 
     def _as_vector(self, address: ir.Value) -> ir.Value:
@@ -219,48 +231,3 @@ def fence(typing_context):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(), generate
-
-
-@intrinsic(prefer_literal=True)
-def copy_vectors(typing_context, vectors, lanes, source, source_begin, target, target_begin):  # type: ignore[no-untyped-def]
-    """Copy `vectors` times `lanes` neighbours (both literals) from one 1-D array to another."""
-    count, width = vectors.literal_value, lanes.literal_value
-    integer = types.int64
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
-        emit = Vectors(context, builder, source.dtype, width)
-        read = emit.at(emit.data(signature.args[2], arguments[2]), arguments[3])
-        write = emit.at(emit.data(signature.args[4], arguments[4]), arguments[5])
-        for vector in [emit.load(emit.at(read, number * width)) for number in range(count)]:
-            emit.store(vector, write)
-            write = emit.at(write, width)
-        return context.get_dummy_value()
-
-    return types.void(vectors, lanes, source, integer, target, integer), generate
-
-
-@intrinsic(prefer_literal=True)
-def stream(typing_context, lanes, source, source_begin, target, target_begin, count):  # type: ignore[no-untyped-def]
-    """Copy `count` neighbours from one 1-D array to another past the caches; call `fence` when all is copied."""
-    width = lanes.literal_value
-    integer = types.int64
-
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: list[ir.Value]) -> ir.Value:
-        emit = Vectors(context, builder, source.dtype, width)
-        read = emit.at(emit.data(signature.args[1], arguments[1]), arguments[2])
-        write = emit.at(emit.data(signature.args[3], arguments[3]), arguments[4])
-        count, step = arguments[5], index(width)
-        item = index(ITEM_SIZE[source.dtype.name])
-        unaligned = builder.urem(builder.udiv(builder.ptrtoint(write, INDEX), item), step)
-        head = builder.urem(builder.sub(step, unaligned), step)
-        head = builder.select(builder.icmp_signed("<", head, count), head, count)
-        emit.store_lanes(emit.load(read), write, emit.lanes_below(head))
-        body = builder.sub(count, builder.urem(builder.sub(count, head), step))  # where the whole vectors end
-        with cgutils.for_range_slice(builder, head, body, step, inc=True) as (place, _):
-            emit.stream(emit.load(emit.at(read, place)), emit.at(write, place))
-        emit.store_lanes(
-            emit.load(emit.at(read, body)), emit.at(write, body), emit.lanes_below(builder.sub(count, body))
-        )
-        return context.get_dummy_value()
-
-    return types.void(lanes, source, integer, target, integer, integer), generate

@@ -1,7 +1,7 @@
-"""The NVIDIA card that CuPy computes on: what it is, and what it tells of itself while it computes.
+"""The NVIDIA GPU that CuPy computes on: its description, and its clocks, temperature and power.
 
-CuPy describes it. NVML, where nvidia-ml-py is installed, adds clocks, temperature, power and why clocks were lowered.
-What the card does not tell is left out, never zero.
+CuPy has the description. NVML, where nvidia-ml-py is installed, has clocks, temperature, power and the reasons for
+lowered clocks. What the GPU or its driver does not report is left out, never zero.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ REASONS: Final[Mapping[int, str]] = {  # bits of NVML's clocks event reasons, wh
 }
 SLOWED: Final = frozenset({"hardware slowdown", "heat, by the driver", "heat, by the hardware", "power brake"})
 CAPPED: Final = frozenset({"power cap"})
-_CARD: Final = 0  # CuPy's number of it
+_GPU: Final = 0  # CuPy's number of the GPU
 
 
 def describe() -> dict[str, Any] | None:
-    """The card's name and sizes, its clocks' and power's limits, and the software that runs it; None without one.
+    """The GPU's name, sizes, limits of clocks and power, and software; None without a GPU.
 
     Returns:
         "name", "compute_capability", "multiprocessors", "memory_bytes", "l2_bytes", "cuda_driver" (the newest CUDA that
@@ -43,7 +43,7 @@ def describe() -> dict[str, Any] | None:
     try:
         if not runtime.getDeviceCount():
             return None
-        properties = runtime.getDeviceProperties(_CARD)
+        properties = runtime.getDeviceProperties(_GPU)
         found = {
             "name": properties["name"].decode(),
             "compute_capability": f"{properties['major']}.{properties['minor']}",
@@ -58,15 +58,15 @@ def describe() -> dict[str, Any] | None:
         return None
     with contextlib.suppress(ImportError, RuntimeError, OSError):  # CuPy looks for the compiler when it is asked
         found["nvrtc"] = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
-    card = nvml()
-    return found | (card.limits() if card else {})
+    view = nvml()
+    return found | (view.limits() if view else {})
 
 
 @cache
 def nvml() -> Nvml | None:
-    """NVML's view of the very card that CuPy computes on; None where there is no NVML.
+    """NVML's view of the GPU that CuPy computes on; None where there is no NVML.
 
-    CUDA_VISIBLE_DEVICES renumbers CUDA's devices and not NVML's, so the card is found by its place on the PCI bus.
+    CUDA_VISIBLE_DEVICES renumbers CUDA's GPUs and not NVML's, so the GPU is found by its place on the PCI bus.
     """
     try:
         import cupy
@@ -75,25 +75,25 @@ def nvml() -> Nvml | None:
         return None
     try:
         pynvml.nvmlInit()
-        place = cupy.cuda.runtime.deviceGetPCIBusId(_CARD)
+        place = cupy.cuda.runtime.deviceGetPCIBusId(_GPU)
         return Nvml(pynvml, pynvml.nvmlDeviceGetHandleByPciBusId(place))
     except (pynvml.NVMLError, cupy.cuda.runtime.CUDARuntimeError):
         return None
 
 
 class Nvml:
-    """One card as NVML sees it.
+    """One GPU as NVML sees it.
 
     Args:
         pynvml: NVIDIA's module.
-        handle: What it calls the card.
+        handle: NVML's handle of the GPU.
     """
 
     def __init__(self, pynvml: Any, handle: Any) -> None:
         self._pynvml, self._handle = pynvml, handle
 
     def limits(self) -> dict[str, Any]:
-        """What does not change: see `describe`."""
+        """Values that do not change: see `describe`."""
         ml = self._pynvml
         try:
             driver = ml.nvmlSystemGetDriverVersion()
@@ -108,12 +108,12 @@ class Nvml:
         )
 
     def counts(self) -> dict[str, float]:
-        """What only grows: energy, and time for which clocks were lowered because of power and of heat.
+        """Counters: energy, and the time for which clocks were lowered because of power and of heat.
 
         Returns:
-            energy_joules: The card adds to it every some ten milliseconds: sums over many samples are good, single
-                short samples are not.
-            power_capped_seconds, heat_seconds: For how long clocks were lowered.
+            energy_joules: Updated by the GPU every few tens of milliseconds: sums over many samples are exact enough,
+                single short samples are not.
+            power_capped_seconds, heat_seconds: Time with lowered clocks.
         """
         ml = self._pynvml
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
@@ -126,13 +126,13 @@ class Nvml:
         )
 
     def levels(self) -> dict[str, Any]:
-        """What goes up and down.
+        """Values of the moment.
 
         Returns:
             sm_mhz, memory_mhz: Clocks.
             celsius: Temperature.
-            watts: Power; recent cards give its average over the last second.
-            reasons: Why clocks are not as high as they can be, from `REASONS`.
+            watts: Power; recent GPUs give its average over the last second.
+            reasons: Why clocks are below their maximum, from `REASONS`.
         """
         ml = self._pynvml
         watts = self._ask("nvmlDeviceGetPowerUsage")
@@ -151,7 +151,7 @@ class Nvml:
         )
 
     def _ask(self, name: str, *arguments: Any) -> Any:
-        """What a function answers; None where the module, the driver or the card has no answer."""
+        """The answer of a function; None where the module, the driver or the GPU has none."""
         function = getattr(self._pynvml, name, None)
         if function is None:
             return None

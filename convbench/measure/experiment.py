@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,19 +9,9 @@ from convbench import filters
 from convbench.errors import RequestError
 from convbench.images import load_image
 from convbench.problem import DType, Problem
+from convbench.request.stored import Source
 
 EXPERIMENT: Final = "multicore"
-
-
-@dataclass(frozen=True)
-class Source:
-    """The picture that a problem's input comes from, and the digest of a bank of kernels that comes from a file."""
-
-    problem: str
-    path: str
-    sha256: str
-    steps: tuple[str, ...]
-    kernels_sha256: str = ""
 
 
 def experiment(path: str | Path, kernels: str, seed: int, dtype: DType = "float32") -> tuple[Problem, Source]:

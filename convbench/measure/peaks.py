@@ -27,8 +27,9 @@ from convbench import machine
 from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
 from convbench.kernels.clock import STAGES
-from convbench.kernels.tile import TileName, Work, copy, jit
-from convbench.kernels.vector import Vectors, copy_vectors, fence, index, instruction_set, stream
+from convbench.kernels.copying import copy_vectors, stream
+from convbench.kernels.tile import Phase, TileName, Work, copy, jit
+from convbench.kernels.vector import Vectors, fence, index, instruction_set
 from convbench.measure.affinity import pin, threading_layer
 from convbench.measure.placement import Nodes, nodes_of, place
 
@@ -121,12 +122,13 @@ def calibration_kernel() -> Callable[[], None]:
     """
     work = _work("multiply_add", "float32", UNITS // 10)
     small = private_empty((1, 1, 1, CHUNK), "float32")
+    [phase] = work.phases
     tile, scratch, clock = (
-        work.tile.load("float32"),
+        phase.tile.load("float32"),
         private_empty((CHUNK,), "float32"),
         private_empty((STAGES,), "int64"),
     )
-    return lambda: tile(small, work.weights, small, work.parameters, scratch, clock, 0, work.units)
+    return lambda: tile(small, work.weights, small, phase.parameters, scratch, scratch, clock, 0, phase.units)
 
 
 def _opened(executor: Any, kind: str, dtype: str, units: int, cores: int, x: Any, out: Any) -> Callable[[], None]:
@@ -141,10 +143,8 @@ def _work(kind: str, dtype: str, units: int) -> Work:
     weights = private_empty(random.shape, dtype)
     weights[...] = random
     return Work(
-        tile=TileName(__name__, "make_tile", (KINDS[kind], lanes)),
-        units=units,
+        phases=(Phase(TileName(__name__, "make_tile", (KINDS[kind], lanes)), units, np.zeros(1, np.int64)),),
         weights=weights,
-        parameters=private_empty((1,), "int64"),
         scratch_size=CHUNK,
     )
 
@@ -224,7 +224,7 @@ def make_tile(kind: int, lanes: int) -> Any:
     """
 
     @jit
-    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         flat_x, flat_out = x.reshape(x.size), out.reshape(out.size)
         for unit in range(first, last):
             if kind == MULTIPLY_ADD:

@@ -208,7 +208,7 @@ def measured(
     while left and time.monotonic() < deadline:
         begin = time.monotonic()
         try:
-            worker = WorkerProcess({"spec": spec.to_json(), "run": run, "cells": left}, max(spec.cores), python)
+            worker = WorkerProcess({"spec": spec.for_workers(), "run": run, "cells": left}, max(spec.cores), python)
         except OSError as error:
             raise RequestError(
                 f"{python or 'a worker process'} cannot be started ({error.strerror}); what was measured is kept: "

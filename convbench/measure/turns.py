@@ -90,7 +90,7 @@ def run_in_turns(
             does not know what `spec` names.
     """
     directory, deadline = Path(directory), deadline_after(time_limit)
-    told = other.describe(python, spec.to_json())
+    told = other.describe(python, spec.for_workers())
     pair = {"id": uuid.uuid4().hex, "python": told["python"], "versions": told["versions"]}
     began = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "spec": spec.to_json()}
     facts = {"machine": machine.describe(), "versions": machine.versions()}
@@ -144,7 +144,7 @@ def resume_in_turns(
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
         same_code(before.header, str(directory))
-        told = other.describe(pair["python"] if python is None else python, spec.to_json())
+        told = other.describe(pair["python"] if python is None else python, spec.for_workers())
         for what in ("python", "versions"):
             if told[what] != pair[what]:
                 raise RequestError(

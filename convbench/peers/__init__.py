@@ -75,13 +75,19 @@ PEERS: Table[Peer] = Table(
     "peer",
     [
         Entry("onnxruntime", "convbench.peers.onnxruntime:PEER", "ONNX Runtime, input and output bound"),
-        Entry("torch", "convbench.peers.torch:CONTIGUOUS", "PyTorch, output memory reused by its allocator"),
-        Entry("torch-channels-last", "convbench.peers.torch:CHANNELS_LAST", "PyTorch, in its channels-last layout"),
+        Entry("torch", "convbench.peers.pytorch.host:CONTIGUOUS", "PyTorch, output memory reused by its allocator"),
+        Entry(
+            "torch-channels-last", "convbench.peers.pytorch.host:CHANNELS_LAST", "PyTorch, in its channels-last layout"
+        ),
         Entry("openvino", "convbench.peers.openvino:PEER", "OpenVINO, float32, input and output bound"),
         Entry("opencv", "convbench.peers.opencv:PEER", "OpenCV's filter2D, filter by filter on a pool of threads"),
         Entry("scipy", "convbench.peers.scipy:PEER", "SciPy's oaconvolve, filter by filter on a pool of threads"),
-        Entry("cudnn", "convbench.peers.cudnn:CONTIGUOUS", "cuDNN through PyTorch on a GPU, after its autotuning"),
-        Entry("cudnn-channels-last", "convbench.peers.cudnn:CHANNELS_LAST", "the same in the channels-last layout"),
+        Entry(
+            "cudnn", "convbench.peers.pytorch.gpu:CONTIGUOUS", "cuDNN through PyTorch on a GPU, after its autotuning"
+        ),
+        Entry(
+            "cudnn-channels-last", "convbench.peers.pytorch.gpu:CHANNELS_LAST", "the same in the channels-last layout"
+        ),
         Entry("cublas", "convbench.peers.cublas:PEER", "cuBLAS's product with the unrolled matrix alone: a bound"),
     ],
 )

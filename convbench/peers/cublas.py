@@ -1,18 +1,19 @@
 """cuBLAS: the product of the weights with the input unrolled, which is the bound of every form that unrolls.
 
 It is no convolution: the unrolled matrix is made once, outside of the timing, and only the product with it is timed.
-One product a group takes the columns of all images at once. What comes out is the convolution; with several images it
-has the kernels outside of the images.
+One product a group takes the columns of all images at once. The result is the convolution; with several images its
+first axis is the filters and its second the images.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.peers import missing
-from convbench.precision import EXACT, TF32
+from convbench.precision import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from convbench.peers import Bound
     from convbench.precision import Precision
     from convbench.problem import Problem
-
-TF32_MATH: Final = 3  # cuBLAS's CUBLAS_TF32_TENSOR_OP_MATH, for which CuPy has no name
 
 
 class CuBlas:
@@ -35,7 +34,7 @@ class CuBlas:
         return missing("cupy", extra="gpu")
 
     def supports(self, problem: Problem) -> str | None:
-        """Forward, where the unrolled matrix fits into the device's memory."""
+        """Forward, where the unrolled matrix fits into the GPU's memory."""
         if problem.direction != "forward":
             return f"has no {problem.direction} form here"
         import cupy
@@ -44,30 +43,29 @@ class CuBlas:
         needed = _bytes(problem)
         if needed <= free:
             return None
-        return f"its unrolled matrix needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free on the device"
+        return f"its unrolled matrix needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free on the GPU"
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """Send the weights."""
-        return _Product(problem, weights, tf32=precision is TF32)
+        return _Product(problem, weights, precision)
 
 
 class _Product:
-    def __init__(self, problem: Problem, weights: NDArray[Any], *, tf32: bool) -> None:
+    def __init__(self, problem: Problem, weights: NDArray[Any], precision: Precision) -> None:
         import cupy
 
         self._cupy = cupy
         self._problem = problem
         groups = problem.groups
-        self._weights = cupy.asarray(weights.reshape(groups, problem.out_channels // groups, problem.taps))
-        self._allow(tf32=tf32)
+        self._weights = cupy.asarray(weights.reshape(groups, problem.group_filters, problem.taps))
+        self._compute_in(precision)
 
-    def _allow(self, *, tf32: bool) -> None:
-        """Say whether float32 may be rounded: CuPy tells cuBLAS by a call's type or by a mode, as the case may be."""
+    def _compute_in(self, precision: Precision) -> None:
+        """Set the precision of float32 for CuPy's two ways to call cuBLAS: one product, and several at once."""
         cublas, linalg = self._cupy.cuda.cublas, self._cupy._core._routines_linalg  # noqa: SLF001  # no other way
-        kind = linalg.COMPUTE_TYPE_TF32 if tf32 else linalg.COMPUTE_TYPE_DEFAULT
-        linalg.set_compute_type("float32", kind)  # of one product, whatever CUPY_TF32 says
-        mode = TF32_MATH if tf32 else cublas.CUBLAS_DEFAULT_MATH
-        cublas.setMathMode(self._cupy.cuda.Device().cublas_handle, mode)  # of several at once
+        wanted = GPU_PRECISIONS[precision.name]
+        linalg.set_compute_type("float32", getattr(linalg, wanted.cublas_compute_type))  # whatever CUPY_TF32 says
+        cublas.setMathMode(self._cupy.cuda.Device().cublas_handle, wanted.cublas_math_mode)
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Unroll the input."""
@@ -95,9 +93,9 @@ class _Product:
         return 1
 
     def close(self) -> None:
-        """Give back the matrix, to the device too, and have float32 exact again."""
+        """Give back the matrix and the memory of CuPy's pool, and have float32 exact again."""
         self._operands = self._y = self._into = self._weights = None  # type: ignore[assignment]
-        self._allow(tf32=False)
+        self._compute_in(EXACT)
         self._cupy.get_default_memory_pool().free_all_blocks()
 
 
@@ -122,15 +120,15 @@ def _unrolled(problem: Problem, x: NDArray[Any], cupy: Any) -> NDArray[Any]:
 
 
 def _output_shape(problem: Problem) -> tuple[int, int, int]:
-    """Of the product."""
+    """Shape of the product: groups, filters of a group, pixels of all images."""
     pixels = problem.batch * problem.output_height * problem.output_width
     return problem.groups, problem.group_filters, pixels
 
 
 def _bytes(problem: Problem) -> int:
-    """Of the unrolled matrix, and of an output beside ours where there are several images."""
-    groups, kernels, pixels = _output_shape(problem)
-    rows = problem.taps + (kernels if problem.batch > 1 else 0)
+    """Bytes of the unrolled matrix, and of the product's own output where there are several images."""
+    groups, filters, pixels = _output_shape(problem)
+    rows = problem.taps + (filters if problem.batch > 1 else 0)
     return groups * rows * pixels * np.dtype(problem.dtype).itemsize
 
 

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from convbench.results.shape import (
+from convbench.request.field import shapes
+from convbench.request.stored import StoredSpec
+from convbench.shape import (
     AMOUNT,
     ANY,
-    CORES,
     COUNT,
-    DESCRIPTOR,
     DIGITS,
     EMPTY,
     FLAG,
-    INTEGER,
     NAME,
     NUMBER,
     RATE,
-    SECONDS,
     TEXT,
     Fields,
 )
 
-TIMING: Final = ("sample_seconds", "min_seconds", "max_seconds", "warmup_seconds", "settled", "wake_seconds")
-TIMING_COUNTS: Final = ("min_samples", "max_samples", "max_warmups", "peak_repetitions")
-SOURCE: Final = {**dict.fromkeys(("path", "sha256", "kernels_sha256"), TEXT), "steps": [TEXT]}
-SPEC: Final = Fields(
-    {
-        "problems": [DESCRIPTOR],
-        **{key: [NAME] for key in ("algorithms", "executors", "peers")},
-        "cores": [CORES],
-        "runs": COUNT,
-        "precision": (None, NUMBER),
-        **dict.fromkeys(("scaling", "cache", "kernels"), TEXT),
-        "allow_tf32": FLAG,
-        "seed": INTEGER,
-        "source": (None, Fields(SOURCE, needed=("path", "steps"))),
-        "timing": Fields({**dict.fromkeys(TIMING, AMOUNT), **dict.fromkeys(TIMING_COUNTS, COUNT)}),
-        "cell_limit": SECONDS,
-    }
-)
+SPEC: Final = Fields(shapes(StoredSpec))
 CACHE: Final = Fields(dict.fromkeys(("level", "bytes", "shared_by"), COUNT), needed=("level", "bytes", "shared_by"))
 BLAS: Final = Fields(dict.fromkeys(("internal_api", "version"), ANY), needed=("internal_api", "version"))
 CARD: Final = Fields(

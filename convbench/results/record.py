@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
 from convbench.problem import Problem
-from convbench.results.shape import (
+from convbench.shape import (
     AMOUNT,
     ANY,
     CORES,

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from convbench.errors import RequestError
 from convbench.results.header import SHAPE
 from convbench.results.record import SCHEMA, Cell, Record
-from convbench.results.shape import check, read
+from convbench.shape import check, read
 
 HEADER: Final = "sweep.json"
 RECORDS: Final = "results.jsonl"

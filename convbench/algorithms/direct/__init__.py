@@ -6,7 +6,7 @@ from convbench.algorithms.direct import gpu, host
 DIRECT = Algorithm(
     supports=forward_only,
     implementations=(
-        Implementation("numba", host.prepare, footprint=host.footprint),
-        Implementation("gpu", gpu.prepare, supports=gpu.supports),
+        Implementation("numba", host.prepare, footprint=host.footprint, fuses_epilogue=True),
+        Implementation("gpu", gpu.prepare, supports=gpu.supports, footprint=gpu.footprint, fuses_epilogue=True),
     ),
 )

@@ -1,23 +1,26 @@
-"""Direct convolution on a GPU: how a problem is cut up for `cuda/direct.cu`."""
+"""Direct convolution on a GPU: the sizes of `cuda/direct.cu` for a problem."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.algorithms import Footprint
 from convbench.cuda import SOURCES
+from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import (
     SHARED_BYTES,
     GpuWork,
     Launch,
-    chunks_of_a_block,
+    filter_blocks_each,
     geometry_macros,
-    kernels_of_a_thread,
+    macros_of,
+    thread_filters,
 )
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div
@@ -26,73 +29,77 @@ from convbench.rounding import of_sums
 
 SOURCE: Final = SOURCES / "direct.cu"
 RUN: Final = 8  # pixels of a thread, side by side in two runs of four
-WARP: Final = 32
-THREADS: Final = 128  # of a block at most, as its registers allow
+THREADS: Final = 128  # of a thread block at most, bounded by registers
 LAYERS: Final = (1, 2, 4)
 DEPTHS: Final = (1, 2, 4, 8, 16)
-WIDEST: Final = 64  # inputs of a run that a thread keeps in registers, twice
+WIDEST: Final = 64  # inputs of each of a thread's two runs that fit its registers
 
-# About how many instructions of a thread it takes to ...
-LOAD: Final = 12  # ... bring a number of the input to shared memory
-TAP_LOAD: Final = 2  # ... bring a weight there, of which four go together
-STAGE: Final = 60  # ... wait until everybody has
-WRITING: Final = 300  # ... write a chunk's outputs
+# Estimated instructions of a thread ...
+LOAD: Final = 12  # ... for loading an element of the input to shared memory
+TAP_LOAD: Final = 2  # ... for loading a weight there, four at a time
+STAGE: Final = 60  # ... for the barriers of a stage
+STORES: Final = 300  # ... for storing the outputs of a filter block
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How one problem is cut up.
+    """The sizes of the kernel for one problem.
 
     Attributes:
-        rows: Rows of outputs of a block.
-        columns: Columns of outputs of a block.
-        kernels: That a thread computes at a time.
-        layers: Of threads over the same outputs, each of which computes kernels of its own.
-        depth: Channels that lie in shared memory at a time.
-        tap_rows: Rows of the kernels whose weights lie in shared memory at a time.
+        rows: Rows of outputs of a thread block.
+        columns: Columns of outputs of a thread block.
+        filters: Filters that a thread computes at a time.
+        layers: Layers of threads over the same outputs, each of which computes filters of its own.
+        depth: Channels that shared memory holds at a time.
+        tap_rows: Rows of the filters whose weights shared memory holds at a time.
     """
 
     rows: int
     columns: int
-    kernels: int
+    filters: int
     layers: int
     depth: int
     tap_rows: int
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a thread block."""
         return self.rows * self.columns // RUN * self.layers
 
     @property
-    def chunk(self) -> int:
-        """Kernels that a block computes at a time."""
-        return self.kernels * self.layers
+    def block_filters(self) -> int:
+        """Filters of a filter block, which a thread block computes at a time."""
+        return self.filters * self.layers
 
-    def chunks(self, problem: Problem) -> int:
-        """How many of those a group has."""
-        return ceil_div(problem.group_filters, self.chunk)
+    def filter_blocks(self, problem: Problem) -> int:
+        """Filter blocks of a group."""
+        return ceil_div(problem.group_filters, self.block_filters)
 
     def patches(self, problem: Problem) -> int:
-        """Blocks for the outputs of one chunk, of all images and groups."""
+        """Patches of outputs of all images and groups."""
         rows, columns = ceil_div(problem.output_height, self.rows), ceil_div(problem.output_width, self.columns)
         return rows * columns * problem.batch * problem.groups
 
     def patch(self, problem: Problem) -> int:
-        """Numbers of a channel of the input that a block reads."""
+        """Elements of a channel of the input that a thread block reads."""
         (stride_y, stride_x), half = problem.stride, RUN // 2
-        pitch = ceil_div((self.columns - half) * stride_x + _window(problem), half) * half
-        return ((self.rows - 1) * stride_y + problem.kernel_extent[0]) * pitch
+        row_stride = ceil_div((self.columns - half) * stride_x + _window(problem), half) * half
+        return ((self.rows - 1) * stride_y + problem.kernel_extent[0]) * row_stride
+
+    def weights_size(self, problem: Problem) -> int:
+        """Elements of the packed weights."""
+        filters = problem.groups * self.filter_blocks(problem) * self.block_filters
+        return filters * problem.group_channels * problem.kernel_height * problem.kernel_width
 
     def shared_bytes(self, problem: Problem) -> int:
-        """Shared memory of a block: patches, weights, and what warps pass their sums through."""
-        taps = self.tap_rows * problem.kernel_width * self.chunk
-        numbers = self.depth * (self.patch(problem) + taps) + self.threads * RUN
-        return numbers * ITEM_SIZE[problem.dtype]
+        """Shared memory of a thread block: patches, weights, and the exchange of sums within warps."""
+        taps = self.tap_rows * problem.kernel_width * self.block_filters
+        elements = self.depth * (self.patch(problem) + taps) + self.threads * RUN
+        return elements * ITEM_SIZE[problem.dtype]
 
 
 def supports(problem: Problem) -> str | None:
-    """Kernels that leave no room in shared memory, or in a thread's registers, are too large."""
+    """The taps of a row fit a thread's registers, and a patch of the input fits shared memory."""
     if _window(problem) > WIDEST:
         return f"a kernel that spans more than {WIDEST - RUN // 2 + 1} columns does not fit a thread's registers"
     fits = next(_cuts(problem), None) is not None
@@ -100,73 +107,76 @@ def supports(problem: Problem) -> str | None:
 
 
 def cut_up(problem: Problem) -> Cut:
-    """The cut that costs the least; of equal ones the widest."""
+    """The sizes with the fewest instructions; of equal ones the widest."""
     return min(_cuts(problem), key=lambda cut: (_instructions(problem, cut), -cut.columns))
 
 
 def _cuts(problem: Problem) -> Iterator[Cut]:
-    """Cuts whose shared memory is enough."""
-    kernels, group_kernels = kernels_of_a_thread(problem), problem.group_filters
+    """Sizes whose shared memory is enough."""
+    filters, group_filters = thread_filters(problem), problem.group_filters
     channels, height = problem.group_channels, problem.kernel_height
-    most = 2 * group_kernels if kernels >= RUN // 2 else 2 * kernels  # a vector of weights is one layer's
-    layers = [layers for layers in LAYERS if kernels * layers < most]
+    most = 2 * group_filters if filters >= RUN // 2 else 2 * filters  # a vector of weights belongs to one layer
+    layers = [layers for layers in LAYERS if filters * layers < most]
     depths = [depth for depth in DEPTHS if depth < 2 * channels]
     for layer, depth, lanes, threads in itertools.product(layers, depths, (32, 16, 8, 4, 2, 1), (32, 64, 128)):
         if threads * layer <= THREADS:
             for tap_rows in [height] if depth > 1 else range(height, 0, -1):
-                cut = Cut(threads // lanes, lanes * RUN, kernels, layer, depth, tap_rows)
+                cut = Cut(threads // lanes, lanes * RUN, filters, layer, depth, tap_rows)
                 if cut.shared_bytes(problem) <= SHARED_BYTES:
                     yield cut
                     break
 
 
 def _window(problem: Problem) -> int:
-    """Inputs of a run of four pixels for a row of the kernel, in whole vectors."""
+    """Inputs of a run of four pixels for a row of the filter, in whole vectors."""
     return ceil_div((RUN // 2 - 1) * problem.stride[1] + problem.kernel_extent[1], 4) * 4
 
 
 def _instructions(problem: Problem, cut: Cut) -> float:
-    """About how many all threads execute, for outputs that are not there as well."""
+    """An estimate of the instructions of all threads, idle ones included."""
     channels, taps = problem.group_channels, problem.kernel_height * problem.kernel_width
     stages = ceil_div(channels, cut.depth) * ceil_div(problem.kernel_height, cut.tap_rows)
-    again = 1 if channels > cut.depth else 1 / cut.chunks(problem)  # patches that stay are loaded once
-    loads = channels * (cut.patch(problem) * LOAD * again + taps * cut.chunk * TAP_LOAD) / cut.threads
-    of_a_thread = channels * taps * cut.kernels * RUN + loads + stages * STAGE + WRITING
-    return cut.patches(problem) * cut.chunks(problem) * cut.threads * of_a_thread
+    again = 1 if channels > cut.depth else 1 / cut.filter_blocks(problem)  # a patch that stays is loaded once
+    loads = channels * (cut.patch(problem) * LOAD * again + taps * cut.block_filters * TAP_LOAD) / cut.threads
+    of_a_thread = channels * taps * cut.filters * RUN + loads + stages * STAGE + STORES
+    return cut.patches(problem) * cut.filter_blocks(problem) * cut.threads * of_a_thread
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The packed weights alone."""
+    return Footprint(0, cut_up(problem).weights_size(problem) * ITEM_SIZE[problem.dtype])
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """Weights by chunks of kernels, and one launch."""
+    """Weights by filter blocks, and one launch."""
     cut = cut_up(problem)
-    all_chunks, patches = cut.chunks(problem), cut.patches(problem)
-    chunks = chunks_of_a_block(all_chunks, patches)
+    filter_blocks, patches = cut.filter_blocks(problem), cut.patches(problem)
+    each = filter_blocks_each(filter_blocks, patches)
+    packed, applied = with_epilogue(pack(problem, weights, cut), problem, epilogue)
     macros = {
         **geometry_macros(problem),
-        "ROWS": cut.rows,
-        "COLUMNS": cut.columns,
-        "KERNELS": cut.kernels,
-        "LAYERS": cut.layers,
-        "DEPTH": cut.depth,
-        "TAP_ROWS": cut.tap_rows,
-        "CHUNKS": chunks,
-        "ALL_CHUNKS": all_chunks,
+        **applied,
+        **macros_of(asdict(cut)),
+        "FILTER_BLOCKS": filter_blocks,
+        "FILTER_BLOCKS_EACH": each,
     }
     launch = Launch(
-        sources=(SOURCE,),
+        sources=(EPILOGUE_SOURCE, SOURCE),
         name="direct",
         macros=tuple(macros.items()),
-        blocks=patches * ceil_div(all_chunks, chunks),
+        blocks=patches * ceil_div(filter_blocks, each),
         threads=cut.threads,
         stage="direct",
     )
-    return GpuWork((launch,), pack(problem, weights, cut), errors=of_sums(problem))
+    variant = {**asdict(cut), "threads": cut.threads, "filter_blocks_each": each}
+    return GpuWork((launch,), packed, errors=of_sums(problem), variant=variant)
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
-    """The weights, 1-D: (groups, chunks, channels, taps, kernels of a chunk), zeros for kernels that are not there."""
-    groups, channels, chunks = problem.groups, problem.group_channels, cut.chunks(problem)
-    kernels, taps = problem.out_channels // groups, problem.kernel_height * problem.kernel_width
-    padded = np.zeros((groups, chunks * cut.chunk, channels, taps), problem.dtype)
-    padded[:, :kernels] = weights.reshape(groups, kernels, channels, taps)
-    chunked = padded.reshape(groups, chunks, cut.chunk, channels, taps)
-    return np.ascontiguousarray(chunked.transpose(0, 1, 3, 4, 2)).ravel()
+    """The weights, 1-D: (groups, filter blocks, channels, taps, filters of a block), padded with zeros."""
+    groups, channels, filter_blocks = problem.groups, problem.group_channels, cut.filter_blocks(problem)
+    filters, taps = problem.group_filters, problem.kernel_height * problem.kernel_width
+    padded = np.zeros((groups, filter_blocks * cut.block_filters, channels, taps), problem.dtype)
+    padded[:, :filters] = weights.reshape(groups, filters, channels, taps)
+    blocked = padded.reshape(groups, filter_blocks, cut.block_filters, channels, taps)
+    return np.ascontiguousarray(blocked.transpose(0, 1, 3, 4, 2)).ravel()

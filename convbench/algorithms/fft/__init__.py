@@ -6,16 +6,17 @@ that is far larger than the rest, and it overflows sooner. `direct` and `unrolle
 """
 
 from convbench.algorithms import Algorithm, Implementation, within_reason
-from convbench.algorithms.fft import host
+from convbench.algorithms.fft import cut, host
 
 FFT = Algorithm(
-    supports=host.supports,
+    supports=cut.supports,
     implementations=(
         Implementation(
             "numba",
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            fuses_epilogue=True,
         ),
     ),
 )

@@ -1,7 +1,10 @@
 """Unrolled convolution: im2col and a matrix product, a panel at a time."""
 
+from functools import partial
+
 from convbench.algorithms import Algorithm, Implementation, forward_only, within_reason
 from convbench.algorithms.unrolled import gpu, host
+from convbench.precision import EXACT, TF32
 
 UNROLLED = Algorithm(
     supports=forward_only,
@@ -11,8 +14,18 @@ UNROLLED = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            fuses_epilogue=True,
         ),
-        Implementation("gpu", gpu.prepare, supports=gpu.supports),
-        Implementation("gpu", gpu.prepare_tf32, "tf32", supports=gpu.supports_tf32),
+        *(
+            Implementation(
+                "gpu",
+                partial(gpu.prepare, precision=precision),
+                precision.name,
+                supports=partial(gpu.supports, precision=precision),
+                footprint=partial(gpu.footprint, precision=precision),
+                fuses_epilogue=True,
+            )
+            for precision in (EXACT, TF32)
+        ),
     ),
 )

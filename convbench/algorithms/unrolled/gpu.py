@@ -1,80 +1,93 @@
-"""Unrolled convolution on a GPU: how a problem is cut up for `cuda/unrolled.cu`."""
+"""Unrolled convolution on a GPU: the sizes of `cuda/unrolled.cu` for a problem."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.algorithms import Footprint
 from convbench.cuda import SOURCES
+from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import GpuWork, Launch, geometry_macros
-from convbench.cuda.product import EXACT, TF32, Blocks, best_blocks
+from convbench.cuda.precision import GPU_PRECISIONS
+from convbench.cuda.product import Blocks, Products, best_blocks, product_sources
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
-from convbench.problem import Problem
-from convbench.rounding import of_sums, of_sums_in_tf32
+from convbench.precision import EXACT, Precision
+from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "unrolled.cu"
 ADDING_THREADS: Final = 256  # as in the source
-MOST_NUMBERS: Final = 2**31 - 1  # of an array: what its 32-bit offsets reach
+MOST_ELEMENTS: Final = 2**31 - 1  # of an array, which 32-bit offsets reach
 
 
-def supports(problem: Problem) -> str | None:
-    """Offsets have 32 bits."""
+def supports(problem: Problem, precision: Precision = EXACT) -> str | None:
+    """Arrays that 32-bit offsets reach, in a dtype that the precision has."""
     largest = max(np.prod(problem.input_shape, dtype=np.int64), np.prod(problem.output_shape, dtype=np.int64))
-    return None if largest <= MOST_NUMBERS else "an array of more than 2 G numbers is beyond its 32-bit offsets"
+    if largest > MOST_ELEMENTS:
+        return "an array of more than 2 G numbers is beyond its 32-bit offsets"
+    return precision.unsupported_reason(problem.dtype)
 
 
-def supports_tf32(problem: Problem) -> str | None:
-    """Tensor cores round what is float32."""
-    return supports(problem) if problem.dtype == "float32" else "computes float32 alone in TF32"
-
-
-def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """The matrix of weights in blocks, and one launch; a second one where sums are computed in parts."""
-    return _work(problem, weights, epilogue, tf32=False)
-
-
-def prepare_tf32(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """The same for tensor cores, which round both factors of every product to TF32."""
-    return _work(problem, weights, epilogue, tf32=True)
-
-
-def _work(problem: Problem, weights: NDArray[Any], epilogue: Epilogue, *, tf32: bool) -> GpuWork:
-    group_kernels, outputs = problem.group_filters, int(np.prod(problem.output_shape))
-    pixels = outputs // problem.out_channels
-    blocks = best_blocks(group_kernels, pixels, problem.taps, problem.groups, problem.dtype, may_split=True, tf32=tf32)
-    macros = tuple({**geometry_macros(problem), **blocks.macros, "SPLITS": blocks.splits}.items())
-    sources = (*(TF32 if tf32 else EXACT), SOURCE)
-    product = Launch(
-        sources=sources,
-        name="unrolled",
-        macros=macros,
-        blocks=blocks.number(group_kernels, pixels) * problem.groups * blocks.splits,
-        threads=blocks.threads,
-        stage="unrolled",
+def products_of(problem: Problem) -> Products:
+    """The products of weights and unrolled input, one a group."""
+    return Products(
+        filters=problem.group_filters,
+        columns=problem.batch * problem.output_height * problem.output_width,
+        terms=problem.taps,
+        number=problem.groups,
+        dtype=problem.dtype,
     )
-    adding = Launch(
-        sources=sources,
-        name="add_parts",
-        macros=macros,
-        blocks=ceil_div(outputs, ADDING_THREADS),
-        threads=ADDING_THREADS,
-        stage="add",
-    )
+
+
+def scratch_size(products: Products, blocks: Blocks) -> int:
+    """Elements of the parts of sums; none where sums are whole."""
+    return products.results * blocks.splits if blocks.splits > 1 else 0
+
+
+def footprint(problem: Problem, precision: Precision = EXACT) -> Footprint:
+    """The packed weights and the parts of sums."""
+    products, item = products_of(problem), ITEM_SIZE[problem.dtype]
+    blocks = best_blocks(products, precision, may_split=True)
+    rows, terms = round_up(products.filters, blocks.filters), round_up(products.terms, blocks.depth)
+    return Footprint(scratch_size(products, blocks) * item, products.number * rows * terms * item)
+
+
+def prepare(
+    problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE, precision: Precision = EXACT
+) -> GpuWork:
+    """The matrix of weights in blocks, and one launch; a second one where sums are computed in parts.
+
+    The second launch, which adds the parts, then applies the epilogue.
+    """
+    products = products_of(problem)
+    blocks = best_blocks(products, precision, may_split=True)
+    packed, applied = with_epilogue(pack(problem, weights, blocks), problem, epilogue)
+    macros = {**geometry_macros(problem), **applied, **blocks.macros, "SPLITS": blocks.splits}
+
+    def launch(name: str, stage: str, number: int, threads: int) -> Launch:
+        sources = (EPILOGUE_SOURCE, *product_sources(precision), SOURCE)
+        return Launch(sources, name, tuple(macros.items()), number, threads, stage)
+
+    number = blocks.number(products.filters, products.columns) * products.number * blocks.splits
+    product = launch("unrolled", "unrolled", number, blocks.threads)
+    adding = launch("add_parts", "add", ceil_div(products.results, ADDING_THREADS), ADDING_THREADS)
     return GpuWork(
         (product, adding) if blocks.splits > 1 else (product,),
-        pack(problem, weights, blocks),
-        scratch_size=outputs * blocks.splits if blocks.splits > 1 else 0,
-        errors=of_sums_in_tf32(problem) if tf32 else of_sums(problem),
+        packed,
+        scratch_size=scratch_size(products, blocks),
+        errors=GPU_PRECISIONS[precision.name].errors(problem),
+        variant={**asdict(blocks), "precision": precision.name},
     )
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Blocks) -> NDArray[Any]:
-    """The weights, 1-D: (groups, blocks of kernels, taps, kernels of a block), zeros for what is not there."""
-    group_kernels = problem.group_filters
-    blocks, taps = ceil_div(group_kernels, cut.kernels), round_up(problem.taps, cut.depth)
-    padded = np.zeros((problem.groups, blocks * cut.kernels, taps), problem.dtype)
-    padded[:, :group_kernels, : problem.taps] = weights.reshape(problem.groups, group_kernels, problem.taps)
-    return np.ascontiguousarray(padded.reshape(problem.groups, blocks, cut.kernels, taps).transpose(0, 1, 3, 2)).ravel()
+    """The weights, 1-D: (groups, filter blocks, taps, filters of a block), padded with zeros."""
+    group_filters = problem.group_filters
+    blocks, taps = ceil_div(group_filters, cut.filters), round_up(problem.taps, cut.depth)
+    padded = np.zeros((problem.groups, blocks * cut.filters, taps), problem.dtype)
+    padded[:, :group_filters, : problem.taps] = weights.reshape(problem.groups, group_filters, problem.taps)
+    return np.ascontiguousarray(padded.reshape(problem.groups, blocks, cut.filters, taps).transpose(0, 1, 3, 2)).ravel()

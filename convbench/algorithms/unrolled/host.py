@@ -1,9 +1,9 @@
-"""Unrolled convolution: im2col and a matrix product, a panel at a time.
+"""Unrolled convolution on the host.
 
 The image is unrolled into a matrix with a row for each tap and a column for each output pixel, and multiplied by the
-matrix of kernels. All of it would be 436 MB for the reference workload. A panel of it is as many columns as a register
-block is wide. A few panels, as many as fit the second-level cache, are made at a time and used by every kernel: one
-after the other, so that a kernel's outputs of all of them are written in one go, whole cache lines at a time.
+matrix of filters. All of it would be 436 MB for the reference workload. A panel of it is as many columns as a register
+block is wide. A few panels, as many as fit the second-level cache, are made at a time and used by every filter: one
+after the other, so that a filter's outputs of all of them are written in one go, whole cache lines at a time.
 
 Pixels are counted through from the first row of a band to its last, so a panel may begin in one row and end in another,
 and no width of an image wastes anything. Where there are few bands, they are single rows, cut into segments.
@@ -12,38 +12,74 @@ and no width of an image wastes anything. Where there are few bands, they are si
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.epilogue import NO_EPILOGUE, Epilogue
+from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
-from convbench.kernels.band import Layout, fill_runs, tap_offsets
-from convbench.kernels.blocking import (
-    bands,
-    best_band,
-    chunk_blocks,
-    pack_weights,
-    packed_bytes,
-    segments,
-)
+from convbench.kernels.band import Band, Layout, fill_band, tap_offsets
+from convbench.kernels.blocking import bands, best_band, blocks_of_a_unit, pack_weights, packed_size, segments
 from convbench.kernels.clock import lap, ticks
-from convbench.kernels.micro_kernel import PART, WHOLE, best_block, micro_kernel
-from convbench.kernels.tile import GEOMETRY, TileName, Work, geometry, inlined, jit, unpack
-from convbench.kernels.vector import copy_vectors, instruction_set
+from convbench.kernels.copying import copy_vectors
+from convbench.kernels.fields import Table, pack, unpacker
+from convbench.kernels.grid import Grid, locate
+from convbench.kernels.micro_kernel import best_block, micro_kernel
+from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
+from convbench.kernels.tuning import tuning
+from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.rounding import of_sums
 
 STAGES: Final = ("pad", "unroll", "product and store")
 PAD, UNROLL, PRODUCT = range(3)
 
-PANELS_BYTES: Final = 2**18  # of the unrolled matrix at a time: an eighth of a common second-level cache
+
+class Parameters(NamedTuple):
+    """What the tile has to know.
+
+    Attributes:
+        grid: Of the units.
+        band: How bands are filled.
+        rows: Output rows of a band.
+        columns: Output columns of a segment.
+        row_stride: From one row of a band to the next.
+        band_size: Numbers of a band.
+        panels: Made at a time.
+        blocks: Register blocks of filters in a group.
+        unit_blocks: Register blocks of filters in a unit.
+        biases: Index in the weights of the first filter's bias.
+        relu: Whether outputs end with ReLU.
+        outer: Offsets of (channel, kernel row) in a band.
+        inner: Offsets of kernel columns.
+        no_offset: Zero.
+        panel: Offsets of the taps in a panel.
+    """
+
+    grid: Grid
+    band: Band
+    rows: int
+    columns: int
+    row_stride: int
+    band_size: int
+    panels: int
+    blocks: int
+    unit_blocks: int
+    biases: int
+    relu: int
+    outer: Table
+    inner: Table
+    no_offset: Table
+    panel: Table
+
+
+unpack = unpacker(Parameters)
 
 
 @inlined
-def unroll(vectors, lanes, band, panel, pixel, pixels, columns, row_step, outer_offsets, inner_offsets):  # type: ignore[no-untyped-def]
+def unroll(vectors, lanes, p, band, panel, pixel, pixels, columns):  # type: ignore[no-untyped-def]
     """Write the windows of the pixels from `pixel` on, up to `pixels`, as columns of `panel`, shape (taps, width).
 
     Whole vectors are copied; what they write too much of, the next copy overwrites, or nobody reads.
@@ -51,120 +87,89 @@ def unroll(vectors, lanes, band, panel, pixel, pixels, columns, row_step, outer_
     width = vectors * lanes
     used = min(width, pixels - pixel)
     first_row, first_column = divmod(pixel, columns)
-    first_source = first_row * row_step + first_column
+    first_source = first_row * p.row_stride + first_column
     begin = 0
-    for outer in outer_offsets:
-        for inner in inner_offsets:
+    for outer in p.outer:
+        for inner in p.inner:
             source = first_source + outer + inner
-            copy_vectors(vectors, lanes, band, source, panel, begin)
+            copy_vectors(
+                vectors=vectors, lanes=lanes, source=band, source_begin=source, target=panel, target_begin=begin
+            )
             done = columns - first_column
             while done < used:  # the panel goes on in the next row
-                source += row_step - first_column if done == columns - first_column else row_step
+                source += p.row_stride - first_column if done == columns - first_column else p.row_stride
                 for part in range(0, min(columns, used - done), lanes):
-                    copy_vectors(1, lanes, band, source + part, panel, begin + done + part)
+                    at = begin + done + part
+                    copy_vectors(
+                        vectors=1, lanes=lanes, source=band, source_begin=source + part, target=panel, target_begin=at
+                    )
                 done += columns
             begin += width
 
 
-def make_tile(kernels: int, vectors: int, lanes: int) -> Any:
-    """The tile for a register block of so many kernels and vectors of so many pixels."""
+@inlined
+def multiply(filters, vectors, lanes, p, place, block, first_pixel, panels, pixels, matrix, weights, flat, shape):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute a block of filters over `panels` panels, which begin with pixel `first_pixel` of the unit's `pixels`."""
+    width, group_filters = vectors * lanes, shape[1] // p.grid.groups
+    panel_size = p.panel.size * width
+    group_block = place.group * p.blocks + block
+    plane = (place.image * p.grid.groups + place.group) * group_filters + block * filters
+    first_out = (plane * shape[2] + place.band * p.rows) * shape[3] + place.segment * p.columns
+    for number in range(panels):
+        pixel = first_pixel + number * width
+        micro_kernel(
+            filters=filters,
+            vectors=vectors,
+            lanes=lanes,
+            x=matrix,
+            x_begin=number * panel_size,
+            x_step=lanes,
+            prefetch=0,
+            outer_offsets=p.no_offset,
+            inner_offsets=p.panel,
+            weights=weights,
+            weights_begin=group_block * p.panel.size * filters,
+            bias_begin=p.biases + group_block * filters,
+            out=flat,
+            out_begin=first_out + pixel,
+            filter_step=shape[2] * shape[3],
+            vector_step=lanes,
+            filters_used=group_filters - block * filters,
+            vectors_used=vectors,
+            lanes_used=pixels - pixel,
+            lane_step=lanes,
+            relu=p.relu,
+        )
+
+
+def make_tile(filters: int, vectors: int, lanes: int) -> Any:
+    """The tile for a register block of so many filters and vectors of so many pixels."""
     width = vectors * lanes
 
     @jit
-    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is a chunk of kernels over a band of rows, or a segment of a row, of one group of one image."""
-        groups, _, _, stride_y, stride_x, _, _, top, left = unpack(parameters)
-        blocks, chunk, band_rows, band_columns, pitch, band_size, together, outer, inner = (
-            parameters[GEOMETRY + 0],
-            parameters[GEOMETRY + 1],
-            parameters[GEOMETRY + 2],
-            parameters[GEOMETRY + 3],
-            parameters[GEOMETRY + 4],
-            parameters[GEOMETRY + 5],
-            parameters[GEOMETRY + 6],
-            parameters[GEOMETRY + 7],
-            parameters[GEOMETRY + 8],
-        )
-        y_step, y_length, x_step, x_length, y_runs, x_runs = (
-            parameters[GEOMETRY + 9],
-            parameters[GEOMETRY + 10],
-            parameters[GEOMETRY + 11],
-            parameters[GEOMETRY + 12],
-            parameters[GEOMETRY + 13],
-            parameters[GEOMETRY + 14],
-        )
-        tables = parameters[GEOMETRY + 15 :]
-        outer_offsets, tables = tables[:outer], tables[outer:]
-        inner_offsets, tables = tables[:inner], tables[inner:]
-        y_starts, tables = tables[:y_runs], tables[y_runs:]
-        x_starts, tables = tables[:x_runs], tables[x_runs:]
-        no_offset, panel_offsets = tables[:1], tables[1:]
-        _, out_channels, rows, all_columns = out.shape
-        channels, group_kernels = x.shape[1] // groups, out_channels // groups
-        flat = out.reshape(out.size)
-        band, matrix = scratch[:band_size], scratch[band_size:]
-        panel_size = panel_offsets.size * width
-        bands = (rows + band_rows - 1) // band_rows
-        segments = (all_columns + band_columns - 1) // band_columns
-        chunks = (blocks + chunk - 1) // chunk
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is some blocks of filters over a band of rows, or a segment of one, of one group of one image."""
+        p, flat, shape = unpack(parameters), out.reshape(out.size), out.shape
+        band, matrix = scratch[: p.band_size], scratch[p.band_size :]
+        panel_size = p.panel.size * width
         for unit in range(first, last):
-            rest, chunk_index = divmod(unit, chunks)
-            rest, segment = divmod(rest, segments)
-            rest, band_index = divmod(rest, bands)
-            image, group = divmod(rest, groups)
-            begin, first_column = band_index * band_rows, segment * band_columns
-            columns = min(band_columns, all_columns - first_column)
-            pixels = (min(rows, begin + band_rows) - begin) * columns
-            group_x = x[image, group * channels : (group + 1) * channels]
+            place = locate(p.grid, unit)
+            columns = min(p.columns, shape[3] - place.segment * p.columns)
+            pixels = min(p.rows, shape[2] - place.band * p.rows) * columns
+            first_block = place.filter_block * p.unit_blocks
             since = ticks()
-            fill_runs(
-                group_x,
-                band,
-                begin * stride_y - top,
-                first_column * stride_x - left,
-                y_step,
-                y_length,
-                x_step,
-                x_length,
-                y_starts,
-                x_starts,
-            )
+            fill_band(x, band, p.band, place)
             since = lap(clock, PAD, since)
-            for pixel in range(0, pixels, width * together):
-                panels = min(together, (pixels - pixel + width - 1) // width)
+            for pixel in range(0, pixels, width * p.panels):
+                panels = min(p.panels, (pixels - pixel + width - 1) // width)
                 for number in range(panels):
                     panel = matrix[number * panel_size : (number + 1) * panel_size + width]
-                    start = pixel + number * width
-                    unroll(vectors, lanes, band, panel, start, pixels, columns, pitch, outer_offsets, inner_offsets)
+                    unroll(vectors, lanes, p, band, panel, pixel + number * width, pixels, columns)
                 since = lap(clock, UNROLL, since)
-                for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
-                    kernel = block * kernels
-                    used = min(kernels, group_kernels - kernel)
-                    plane = (image * groups + group) * group_kernels + kernel
-                    for number in range(panels):
-                        start = pixel + number * width
-                        micro_kernel(
-                            kernels,
-                            vectors,
-                            lanes,
-                            matrix,
-                            number * panel_size,
-                            lanes,
-                            0,
-                            no_offset,
-                            panel_offsets,
-                            weights,
-                            (group * blocks + block) * panel_offsets.size * kernels,
-                            flat,
-                            (plane * rows + begin) * all_columns + first_column + start,
-                            rows * all_columns,
-                            lanes,
-                            WHOLE if used == kernels and start + width <= pixels else PART,
-                            used,
-                            vectors,
-                            pixels - start,
-                            lanes,
-                        )
+                for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+                    multiply(
+                        filters, vectors, lanes, p, place, block, pixel, panels, pixels, matrix, weights, flat, shape
+                    )
                 since = lap(clock, PRODUCT, since)
 
     return tile
@@ -175,18 +180,24 @@ class Blocking:
     """How one problem is cut up.
 
     Attributes:
-        kernels: Of a register block.
+        filters: Of a register block.
         vectors: Of a register block.
         lanes: Of a vector.
+        blocks: Register blocks of filters in a group.
+        unit_blocks: Register blocks of filters in a unit.
         band: Layout of the input.
         panels: Made at a time.
+        grid: Of the units.
     """
 
-    kernels: int
+    filters: int
     vectors: int
     lanes: int
+    blocks: int
+    unit_blocks: int
     band: Layout
     panels: int
+    grid: Grid
 
     @property
     def width(self) -> int:
@@ -201,45 +212,63 @@ class Blocking:
 def blocking(problem: Problem) -> Blocking:
     """How to cut a problem up."""
     lanes = instruction_set().lanes(problem.dtype)
-    group_kernels = problem.group_filters
-
-    def best(pixels: int) -> tuple[int, int]:
-        kernels, vectors, _ = best_block(group_kernels, 1, pixels, lanes)
-        return kernels, vectors
-
-    _, widest = best(problem.output_height * problem.output_width)
+    _, widest, _ = best_block(problem.group_filters, 1, problem.output_height * problem.output_width, lanes)
     band = best_band(problem, widest, lanes, step=1, reach=2 * lanes)
     pixels = band.rows * band.columns
-    kernels, vectors = best(pixels)
+    filters, vectors, _ = best_block(problem.group_filters, 1, pixels, lanes)
     width = vectors * lanes
     panel_bytes = problem.taps * width * ITEM_SIZE[problem.dtype]
-    panels = max(1, min(PANELS_BYTES // panel_bytes, ceil_div(pixels, width)))
-    return Blocking(kernels, vectors, lanes, band, panels)
+    blocks = ceil_div(problem.group_filters, filters)
+    unit_blocks = blocks_of_a_unit(problem, blocks, bands(problem, band.rows) * segments(problem, band))
+    return Blocking(
+        filters=filters,
+        vectors=vectors,
+        lanes=lanes,
+        blocks=blocks,
+        unit_blocks=unit_blocks,
+        band=band,
+        panels=max(1, min(tuning().panels_bytes // panel_bytes, ceil_div(pixels, width))),
+        grid=band.grid(problem, ceil_div(blocks, unit_blocks)),
+    )
 
 
-def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> Work:
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """Weights for the micro-kernel; scratch for a band of input and a few panels of the unrolled matrix."""
     cut = blocking(problem)
-    band = cut.band
-    outer, inner = tap_offsets(band)
-    packed = pack_weights(problem, weights, cut.kernels)
-    blocks = packed.shape[1]
-    parts = bands(problem, band.rows) * segments(problem, band)
-    chunk = chunk_blocks(problem, blocks, parts)
-    numbers = [blocks, chunk, band.rows, band.columns, band.pitch, band.size, cut.panels, outer.size, inner.size]
-    tables = [*outer, *inner, *band.tables, 0, *np.arange(problem.taps) * cut.width]
+    outer, inner = tap_offsets(cut.band)
+    parameters = Parameters(
+        grid=cut.grid,
+        band=cut.band.record(problem),
+        rows=cut.band.rows,
+        columns=cut.band.columns,
+        row_stride=cut.band.row_stride,
+        band_size=cut.band.size,
+        panels=cut.panels,
+        blocks=cut.blocks,
+        unit_blocks=cut.unit_blocks,
+        biases=problem.groups * cut.blocks * cut.filters * problem.taps,
+        relu=epilogue.relu,
+        outer=outer,
+        inner=inner,
+        no_offset=np.zeros(1, np.int64),
+        panel=np.arange(problem.taps) * cut.width,
+    )
+    tile = TileName(__name__, "make_tile", (cut.filters, cut.vectors, cut.lanes))
     return Work(
-        tile=TileName(__name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes)),
-        units=parts * ceil_div(blocks, chunk),
-        weights=packed.ravel(),
-        parameters=np.concatenate([geometry(problem), numbers, band.numbers, tables]).astype(np.int64),
+        phases=(Phase(tile, cut.grid.units, pack(parameters), STAGES),),
+        weights=pack_weights(problem, weights, cut.filters, epilogue),
         scratch_size=cut.scratch_size(problem.taps),
         errors=of_sums(problem),
-        stages=STAGES,
+        variant={
+            "register block": f"{cut.filters} x {cut.vectors} x {cut.lanes}",
+            "band": f"{cut.band.rows} x {cut.band.columns}",
+            "panels": cut.panels,
+            "units": cut.grid.units,
+        },
     )
 
 
 def footprint(problem: Problem) -> Footprint:
     """A band and its panels, and the weights in register blocks."""
-    cut = blocking(problem)
-    return Footprint(cut.scratch_size(problem.taps) * ITEM_SIZE[problem.dtype], packed_bytes(problem, cut.kernels))
+    cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
+    return Footprint(cut.scratch_size(problem.taps) * item, packed_size(problem, cut.filters) * item)

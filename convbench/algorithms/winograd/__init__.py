@@ -16,7 +16,8 @@ WINOGRAD = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            fuses_epilogue=True,
         ),
-        Implementation("gpu", gpu.prepare),
+        Implementation("gpu", gpu.prepare, footprint=gpu.footprint, fuses_epilogue=True),
     ),
 )

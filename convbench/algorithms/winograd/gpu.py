@@ -1,6 +1,7 @@
-"""Minimal filtering on a GPU: in one kernel where there is one channel, otherwise in three.
+"""Minimal filtering on a GPU: one fused kernel for one channel a group, otherwise three kernels.
 
-With one channel there is little to multiply, and what would be passed on through memory is many times the output.
+With one channel there are few multiplications, and what three kernels would pass on through memory is many times the
+output.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from convbench.epilogue import NO_EPILOGUE, Epilogue
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from convbench.algorithms import Footprint
     from convbench.cuda.launch import GpuWork
     from convbench.problem import Problem
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """The work of whichever way it is."""
+    """The fused kernel where it is supported, otherwise three kernels."""
     if gpu_fused.supports(problem) is None:
         return gpu_fused.prepare(problem, weights, epilogue)
     return gpu_steps.prepare(problem, weights, epilogue)
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The memory of the kernels that `prepare` chooses."""
+    return gpu_fused.footprint(problem) if gpu_fused.supports(problem) is None else gpu_steps.footprint(problem)

@@ -1,87 +1,137 @@
-"""Minimal filtering on a GPU in three kernels: how a problem is cut up for `cuda/winograd_steps.cu`."""
+"""Minimal filtering on a GPU in three kernels: the sizes of `cuda/winograd_steps.cu` for a problem."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms.winograd.nested import TRANSFORMS, Axis, best_axes, errors, transformed_weights
+from convbench.algorithms import Footprint
+from convbench.algorithms.winograd.gpu_transforms import TRANSFORMS, axis_macros, axis_variant, matrices
+from convbench.algorithms.winograd.nested import Axis, best_axes, errors, transformed_weights
 from convbench.cuda import SOURCES
+from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import GpuWork, Launch, geometry_macros
-from convbench.cuda.product import EXACT, Blocks, best_blocks
+from convbench.cuda.product import Blocks, Products, best_blocks, product_sources
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
-from convbench.kernels.toom_cook import toom_cook
-from convbench.problem import Problem
+from convbench.precision import EXACT
+from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "winograd_steps.cu"
-TRANSFORM_THREADS: Final = 128  # of a block
-PASSED_ON: Final = 64  # multiply-adds in the time that a number takes to memory and back
+TRANSFORM_THREADS: Final = 128  # of a thread block
+FMAS_PER_MEMORY_ROUND_TRIP: Final = 64  # multiply-adds in the time in which an element is written and read again
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The sizes of the three kernels for one problem.
+
+    Attributes:
+        y: The vertical direction.
+        x: The horizontal direction.
+        products: The matrix products of all points and groups.
+        blocks: The thread blocks of the products.
+    """
+
+    y: Axis
+    x: Axis
+    products: Products
+    blocks: Blocks
+
+    @property
+    def transform_blocks(self) -> int:
+        """Thread blocks that transform the tiles of all images, for one block of taps of a channel."""
+        return ceil_div(self.products.columns, TRANSFORM_THREADS)
+
+    @property
+    def weights_size(self) -> int:
+        """Elements of the packed weights."""
+        filters = round_up(self.products.filters, self.blocks.filters)
+        return self.products.number * filters * round_up(self.products.terms, self.blocks.depth)
+
+    @property
+    def scratch_size(self) -> int:
+        """Elements of transformed inputs and of products, with tiles that fill the last thread block."""
+        rows = self.products.number * (self.products.terms + self.products.filters)
+        return rows * round_up(self.products.columns, self.blocks.columns)
 
 
 def _cost(problem: Problem, y: Axis, x: Axis) -> float:
-    """About how many multiply-adds a group takes, and how many could be done while numbers are passed on."""
-    terms = problem.group_channels * y.blocks * x.blocks
-    kernels = problem.group_filters
-    return _tiles(problem, y, x) * y.points * x.points * float(terms * kernels + PASSED_ON * (terms + kernels))
+    """An estimate of the multiply-adds of a group, memory traffic expressed in multiply-adds included."""
+    terms, filters = problem.group_channels * y.blocks * x.blocks, problem.group_filters
+    traffic = FMAS_PER_MEMORY_ROUND_TRIP * (terms + filters)
+    return _tiles(problem, y, x) * y.points * x.points * float(terms * filters + traffic)
 
 
 def _tiles(problem: Problem, y: Axis, x: Axis) -> int:
     return problem.batch * ceil_div(problem.output_height, y.outputs) * ceil_div(problem.output_width, x.outputs)
 
 
-def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """Transformed weights in blocks, and three launches."""
+def cut_up(problem: Problem) -> Cut:
+    """The sizes for a problem that the form supports."""
     found = best_axes(problem, _cost)
     assert found is not None  # noqa: S101  # the smallest tile is always allowed
     y, x = found
-    points, tiles, groups = y.points * x.points, _tiles(problem, y, x), problem.groups
-    kernels, terms = problem.out_channels // groups, problem.channels // groups * y.blocks * x.blocks
-    blocks = best_blocks(kernels, tiles, terms, points * groups, problem.dtype, may_split=False)
-    parts, pitch = ceil_div(tiles, TRANSFORM_THREADS), round_up(tiles, blocks.columns)
+    products = Products(
+        filters=problem.group_filters,
+        columns=_tiles(problem, y, x),
+        terms=problem.group_channels * y.blocks * x.blocks,
+        number=y.points * x.points * problem.groups,
+        dtype=problem.dtype,
+    )
+    return Cut(y, x, products, best_blocks(products, EXACT, may_split=False))
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The packed weights, transformed inputs and products."""
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
+    return Footprint(cut.scratch_size * item, cut.weights_size * item)
+
+
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
+    """Transformed weights in blocks, and three launches."""
+    cut = cut_up(problem)
+    packed, applied = with_epilogue(pack(problem, weights, cut), problem, epilogue)
+    return GpuWork(
+        _launches(problem, cut, applied),
+        packed,
+        scratch_size=cut.scratch_size,
+        errors=errors(problem, cut.y, cut.x),
+        variant={"kernels": "three", **axis_variant(cut.y, cut.x), **asdict(cut.blocks)},
+    )
+
+
+def _launches(problem: Problem, cut: Cut, applied: dict[str, int]) -> tuple[Launch, ...]:
+    """The three kernels; `applied` has the macros of the epilogue."""
+    y, x, products, blocks = cut.y, cut.x, cut.products, cut.blocks
     macros = {
         **geometry_macros(problem),
+        **applied,
         **blocks.macros,
-        **y.macros("Y"),
-        **x.macros("X"),
+        **axis_macros(y, x),
         "TRANSFORM_THREADS": TRANSFORM_THREADS,
     }
-    to_y, to_x = toom_cook(y.outputs, y.taps), toom_cook(x.outputs, x.taps)
-    matrices = (
-        *(("INPUT_Y", to_y.input), ("INPUT_X", to_x.input)),
-        *(("OUTPUT_Y", to_y.output), ("OUTPUT_X", to_x.output)),
-    )
-    launches = tuple(
-        Launch(
-            sources=(*EXACT, TRANSFORMS, SOURCE),
-            name=name,
-            macros=tuple(macros.items()),
-            blocks=number,
-            threads=threads,
-            stage=stage,
-            matrices=matrices,
-        )
-        for name, stage, number, threads in (
-            ("transform_input", "transform", groups * terms * parts, TRANSFORM_THREADS),
-            ("products", "product", blocks.number(kernels, tiles) * points * groups, blocks.threads),
-            ("transform_output", "inverse", problem.out_channels * parts, TRANSFORM_THREADS),
-        )
-    )
-    return GpuWork(
-        launches,
-        pack(problem, weights, y, x, blocks),
-        scratch_size=groups * points * (terms + kernels) * pitch,
-        errors=errors(problem, y, x),
+
+    def launch(name: str, stage: str, number: int, threads: int = TRANSFORM_THREADS) -> Launch:
+        sources = (EPILOGUE_SOURCE, *product_sources(EXACT), TRANSFORMS, SOURCE)
+        return Launch(sources, name, tuple(macros.items()), number, threads, stage, matrices(y, x))
+
+    windows, number = problem.groups * products.terms, blocks.number(products.filters, products.columns)
+    return (
+        launch("transform_input", "transform", windows * cut.transform_blocks),
+        launch("products", "product", number * products.number, blocks.threads),
+        launch("transform_output", "inverse", problem.out_channels * cut.transform_blocks),
     )
 
 
-def pack(problem: Problem, weights: NDArray[Any], y: Axis, x: Axis, cut: Blocks) -> NDArray[Any]:
-    """The transformed weights, 1-D: (groups, points, blocks of kernels, terms, kernels of a block), with zeros."""
-    all_chunks = ceil_div(problem.group_filters, cut.kernels)
-    points = transformed_weights(problem, weights, y, x, cut.kernels, all_chunks)
-    groups, chunks, rows, columns, *terms, kernels = points.shape
-    at_points = points.reshape(groups, chunks, rows * columns, -1, kernels).transpose(0, 2, 1, 3, 4)
-    missing = -int(np.prod(terms)) % cut.depth
+def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
+    """The transformed weights, 1-D: (groups, points, filter blocks, terms, filters of a block), padded with zeros."""
+    filter_blocks = ceil_div(problem.group_filters, cut.blocks.filters)
+    points = transformed_weights(problem, weights, cut.y, cut.x, cut.blocks.filters, filter_blocks)
+    groups, filter_blocks, rows, columns, *terms, filters = points.shape
+    at_points = points.reshape(groups, filter_blocks, rows * columns, -1, filters).transpose(0, 2, 1, 3, 4)
+    missing = -int(np.prod(terms)) % cut.blocks.depth
     return np.pad(at_points, ((0, 0),) * 3 + ((0, missing), (0, 0))).ravel()

@@ -1,8 +1,4 @@
-"""Winograd convolution: tiles of outputs from fewer multiplications, by `toom_cook` in both directions.
-
-One NaN or infinity in the input spreads, as NaN, over every output of the tiles that read it, and not only over those
-whose kernel covers it; one among the weights over every output of its kernel. So do the rounding errors of one number
-that is far larger than the rest, and it overflows sooner. `direct` and `unrolled` keep all of these where they belong.
+"""Winograd convolution on the host: tiles of outputs from fewer multiplications.
 
 A kernel that is larger than a tile's taps is cut into blocks. The tile's input is transformed for each block and
 channel, multiplied point by point with the transformed weights, summed over blocks and channels, and only the sum is
@@ -10,280 +6,262 @@ transformed back: "nested" in that the sum over blocks is a convolution itself. 
 outputs and 3 x 3 blocks of 4 x 4 taps, that is 23 multiplications for an output instead of 121.
 
 A unit is a few rows of tiles, or a segment of one where the transformed input of a whole row is too much for a cache.
-Its points are a stack of matrix products (kernels x blocks and channels) (blocks and channels x tiles), one for each
-point, on the micro-kernel.
+Its points are a stack of matrix products (filters x blocks and channels) (blocks and channels x tiles), one for each
+point, on the micro-kernel. At one of the points, where every output has the factor 1, sums begin with the bias.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.winograd.nested import Axis, best_axes, errors, transformed_weights
-from convbench.epilogue import NO_EPILOGUE, Epilogue
-from convbench.integers import ceil_div, round_up
-from convbench.kernels.band import fill_runs
-from convbench.kernels.blocking import PACKING_BYTES, UNITS, bands, chunk_blocks
+from convbench.algorithms.winograd.cut import Cut, cut_up
+from convbench.algorithms.winograd.nested import errors, transformed_shape, transformed_weights
+from convbench.epilogue import Epilogue
+from convbench.kernels.band import Band, fill_band
+from convbench.kernels.blocking import PACKING_BYTES, with_tail
 from convbench.kernels.clock import lap, ticks
-from convbench.kernels.linear_map import INPUT, OUTPUT, operations, transform, transform_row
-from convbench.kernels.micro_kernel import WHOLE, best_block, micro_kernel
+from convbench.kernels.fields import Table, pack, splitter, unpacker
+from convbench.kernels.grid import Grid, locate
+from convbench.kernels.linear_map import INPUT, OUTPUT, transform, transform_row
+from convbench.kernels.micro_kernel import micro_kernel
 from convbench.kernels.output import streamed, write_rows
-from convbench.kernels.tile import TileName, Work, inlined, jit
-from convbench.kernels.toom_cook import Matrix, toom_cook
-from convbench.kernels.vector import fence, instruction_set
+from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
+from convbench.kernels.toom_cook import toom_cook
+from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
-
-BLOCKS_OF_TILES: Final = 3  # vectors of tiles in a unit, at least, where there are so many
-CUTS: Final = 256  # problems whose cut is kept; it is asked for several times while a plan is made
-SCRATCH_BYTES: Final = 10 * 2**16  # of transformed input: what leaves room for the rest in a second-level cache
-
-
-def _cost(problem: Problem, y: Axis, x: Axis) -> float:
-    """About how many cycles of a core it takes: two vector operations a cycle, two loads or one store."""
-    kernels, channels = problem.group_filters, problem.group_channels
-    (in_y, out_y), (in_x, out_x) = (_pass_costs(axis.outputs, axis.taps) for axis in (y, x))
-    tiles = math.ceil(problem.output_height / y.outputs) * math.ceil(problem.output_width / x.outputs)
-    blocks = y.blocks * x.blocks
-    products = y.points * x.points * kernels * (channels * blocks / 2 + 1)
-    to_points = channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
-    run = x.outputs * (x.outputs - 1)  # merging the lanes of as many vectors into as many runs of pixels
-    from_points = kernels * (x.points * out_y + y.outputs * (out_x + run))
-    return problem.batch * problem.groups * tiles * (products + to_points + from_points)
-
-
-@cache
-def _pass_costs(outputs: int, taps: int) -> tuple[float, float]:
-    """Of one pass of the input's and one of the output's transform."""
-
-    def cost(matrix: Matrix) -> float:
-        return operations(matrix) / 2 + len(matrix[0]) / 2 + len(matrix)
-
-    algorithm = toom_cook(outputs, taps)
-    return cost(algorithm.input), cost(algorithm.output)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How one problem is cut into units.
-
-    Attributes:
-        y: The vertical direction.
-        x: The horizontal direction.
-        kernels: Of a register block.
-        vectors: Of a register block.
-        lanes: Of a vector.
-        tile_rows: Rows of tiles in a unit.
-        tile_columns: Tiles in a row of a unit.
-        segments: Units side by side.
-        tiles: Tiles in a unit, with room for whole register blocks.
-        length: Numbers in a phase of a row of the band.
-        blocks: Register blocks of kernels in a group.
-        chunk: Register blocks of kernels in a unit.
-    """
-
-    y: Axis
-    x: Axis
-    kernels: int
-    vectors: int
-    lanes: int
-    tile_rows: int
-    tile_columns: int
-    segments: int
-    tiles: int
-    length: int
-    blocks: int
-    chunk: int
-
-    @property
-    def input_rows(self) -> int:
-        """Rows of the band."""
-        return (self.tile_rows - 1) * self.y.outputs + self.y.points + self.y.taps * (self.y.blocks - 1)
-
-    @property
-    def pitch(self) -> int:
-        """From one row of the band to the next."""
-        return self.x.outputs * self.length
-
-
-@lru_cache(maxsize=CUTS)
-def cut_up(problem: Problem) -> Cut:
-    """The cut of a problem that `supports` has let pass."""
-    found = best_axes(problem, _cost)
-    assert found is not None  # noqa: S101  # `supports` has found one
-    y, x = found
-    lanes = instruction_set().lanes(problem.dtype)
-    group_kernels, channels = problem.group_filters, problem.group_channels
-    rows, columns = ceil_div(problem.output_height, y.outputs), ceil_div(problem.output_width, x.outputs)
-    tile_bytes = y.points * x.points * channels * y.blocks * x.blocks * ITEM_SIZE[problem.dtype]
-    block = BLOCKS_OF_TILES * lanes
-    fitting = max(block, SCRATCH_BYTES // tile_bytes)  # tiles in a unit
-    segments = ceil_div(columns, fitting)
-    columns = ceil_div(columns, segments)
-    enough = max(1, rows * segments * problem.batch * problem.groups // UNITS)
-    tile_rows = max(1, min(rows, max(min(fitting // columns, enough), ceil_div(block, columns))))
-    kernels, vectors, _ = best_block(group_kernels, 1, tile_rows * columns, lanes, fetch=True)
-    width = vectors * lanes
-    blocks = ceil_div(group_kernels, kernels)
-    reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
-    return Cut(
-        y=y,
-        x=x,
-        kernels=kernels,
-        vectors=vectors,
-        lanes=lanes,
-        tile_rows=tile_rows,
-        tile_columns=columns,
-        segments=segments,
-        tiles=round_up(tile_rows * columns + lanes, width),
-        length=round_up(columns + lanes + reach, lanes),
-        blocks=blocks,
-        chunk=chunk_blocks(problem, blocks, bands(problem, tile_rows * y.outputs)),
-    )
-
 
 STAGES: Final = ("pad", "transform", "product", "inverse", "store")
 PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
-# Places of the parameters; behind them are tables of offsets.
-GROUPS, TOP, LEFT, Y_BLOCKS, X_BLOCKS, TILE_ROWS, TILE_COLUMNS = range(7)
-SEGMENTS, TILES, LENGTH, INPUT_ROWS, BLOCKS, CHUNK, STREAMED, TABLES = range(7, 15)
+
+class Pieces(NamedTuple):
+    """What scratch is cut into.
+
+    Attributes:
+        band: The input.
+        strip: A row of tiles after the vertical transform.
+        points: Shape (vertical points, horizontal points, channels and blocks, tiles).
+        sums: Shape (points, filters of a register block, tiles of one).
+        half: Shape (vertical outputs, horizontal points, lanes).
+        runs: Rows of pixels of a register block's filters, and room for a vector.
+    """
+
+    band: int
+    strip: int
+    points: int
+    sums: int
+    half: int
+    runs: int
+
+
+class Parameters(NamedTuple):
+    """What the tile has to know.
+
+    Attributes:
+        grid: Of the units.
+        band: How bands are filled.
+        pieces: Sizes of the pieces of scratch.
+        input_rows: Rows of a band.
+        row_stride: From one row of a band to the next.
+        y_blocks: Blocks of taps below each other.
+        x_blocks: Blocks of taps side by side.
+        tile_rows: Rows of tiles in a unit.
+        tile_columns: Tiles in a row of a unit.
+        tiles: Tiles in a unit, with room for whole register blocks.
+        blocks: Register blocks of filters in a group.
+        unit_blocks: Register blocks of filters in a unit.
+        streamed: Whether outputs are written past the caches.
+        biases: Index in the weights of the first filter's bias.
+        zeros: Index in the weights of as many zeros.
+        ones: The point at which every output has the factor 1.
+        relu: Whether outputs end with ReLU.
+        columns: Offsets in a strip, for each block of taps and horizontal point.
+        no_offset: Zero.
+        parts: Offsets of channels and blocks in the points.
+    """
+
+    grid: Grid
+    band: Band
+    pieces: Pieces
+    input_rows: int
+    row_stride: int
+    y_blocks: int
+    x_blocks: int
+    tile_rows: int
+    tile_columns: int
+    tiles: int
+    blocks: int
+    unit_blocks: int
+    streamed: int
+    biases: int
+    zeros: int
+    ones: int
+    relu: int
+    columns: Table
+    no_offset: Table
+    parts: Table
+
+
+unpack = unpacker(Parameters)
+split = splitter(Pieces)
 
 
 @inlined
-def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, parameters, channels, rows, band, strip, offsets, points):  # type: ignore[no-untyped-def]
-    """Transform a band into `points`, shape (vertical points, horizontal points, channels and blocks, tiles).
+def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # type: ignore[no-untyped-def]  # over 40 lines: two calls, with the name of each argument
+    """Transform a band into its points.
 
-    Vertically first, all columns of a row of tiles into `strip`; then horizontally, tile by tile.
+    Vertically first, all columns of a row of tiles into the strip; then horizontally, tile by tile.
     """
     y_points, x_points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
-    y_blocks, x_blocks, tiles, columns = (
-        parameters[Y_BLOCKS],
-        parameters[X_BLOCKS],
-        parameters[TILES],
-        parameters[TILE_COLUMNS],
-    )
-    pitch = x_outputs * parameters[LENGTH]
-    step = channels * y_blocks * x_blocks * tiles
-    for part in range(channels * y_blocks):
-        channel, y_block = divmod(part, y_blocks)
+    step = p.parts.size * p.tiles
+    for part in range(p.band.channels * p.y_blocks):
+        channel, y_block = divmod(part, p.y_blocks)
         for row in range(rows):
-            source = (channel * parameters[INPUT_ROWS] + row * y_outputs + y_block * y_taps) * pitch
-            for column in range(0, pitch, lanes):
-                transform(INPUT, y_outputs, y_taps, lanes, band, source + column, pitch, strip, column, pitch)
-            for x_block in range(x_blocks):
-                own = offsets[x_block * x_points : (x_block + 1) * x_points]
-                target = (part * x_blocks + x_block) * tiles + row * columns
+            source = (channel * p.input_rows + row * y_outputs + y_block * y_taps) * p.row_stride
+            for column in range(0, p.row_stride, lanes):
+                transform(
+                    which=INPUT,
+                    outputs=y_outputs,
+                    taps=y_taps,
+                    lanes=lanes,
+                    source=pieces.band,
+                    source_begin=source + column,
+                    source_step=p.row_stride,
+                    target=pieces.strip,
+                    target_begin=column,
+                    target_step=p.row_stride,
+                )
+            for x_block in range(p.x_blocks):
+                own = p.columns[x_block * x_points : (x_block + 1) * x_points]
+                target = (part * p.x_blocks + x_block) * p.tiles + row * p.tile_columns
                 for y in range(y_points):
-                    for t in range(0, columns, lanes):
-                        at = target + y * x_points * step + t
-                        transform(INPUT, x_outputs, x_taps, lanes, strip, y * pitch + t, own, points, at, step)
+                    for t in range(0, p.tile_columns, lanes):
+                        transform(
+                            which=INPUT,
+                            outputs=x_outputs,
+                            taps=x_taps,
+                            lanes=lanes,
+                            source=pieces.strip,
+                            source_begin=y * p.row_stride + t,
+                            source_step=own,
+                            target=pieces.points,
+                            target_begin=target + y * x_points * step + t,
+                            target_step=step,
+                        )
 
 
 @inlined
-def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, sums, begin, step, half, runs, target, run):  # type: ignore[no-untyped-def]
-    """Transform one kernel's sums for a vector of tiles into `y_outputs` runs of pixels.
+def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces, weights):  # type: ignore[no-untyped-def]
+    """Sum the products of a block of filters with a register block's tiles, point by point."""
+    width = vectors * lanes
+    for point in range(points):
+        bias = p.biases + group_block * filters if point == p.ones else p.zeros
+        micro_kernel(
+            filters=filters,
+            vectors=vectors,
+            lanes=lanes,
+            x=pieces.points,
+            x_begin=point * p.parts.size * p.tiles + first_tile,
+            x_step=lanes,
+            prefetch=p.parts.size * p.tiles,
+            outer_offsets=p.no_offset,
+            inner_offsets=p.parts,
+            weights=weights,
+            weights_begin=(group_block * points + point) * p.parts.size * filters,
+            bias_begin=bias,
+            out=pieces.sums,
+            out_begin=point * filters * width,
+            filter_step=width,
+            vector_step=lanes,
+            filters_used=filters,
+            vectors_used=vectors,
+            lanes_used=width,
+            lane_step=lanes,
+            relu=0,
+        )
 
-    Vertically first, into `half`, shape (y_outputs, horizontal points, lanes); then horizontally.
+
+@inlined
+def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, target, run):  # type: ignore[no-untyped-def]
+    """Transform one filter's sums for a vector of tiles into `y_outputs` runs of pixels.
+
+    Vertically first, into `half`; then horizontally.
     """
     x_points = x_outputs + x_taps - 1
     for x in range(x_points):
-        at = begin + x * step
-        transform(OUTPUT, y_outputs, y_taps, lanes, sums, at, x_points * step, half, x * lanes, x_points * lanes)
+        transform(
+            which=OUTPUT,
+            outputs=y_outputs,
+            taps=y_taps,
+            lanes=lanes,
+            source=pieces.sums,
+            source_begin=begin + x * step,
+            source_step=x_points * step,
+            target=pieces.half,
+            target_begin=x * lanes,
+            target_step=x_points * lanes,
+        )
     for row in range(y_outputs):
-        transform_row(x_outputs, x_taps, lanes, half, row * x_points * lanes, lanes, runs, target + row * run)
+        transform_row(
+            outputs=x_outputs,
+            taps=x_taps,
+            lanes=lanes,
+            source=pieces.half,
+            source_begin=row * x_points * lanes,
+            source_step=lanes,
+            target=pieces.runs,
+            target_begin=target + row * run,
+            relu=p.relu,
+        )
 
 
-def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
+@inlined
+def store(y_outputs, x_outputs, lanes, p, place, filter_number, number, rows, run, pieces, out):  # type: ignore[no-untyped-def]
+    """Write the rows of one filter of a register block, the `number`-th of it."""
+    write_rows(
+        lanes,
+        p.streamed,
+        pieces.runs[number * y_outputs * run : (number + 1) * y_outputs * run],
+        run,
+        out[place.image, filter_number],
+        place.band * p.tile_rows * y_outputs,
+        rows * y_outputs,
+        y_outputs,
+        place.segment * p.tile_columns * x_outputs,
+        p.tile_columns * x_outputs,
+    )
+
+
+def make_tile(
+    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int
+) -> Any:  # over 40 lines: the loops that belong together, with their clock
     """The tile for a register block and for tiles of so many outputs and taps."""
     width = vectors * lanes
     points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
 
     @jit
-    def tile(x, weights, out, parameters, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is a chunk of kernels over rows of tiles of one group of one image."""
-        groups, blocks, chunk, columns = (
-            parameters[GROUPS],
-            parameters[BLOCKS],
-            parameters[CHUNK],
-            parameters[TILE_COLUMNS],
-        )
-        channels, group_kernels = x.shape[1] // groups, out.shape[1] // groups
-        parts = channels * parameters[Y_BLOCKS] * parameters[X_BLOCKS]
-        tiles, run = parameters[TILES], parameters[TILES] * x_outputs
-        x_offsets = parameters[TABLES : TABLES + parameters[X_BLOCKS] * (x_outputs + x_taps - 1)]
-        no_offset = parameters[TABLES + x_offsets.size : TABLES + x_offsets.size + 1]
-        phases = parameters[TABLES + x_offsets.size + 1 : TABLES + x_offsets.size + 1 + x_outputs]
-        part_offsets = parameters[TABLES + x_offsets.size + 1 + x_outputs :]
-        band, strip, inputs, sums, half, runs = split(
-            scratch,
-            channels * parameters[INPUT_ROWS] * x_outputs * parameters[LENGTH],
-            (y_outputs + y_taps - 1) * x_outputs * parameters[LENGTH],
-            points * parts * tiles,
-            points * kernels * width,
-            y_outputs * (x_outputs + x_taps - 1) * lanes,
-        )
-        all_rows = (out.shape[2] + y_outputs - 1) // y_outputs
-        bands = (all_rows + parameters[TILE_ROWS] - 1) // parameters[TILE_ROWS]
-        chunks = (blocks + chunk - 1) // chunk
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is some blocks of filters over rows of tiles of one group of one image."""
+        p = unpack(parameters)
+        pieces, run, group_filters = split(scratch, p.pieces), p.tiles * x_outputs, out.shape[1] // p.grid.groups
         for unit in range(first, last):
-            rest, chunk_index = divmod(unit, chunks)
-            rest, segment = divmod(rest, parameters[SEGMENTS])
-            rest, band_index = divmod(rest, bands)
-            image, group = divmod(rest, groups)
-            begin = band_index * parameters[TILE_ROWS]
-            rows = min(parameters[TILE_ROWS], all_rows - begin)
-            group_x = x[image, group * channels : (group + 1) * channels]
+            place = locate(p.grid, unit)
+            rows = min(p.tile_rows, (out.shape[2] + y_outputs - 1) // y_outputs - place.band * p.tile_rows)
+            first_block = place.filter_block * p.unit_blocks
             since = ticks()
-            fill_runs(
-                group_x,
-                band,
-                begin * y_outputs - parameters[TOP],
-                segment * columns * x_outputs - parameters[LEFT],
-                1,
-                parameters[INPUT_ROWS],
-                x_outputs,
-                parameters[LENGTH],
-                no_offset,
-                phases,
-            )
+            fill_band(x, pieces.band, p.band, place)
             since = lap(clock, PAD, since)
-            to_points(
-                y_outputs, y_taps, x_outputs, x_taps, lanes, parameters, channels, rows, band, strip, x_offsets, inputs
-            )
+            to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces)
             since = lap(clock, TRANSFORM, since)
-            for block in range(chunk_index * chunk, min(blocks, (chunk_index + 1) * chunk)):
-                kernel = block * kernels
-                used = min(kernels, group_kernels - kernel)
-                for t in range(0, rows * columns, width):
-                    for point in range(points):
-                        micro_kernel(
-                            kernels,
-                            vectors,
-                            lanes,
-                            inputs,
-                            point * parts * tiles + t,
-                            lanes,
-                            parts * tiles,
-                            no_offset,
-                            part_offsets,
-                            weights,
-                            ((group * blocks + block) * points + point) * parts * kernels,
-                            sums,
-                            point * kernels * width,
-                            width,
-                            lanes,
-                            WHOLE,
-                            kernels,
-                            vectors,
-                            width,
-                            lanes,
-                        )
+            for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+                used = min(filters, group_filters - block * filters)
+                for t in range(0, rows * p.tile_columns, width):
+                    multiply(filters, vectors, lanes, points, p, place.group * p.blocks + block, t, pieces, weights)
                     since = lap(clock, PRODUCT, since)
                     for number in range(used):
                         for part in range(0, width, lanes):
@@ -293,101 +271,112 @@ def make_tile(kernels: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                                 x_outputs,
                                 x_taps,
                                 lanes,
-                                sums,
+                                p,
                                 number * width + part,
-                                kernels * width,
-                                half,
-                                runs,
+                                filters * width,
+                                pieces,
                                 number * y_outputs * run + (t + part) * x_outputs,
                                 run,
                             )
                     since = lap(clock, INVERSE, since)
                 for number in range(used):
-                    plane = out[image, group * group_kernels + kernel + number]
-                    own_runs = runs[number * y_outputs * run : (number + 1) * y_outputs * run]
-                    write_rows(
-                        lanes,
-                        parameters[STREAMED],
-                        own_runs,
-                        run,
-                        plane,
-                        begin * y_outputs,
-                        rows * y_outputs,
-                        y_outputs,
-                        segment * columns * x_outputs,
-                        columns * x_outputs,
-                    )
+                    own = place.group * group_filters + block * filters + number
+                    store(y_outputs, x_outputs, lanes, p, place, own, number, rows, run, pieces, out)
                 since = lap(clock, STORE, since)
-        if parameters[STREAMED]:
+        if p.streamed:
             fence()
 
     return tile
 
 
-@jit
-def split(scratch, one, two, three, four, five):  # type: ignore[no-untyped-def]
-    """Cut scratch into pieces of these sizes, and what is left."""
-    two, three, four, five = one + two, one + two + three, one + two + three + four, one + two + three + four + five
-    return (
-        scratch[:one],
-        scratch[one:two],
-        scratch[two:three],
-        scratch[three:four],
-        scratch[four:five],
-        scratch[five:],
+def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) -> Parameters:
+    """What the tile has to know, where so many numbers of weights stand before the biases."""
+    y, x = cut.y, cut.x
+    columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
+    return Parameters(
+        grid=cut.grid,
+        band=_band(problem, cut),
+        pieces=_pieces(problem, cut),
+        input_rows=cut.input_rows,
+        row_stride=cut.row_stride,
+        y_blocks=y.blocks,
+        x_blocks=x.blocks,
+        tile_rows=cut.tile_rows,
+        tile_columns=cut.tile_columns,
+        tiles=cut.tiles,
+        blocks=cut.blocks,
+        unit_blocks=cut.unit_blocks,
+        streamed=streamed(problem),
+        biases=weights,
+        zeros=weights + problem.groups * cut.blocks * cut.filters,
+        ones=toom_cook(y.outputs, y.taps).ones * x.points + toom_cook(x.outputs, x.taps).ones,
+        relu=epilogue.relu,
+        columns=columns % x.outputs * cut.length + columns // x.outputs,
+        no_offset=np.zeros(1, np.int64),
+        parts=np.arange(problem.group_channels * y.blocks * x.blocks) * cut.tiles,
     )
 
 
-def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> Work:
-    """Transformed weights, and scratch for a band of input, its points, a block's sums and its outputs."""
+def _band(problem: Problem, cut: Cut) -> Band:
+    """Bands in which the columns of each phase of the tiles' width are neighbours."""
+    (top, _), (left, _) = problem.padding
+    return Band(
+        channels=problem.group_channels,
+        row_step=cut.tile_rows * cut.y.outputs,
+        column_step=cut.tile_columns * cut.x.outputs,
+        top=top,
+        left=left,
+        y_step=1,
+        y_length=cut.input_rows,
+        x_step=cut.x.outputs,
+        x_length=cut.length,
+        y_starts=np.zeros(1, np.int64),
+        x_starts=np.arange(cut.x.outputs),
+    )
+
+
+def _pieces(problem: Problem, cut: Cut) -> Pieces:
+    y, x = cut.y, cut.x
+    points = y.points * x.points
+    return Pieces(
+        band=problem.group_channels * cut.input_rows * cut.row_stride,
+        strip=y.points * cut.row_stride,
+        points=points * problem.group_channels * y.blocks * x.blocks * cut.tiles,
+        sums=points * cut.filters * cut.width,
+        half=y.outputs * x.points * cut.lanes,
+        runs=cut.filters * y.outputs * cut.tiles * x.outputs + cut.lanes,
+    )
+
+
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
+    """Transformed weights, then biases and as many zeros as a register block has filters."""
     cut = cut_up(problem)
     y, x = cut.y, cut.x
-    channels = problem.group_channels
-    (top, _), (left, _) = problem.padding
-    parts = channels * y.blocks * x.blocks
-    columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
-    column_offsets = columns % x.outputs * cut.length + columns // x.outputs
-    numbers = np.zeros(TABLES, np.int64)
-    numbers[[GROUPS, TOP, LEFT, Y_BLOCKS, X_BLOCKS]] = problem.groups, top, left, y.blocks, x.blocks
-    numbers[[TILE_ROWS, TILE_COLUMNS, SEGMENTS, TILES]] = cut.tile_rows, cut.tile_columns, cut.segments, cut.tiles
-    numbers[[LENGTH, INPUT_ROWS]] = cut.length, cut.input_rows
-    numbers[[BLOCKS, CHUNK, STREAMED]] = cut.blocks, cut.chunk, streamed(problem)
-    parts_of_images = bands(problem, cut.tile_rows * y.outputs) * cut.segments
+    biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
+    tail = np.concatenate([biases, np.zeros(cut.filters, problem.dtype)])
+    everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
+    transformed_weights(problem, weights, y, x, cut.filters, cut.blocks, out=transformed)
+    parameters = _parameters(problem, cut, transformed.size, epilogue)
+    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
     return Work(
-        tile=TileName(
-            __name__, "make_tile", (cut.kernels, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
-        ),
-        units=parts_of_images * ceil_div(cut.blocks, cut.chunk),
-        weights=transformed_weights(problem, weights, y, x, cut.kernels, cut.blocks).ravel(),
-        parameters=np.concatenate(
-            [numbers, column_offsets, [0], np.arange(x.outputs), np.arange(parts) * cut.tiles]
-        ).astype(np.int64),
-        scratch_size=_scratch_size(problem, cut),
+        phases=(Phase(TileName(__name__, "make_tile", sizes), cut.grid.units, pack(parameters), STAGES),),
+        weights=everything,
+        scratch_size=sum(parameters.pieces),
         errors=errors(problem, y, x),
-        stages=STAGES,
-    )
-
-
-def _scratch_size(problem: Problem, cut: Cut) -> int:
-    """Numbers in the pieces that the tile cuts its scratch into."""
-    y, x, channels = cut.y, cut.x, problem.group_channels
-    points, width = y.points * x.points, cut.vectors * cut.lanes
-    return sum(
-        (
-            channels * cut.input_rows * cut.pitch,
-            y.points * cut.pitch,
-            points * channels * y.blocks * x.blocks * cut.tiles,
-            points * cut.kernels * width,
-            y.outputs * x.points * cut.lanes,
-            cut.kernels * y.outputs * cut.tiles * x.outputs + cut.lanes,
-        )
+        variant={
+            "tile": f"{y.outputs} x {x.outputs}",
+            "taps": f"{y.taps} x {x.taps}",
+            "blocks": f"{y.blocks} x {x.blocks}",
+            "register block": f"{cut.filters} x {cut.vectors} x {cut.lanes}",
+            "tiles of a unit": f"{cut.tile_rows} x {cut.tile_columns}",
+            "units": cut.grid.units,
+        },
     )
 
 
 def footprint(problem: Problem) -> Footprint:
     """Scratch for a band of input, its points, a block's sums and its outputs; the weights at the points."""
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
-    points = cut.y.points * cut.x.points * cut.y.blocks * cut.x.blocks
-    kernels = problem.groups * cut.blocks * cut.kernels
-    weights = kernels * problem.group_channels * points * item
-    return Footprint(_scratch_size(problem, cut) * item, weights, PACKING_BYTES)
+    weights = math.prod(transformed_shape(problem, cut.y, cut.x, cut.filters, cut.blocks))
+    biases = (problem.groups * cut.blocks + 1) * cut.filters
+    return Footprint(sum(_pieces(problem, cut)) * item, (weights + biases) * item, PACKING_BYTES)

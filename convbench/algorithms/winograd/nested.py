@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import forward_only
-from convbench.cuda import SOURCES
 from convbench.integers import ceil_div
 from convbench.kernels.blocking import pieces
 from convbench.kernels.toom_cook import LARGEST, toom_cook
 from convbench.problem import Problem
 from convbench.rounding import Errors, gamma, unit_roundoff
 
-TRANSFORMS: Final = SOURCES / "winograd.cuh"
 ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
 # The square of the largest error over the root mean square that `growth` estimates, from many random problems: of a
 # single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are
@@ -46,15 +44,6 @@ class Axis:
     def points(self) -> int:
         """Products of a tile."""
         return self.outputs + self.taps - 1
-
-    def macros(self, name: str) -> dict[str, int]:
-        """What CUDA sources call its sizes."""
-        return {
-            f"{name}_OUTPUTS": self.outputs,
-            f"{name}_TAPS": self.taps,
-            f"{name}_BLOCKS": self.blocks,
-            f"{name}_POINTS": self.points,
-        }
 
     @property
     def growth(self) -> float:
@@ -126,28 +115,48 @@ def _exact_enough(problem: Problem) -> bool:
     return best_axes(problem, lambda *_: 0.0) is not None
 
 
+def transformed_shape(problem: Problem, y: Axis, x: Axis, filters: int, blocks: int) -> tuple[int, ...]:
+    """What `transformed_weights` returns."""
+    return problem.groups, blocks, y.points, x.points, problem.group_channels, y.blocks, x.blocks, filters
+
+
 def transformed_weights(
-    problem: Problem, weights: NDArray[Any], y: Axis, x: Axis, kernels: int, chunks: int
+    problem: Problem,
+    weights: NDArray[Any],
+    y: Axis,
+    x: Axis,
+    filters: int,
+    blocks: int,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """The weights at the points, by chunks of kernels; zeros for kernels that are not there.
+    """The weights at the points, by blocks of filters; zeros for filters that are not there.
+
+    Args:
+        problem: Whose weights they are.
+        weights: Shape `problem.weights_shape`.
+        y: The vertical direction.
+        x: The horizontal direction.
+        filters: Of a block.
+        blocks: Of a group.
+        out: Where to put them; default: a new array.
 
     Returns:
-        Shape (groups, chunks, vertical and horizontal points, channels, vertical and horizontal blocks, kernels of a
-        chunk).
+        `out`, shape (groups, blocks, vertical and horizontal points, channels, vertical and horizontal blocks of taps,
+        filters of a block).
     """
-    groups, channels = problem.groups, problem.group_channels
-    group_kernels = problem.out_channels // groups
+    shape = transformed_shape(problem, y, x, filters, blocks)
     to_y, to_x = (np.array(toom_cook(axis.outputs, axis.taps).weights, float) for axis in (y, x))
-    points, blocks = (y.points, x.points), (y.blocks, x.blocks)
-    packed = np.empty((groups * chunks, *points, channels, *blocks, kernels), problem.dtype)
-    group, chunk = np.divmod(np.arange(groups * chunks), chunks)
-    place = chunk[:, None] * kernels + np.arange(kernels)  # of every kernel of a chunk in its group
-    there, number = place < group_kernels, group[:, None] * group_kernels + place
-    for rows, columns in pieces(groups * chunks, channels, 8 * kernels * math.prod(points) * math.prod(blocks)):
+    found: NDArray[Any] = np.empty(shape, problem.dtype) if out is None else out
+    packed = found.reshape(-1, *shape[2:])
+    group, block = np.divmod(np.arange(problem.groups * blocks), blocks)
+    place = block[:, None] * filters + np.arange(filters)  # of every filter of a block in its group
+    there, number = place < problem.group_filters, group[:, None] * problem.group_filters + place
+    each = 8 * filters * y.points * x.points * y.blocks * x.blocks
+    for rows, columns in pieces(len(packed), problem.group_channels, each):
         own = there[rows]
         padded = np.zeros((*own.shape, columns.stop - columns.start, y.blocks * y.taps, x.blocks * x.taps))
         kept = padded[..., : problem.kernel_height, : problem.kernel_width]
         kept[own] = weights[number[rows][own], columns]
         blocked = padded.reshape(*padded.shape[:3], y.blocks, y.taps, x.blocks, x.taps)
         packed[rows, :, :, columns] = np.einsum("pa,bkcyaxd,qd->bpqcyxk", to_y, blocked, to_x, optimize=True)
-    return packed.reshape(groups, chunks, *packed.shape[1:])
+    return found

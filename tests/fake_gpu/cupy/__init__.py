@@ -28,7 +28,7 @@ on_the_host = importlib.import_module("on_the_host")
 
 
 class ndarray(np.ndarray):  # noqa: N801  # CuPy's name
-    """An array on the device, which nobody takes for one of the host's by accident."""
+    """An array on the GPU, which nobody takes for one of the host's by accident."""
 
     __cuda_array_interface__: dict[str, Any] = {}  # noqa: RUF012
 
@@ -36,7 +36,7 @@ class ndarray(np.ndarray):  # noqa: N801  # CuPy's name
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     def set(self, array: np.ndarray) -> None:
-        assert not isinstance(array, ndarray), "the host's arrays are copied to the device"
+        assert not isinstance(array, ndarray), "the host's arrays are copied to the GPU"
         self.view(np.ndarray)[...] = array
 
     def get(self, out: np.ndarray | None = None) -> np.ndarray:

@@ -25,7 +25,7 @@ backends = SimpleNamespace(
 
 
 class Tensor:
-    """A tensor on the device."""
+    """A tensor on the GPU."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
@@ -41,7 +41,7 @@ class Tensor:
 
 
 def from_dlpack(array: Any) -> Tensor:
-    assert isinstance(array, cupy.ndarray), "an array of the host's is not on the device"
+    assert isinstance(array, cupy.ndarray), "an array of the host's is not on the GPU"
     return Tensor(array.view(np.ndarray))
 
 

@@ -6,44 +6,30 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table as RichTable
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from convbench.errors import RequestError
-from convbench.results.store import holds_records
+from convbench.terminal.console import say, show_table
+from convbench.terminal.progress import sweep_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convbench.analysis.interference import Interference
-    from convbench.measure.sweep import Progress as SweepProgress
-    from convbench.report.content import Column, Table, Value
     from convbench.results.record import Cell
     from convbench.results.store import Sweep
 
-
-WHOLE_WORD: Final = 24  # characters of a word that is not broken at the end of a line; problems' descriptors are
-WIDE: Final = 0.5  # an interval that reaches further than this share is written as a factor
-
-
-class Terminal(Console):
-    """A console that leaves it to the command line what to do where nobody reads any more."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise."""
-        raise BrokenPipeError
-
-
-def say(text: str) -> None:
-    """A line on standard error, as it is."""
-    Terminal(stderr=True, soft_wrap=True, highlight=False).print(Text(_printable(text)))
+__all__ = [
+    "faults",
+    "say",
+    "say_faults",
+    "show_comparison",
+    "show_in_turns",
+    "show_sweep",
+    "show_table",
+    "show_versus",
+    "sweep_progress",
+]
 
 
 def say_faults(sweep: Sweep) -> None:
@@ -56,78 +42,6 @@ def faults(sweep: Sweep) -> str:
     """What of a sweep's results cannot be used, in a line."""
     more = f" (and {len(sweep.faults) - 1} more)" if len(sweep.faults) > 1 else ""
     return f"{sweep.faults[0]}{more}; the other {len(sweep.records)} records are used"
-
-
-def _printable(text: str) -> str:
-    """The text with what a terminal would obey, or could not show, written out."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
-
-
-def show_table(table: Table) -> None:
-    """A table on standard output."""
-    headed = any(column.title for column in table.columns)
-    shown = RichTable(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        show_header=headed,
-    )
-    rows = [[_printable(_brief(*pair)) for pair in zip(row, table.columns, strict=True)] for row in table.rows]
-    for place, column in enumerate(table.columns):
-        numeric = bool(column.spec)
-        words = " ".join([column.title, *(row[place] for row in rows)]).split()
-        longest = max(map(len, words), default=0)
-        shown.add_column(
-            column.title,
-            justify="right" if numeric else "left",
-            overflow="fold",
-            no_wrap=numeric,
-            min_width=longest if longest <= WHOLE_WORD else None,
-        )
-    for row in rows:
-        shown.add_row(*map(Text, row))
-    console = Terminal(highlight=False)
-    console.print(Text(_printable(table.title), style="bold"))
-    console.print(shown)
-    if table.note:
-        console.print(Text(table.note, style="dim"))
-
-
-def _brief(value: Value, column: Column) -> str:
-    """A value in few characters: an interval as the share by which it reaches to its further side.
-
-    A wide one is written as a factor to multiply and to divide by: it reaches down to a part of the value, not to zero.
-    """
-    from convbench.report.content import written
-
-    if isinstance(value, str | int | float | None) or value.value <= 0:
-        return written(value, column)
-    reach = value.reach
-    if reach is None or value.low is None or value.high is None:
-        return f"{value.value:{column.spec}}"
-    if reach <= WIDE:
-        return f"{value.value:{column.spec}} ±{reach:.0%}"
-    factor = max(value.high / value.value, value.value / value.low) if value.low > 0 else math.inf
-    return f"{value.value:{column.spec}} ×÷{min(factor, 99):.1f}"  # noqa: RUF001  # the sign, not the letter
-
-
-@contextmanager
-def sweep_progress(directory: Path | None) -> Iterator[Callable[[SweepProgress], None]]:
-    """A bar with time left on a terminal; elsewhere, such as in a log, a line for each run.
-
-    An interrupt says in which directory the measurements are and how to go on, and passes on.
-    """
-    console = Terminal(stderr=True)
-    try:
-        if console.is_terminal:
-            with _bar(console) as update:
-                yield update
-        else:
-            yield _line_for_each_run
-    except KeyboardInterrupt:
-        if directory is not None and holds_records(directory):
-            say(f"interrupted: what was measured is in {directory}; go on with: {_go_on(directory)}")
-        raise
 
 
 def show_sweep(sweep: Sweep) -> int:
@@ -228,20 +142,16 @@ def show_comparison(
     Returns:
         The exit status: 1 if a cell is slower, beyond doubt, by more than `allowed`.
     """
-    from convbench.analysis.compare import INDIFFERENT, compare, slowdown, slower_beyond
-    from convbench.analysis.differences import check_same_quantity, differences
+    from convbench.analysis.compare import compare, slower_beyond
+    from convbench.analysis.differences import check_same_quantity
     from convbench.report.comparison import comparison_table, in_turns
     from convbench.report.content import Material
 
     for sweep in (before, after):
         say_faults(sweep)
     check_same_quantity(before.header, after.header)
-    for line in differences(before.header, after.header):
-        say(f"differs: {line}")
     paired = in_turns(before.header, after.header)
-    change = slowdown(before.records, after.records) - 1
-    if abs(change) > INDIFFERENT and not paired:
-        say(f"differs: the machine's speed: a fixed piece of work took {change:+.1%} in the second")
+    _say_differences(before, after, paired=paired)
     order = Material(before, before.header["spec"]).order
     found = compare(before.records, after.records, order, in_turns=paired)
     if not found:
@@ -256,6 +166,18 @@ def show_comparison(
     slow = slower_beyond(found, allowed)
     say(f"{len(slow)} of {len(found)} cells slower, beyond doubt, by more than {allowed:.1%}")
     return 1 if slow else 0
+
+
+def _say_differences(before: Sweep, after: Sweep, *, paired: bool) -> None:
+    """A line for each difference between two sweeps' headers, and one for the machine's speed unless in turns."""
+    from convbench.analysis.compare import INDIFFERENT, slowdown
+    from convbench.analysis.differences import differences
+
+    for line in differences(before.header, after.header):
+        say(f"differs: {line}")
+    change = slowdown(before.records, after.records) - 1
+    if abs(change) > INDIFFERENT and not paired:
+        say(f"differs: the machine's speed: a fixed piece of work took {change:+.1%} in the second")
 
 
 def _skipped(sweep: Sweep) -> Iterator[str]:
@@ -291,39 +213,3 @@ def _end(sweep: Sweep) -> int:
     say(f"{len(sweep.records)} records in {sweep.directory}")
     say(f"tables and figures: convbench report {sweep.directory}")
     return 1 if failed else 0
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator[Callable[[SweepProgress], None]]:
-    columns = (
-        *(TextColumn("measuring"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn()),
-        TextColumn("{task.fields[left]}"),
-    )
-    # It is drawn after each cell, and not in between: that would take the processor from what is measured.
-    with Progress(*columns, console=console, transient=True, expand=True, auto_refresh=False) as bar:
-        task = bar.add_task("measuring", total=None, left="")
-
-        def update(progress: SweepProgress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total, left=_time_left(progress))
-            bar.refresh()
-
-        yield update
-
-
-def _line_for_each_run(progress: SweepProgress) -> None:
-    cells = progress.total // progress.runs
-    if progress.record is not None and progress.done % cells == 0:
-        run = f"run {progress.record.run + 1} of {progress.runs}"
-        say(f"{run}: {progress.done} of {progress.total} cells measured, {_time_left(progress)}")
-
-
-def _go_on(directory: Path) -> str:
-    return f"convbench sweep --resume --output {directory}"
-
-
-def _time_left(progress: SweepProgress) -> str:
-    """Such as "about 4 min left"."""
-    seconds = progress.seconds_left
-    if seconds is None:
-        return "starting"
-    return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"

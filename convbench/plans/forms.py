@@ -1,4 +1,4 @@
-"""The one place where an algorithm meets an executor: a candidate bound to a problem and its weights.
+"""A candidate bound to a problem and its weights.
 
 What a sweep times is the very `Plan` that `conv2d` runs, so a measured number is a number that a caller gets.
 """
@@ -6,84 +6,25 @@ What a sweep times is the very `Plan` that `conv2d` runs, so a measured number i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convbench import machine
-from convbench.algorithms import ALGORITHMS, Implementation
-from convbench.arguments import truth, whole_number
 from convbench.arrays import as_array
-from convbench.epilogue import NO_EPILOGUE
-from convbench.errors import RequestError, UnavailableError, shown
+from convbench.epilogue import NO_EPILOGUE, Epilogue
+from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS, Executor
 from convbench.executors.host import readable
-from convbench.peers import LIBRARY, PEERS
-from convbench.precision import EXACT, PRECISIONS, TF32, Precision
+from convbench.plans.candidate import Candidate
+from convbench.plans.work import needed_bytes, prepared
+from convbench.precision import PRECISIONS
 from convbench.problem import Problem
 
 if TYPE_CHECKING:
     from convbench.executors import QueueingRunner, Runner
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to compute a problem.
-
-    Attributes:
-        algorithm: One of ours, or a peer.
-        executor: Where; `LIBRARY` for a peer that computes on threads of its own.
-        cores: How many.
-        precision: What products may be computed in, from `PRECISIONS`; where that cannot be, they are exact.
-    """
-
-    algorithm: str
-    executor: str
-    cores: int
-    precision: str = "exact"
-
-    def unsupported_reason(self, problem: Problem) -> str | None:
-        """Why it cannot compute `problem` here; None where it can."""
-        reason = None if self.executor == LIBRARY else EXECUTORS[self.executor].available()
-        if self.algorithm in PEERS:
-            peer = PEERS[self.algorithm]
-            return reason or peer.available() or peer.supports(problem)
-        return reason or ALGORITHMS[self.algorithm].unsupported_reason(problem, EXECUTORS[self.executor].backend)
-
-    def precision_for(self, problem: Problem) -> str:
-        """What products are computed in: as allowed where executor, dtype and form have it, else exactly.
-
-        A peer that is allowed to round may still choose not to.
-        """
-        if self.executor == LIBRARY or not self._has(PRECISIONS[self.precision], problem):
-            return EXACT.name
-        return self.precision
-
-    def _has(self, precision: Precision, problem: Problem) -> bool:
-        executor = EXECUTORS[self.executor]
-        if precision.unsupported_reason(problem.dtype) or executor.unsupported_precision(precision):
-            return False
-        if self.algorithm in PEERS:
-            return True
-        form = ALGORITHMS[self.algorithm]
-        return form.unsupported_reason(problem, executor.backend, precision.name) is None
-
-    def implementation(self, problem: Problem) -> Implementation:
-        """What computes a problem that one of our algorithms supports."""
-        found = ALGORITHMS[self.algorithm].find(EXECUTORS[self.executor].backend, self.precision_for(problem))
-        assert found is not None  # noqa: S101  # `unsupported_reason` has found it
-        return found
-
-    def memory(self, problem: Problem) -> int:
-        """Bytes that one of our algorithms needs beside input, weights as they are, and output."""
-        backend, precision = EXECUTORS[self.executor].backend, self.precision_for(problem)
-        return ALGORITHMS[self.algorithm].footprint(problem, backend, precision).total(self.cores)
-
-    def __str__(self) -> str:
-        return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
 
 
 class Closing:
@@ -119,14 +60,24 @@ class Plan(Closing):
         setup: Seconds that getting ready took, by step ("compile", "pack", "start").
         scratch_bytes: Memory that a call needs beside input, weights and output.
         error_bound: What the rounding error of no output exceeds, over max |x| times the largest sum of |weights| of
-            one kernel, for every finite input with which nothing on the way overflows or underflows; None if unknown.
+            one filter, plus the largest |bias|, for every finite input with which nothing on the way overflows or
+            underflows; None if unknown.
         error_estimate: About what the largest error is, over the largest output, for independent random inputs of mean
             zero and weights of like size; see `convbench.rounding.Errors` for both. None if unknown.
         precision: What products are computed in.
         stages: Names of the stages that it tells apart; empty if none.
+        variant: What the form chose for the problem (tile, blocks, ...).
     """
 
-    def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate, *, borrow: bool = False) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        weights: ArrayLike,
+        candidate: Candidate,
+        *,
+        epilogue: Epilogue = NO_EPILOGUE,
+        borrow: bool = False,
+    ) -> None:
         """Pack the weights and get ready; to `borrow` them is for who does not change them while the plan is used."""
         if (reason := candidate.unsupported_reason(problem)) is not None:
             raise UnavailableError(f"{candidate} cannot compute {problem}: {reason}")
@@ -134,18 +85,19 @@ class Plan(Closing):
         self.problem = problem
         self.candidate = candidate
         begin = time.perf_counter()
-        given = _as_weights(weights, problem)
-        work = candidate.implementation(problem).prepare(problem, given, NO_EPILOGUE)
+        given = as_weights(weights, problem)
+        work = prepared(candidate.implementation(problem), problem, given, epilogue)
         if not borrow and np.may_share_memory(work.weights, given):
             work = replace(work, weights=work.weights.copy())
         packed = time.perf_counter()
         self._runner: Runner = self._executor.open(work, candidate.cores)
         self.setup = {"pack": packed - begin, **self._runner.setup}
-        self.scratch_bytes = candidate.cores * work.scratch_size * work.dtype.itemsize
+        self.scratch_bytes = needed_bytes(work, candidate.cores)
         self.error_bound = work.errors.bound if work.errors else None
         self.error_estimate = work.errors.estimate if work.errors else None
         self.precision = PRECISIONS[candidate.precision_for(problem)]
         self.stages = work.stages
+        self.variant = dict(work.variant)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -266,52 +218,6 @@ class _Closed:
 CLOSED: Final = cast("Runner", _Closed())
 
 
-class PeerPlan(Closing):
-    """A library that is ready to compute one problem, with what a sweep needs of a `Plan`."""
-
-    scratch_bytes = None  # it does not tell
-    pids = ()
-    stages = ()
-
-    def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
-        begin = time.perf_counter()
-        packed = _as_weights(weights, problem)
-        self.precision = PRECISIONS[candidate.precision_for(problem)]
-        self._bound = PEERS[candidate.algorithm].open(problem, packed, candidate.cores, self.precision)
-        self.setup = {"start": time.perf_counter() - begin}
-        self.problem = problem
-        self.candidate = candidate
-        self._taken: tuple[NDArray[Any], NDArray[Any]] | None = None
-
-    def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Convolve `x`; arrays that were not those of the last call are taken first, which takes a while."""
-        if self._taken is None or x is not self._taken[0] or out is not self._taken[1]:
-            self._bound.take(x, out)
-            self._taken = (x, out)
-        self._bound()
-
-    def result(self, out: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002  # the library says
-        """The last call's output, which may be an array of the library's own."""
-        return self._bound.result()
-
-    def threads(self) -> int | None:
-        """How many threads the library says it uses."""
-        return self._bound.threads()
-
-    def stage_ticks(self) -> NDArray[np.float64]:
-        """None: what it does inside is its own."""
-        return np.zeros(0)
-
-    def stage_shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:  # noqa: ARG002  # as those of a `Plan`
-        """None either."""
-        return []
-
-    def close(self) -> None:
-        """Give back what the library holds."""
-        self._taken = None
-        self._bound.close()
-
-
 def _overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Whether two contiguous arrays of one device lie in the same memory, whoever told CuPy of it."""
 
@@ -322,73 +228,7 @@ def _overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return begin(one) < begin(other) + other.nbytes and begin(other) < begin(one) + one.nbytes
 
 
-def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:
-    """What a sweep measures: a candidate of ours as a `Plan`, a peer as a `PeerPlan`."""
-    return (PeerPlan if candidate.algorithm in PEERS else Plan)(problem, weights, candidate)
-
-
-def memory(executor: str) -> str:
-    """The kind of memory that an executor's arrays lie in best."""
-    return "private" if executor == LIBRARY else EXECUTORS[executor].memory
-
-
-def plan(
-    problem: Problem | str,
-    weights: ArrayLike,
-    *,
-    algorithm: str = "direct",
-    executor: str = "threads",
-    cores: int = 1,
-    allow_tf32: bool = False,
-) -> Plan:
-    """Bind a candidate to a problem and its weights.
-
-    Args:
-        problem: What to compute; a string is read as a descriptor, see `Problem.parse`.
-        weights: Shape `problem.weights_shape`; (K, rows, columns) will do for one channel a group. Copied.
-        algorithm: One of `convbench.algorithms.ALGORITHMS`.
-        executor: One of `convbench.executors.EXECUTORS`.
-        cores: How many cores to use; executors that cannot be given a number take 1.
-        allow_tf32: Whether a GPU may round the inputs of float32's products to TF32, with 10 bits behind the point.
-
-    Returns:
-        The plan, to be called as `plan(x, out=out)` and closed when done.
-
-    Raises:
-        RequestError: A name, a shape or the number of cores is wrong.
-        UnavailableError: The candidate cannot compute the problem on this machine, or there is no memory for it.
-    """
-    problem = as_problem(problem)
-    cores = checked_cores(cores)
-    if cores > 1 and not EXECUTORS[executor].scales:
-        raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
-    precision = TF32.name if truth("allow_tf32", allow_tf32) else EXACT.name
-    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision)
-    try:
-        return Plan(problem, weights, candidate)
-    except MemoryError:
-        raise UnavailableError(f"there is no memory for {candidate} to compute {problem}; use another form") from None
-
-
-def checked_cores(cores: int) -> int:
-    """A number of cores that makes sense.
-
-    Raises:
-        RequestError: It is no whole number from 1 up, or more than any use would be on this machine.
-    """
-    return whole_number("cores", cores, least=1, most=machine.most_cores())
-
-
-def as_problem(problem: Problem | str) -> Problem:
-    """A problem, or what its descriptor describes."""
-    if isinstance(problem, str):
-        return Problem.parse(problem)
-    if not isinstance(problem, Problem):
-        raise RequestError(f"problem={shown(problem)} is none; give a Problem, or a descriptor such as 'ic3ih32oc8kh3'")
-    return problem
-
-
-def _as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:
+def as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:
     """The weights as a C-contiguous 4-D array of the problem's dtype."""
     array = readable(as_array("weights", weights), problem.dtype)
     if array.shape == problem.weights_shape[:1] + problem.weights_shape[2:] and problem.weights_shape[1] == 1:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from convbench.problem import Problem
-
 DEEPEST: Final = 40  # levels of nesting; what is written has half a dozen
 LARGEST_NUMBER: Final = 2**63
 LARGEST_PROBLEM: Final = 1e30  # operations or bytes; no machine has ever done a billionth of it
@@ -44,6 +42,8 @@ def _described(descriptor: str) -> bool:
     """Whether a text describes a problem."""
     if not descriptor.isprintable():
         return False
+    from convbench.problem import Problem
+
     try:
         problem = Problem.parse(descriptor)
     except ValueError:  # a RequestError, or a number with thousands of digits

@@ -11,10 +11,11 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.errors import UnavailableError
 from convbench.peers import missing
-from convbench.peers.torch import forward
-from convbench.precision import EXACT, TF32
+from convbench.peers.pytorch.layer import Layer, supports
+from convbench.precision import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,33 +49,31 @@ class Cudnn:
 
     def supports(self, problem: Problem) -> str | None:
         """Forward."""
-        return None if problem.direction == "forward" else f"has no {problem.direction} form here"
+        return supports(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """Say what cuDNN may do, and send the weights."""
-        return _Layer(problem, weights, self.memory_format, tf32=precision is TF32)
+        """Set what cuDNN may do, and send the weights."""
+        return _GpuLayer(problem, weights, self.memory_format, precision)
 
 
-class _Layer:
-    def __init__(self, problem: Problem, weights: NDArray[Any], memory_format: str, *, tf32: bool) -> None:
+class _GpuLayer(Layer):
+    def __init__(self, problem: Problem, weights: NDArray[Any], memory_format: str, precision: Precision) -> None:
         import cupy
         import torch
 
-        self._cupy, self._torch = cupy, torch
-        cupy.get_default_memory_pool().free_all_blocks()  # what CuPy keeps for itself, the search could not try
+        cupy.get_default_memory_pool().free_all_blocks()  # the search cannot use memory that CuPy's pool holds
         torch.backends.cudnn.benchmark = True  # the search, in the first call with a shape
         torch.backends.cudnn.benchmark_limit = 0  # among all of its algorithms; by default it tries ten
+        allow_tf32 = GPU_PRECISIONS[precision.name].cudnn_allow_tf32
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # later versions have other names for these too
-            torch.backends.cudnn.allow_tf32 = tf32  # left alone, it is True
-            torch.backends.cuda.matmul.allow_tf32 = tf32
-        self._format = getattr(torch, memory_format)
+            torch.backends.cudnn.allow_tf32 = allow_tf32  # True by default
+            torch.backends.cuda.matmul.allow_tf32 = allow_tf32
+        super().__init__(torch, problem, memory_format)
+        self._cupy = cupy
         self._weights = self._tensor(cupy.asarray(weights))
-        self._forward = forward(torch, problem)
-        self._x: Any = None
-        self._y: Any = None
 
-    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # it has no use for our output
+    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # PyTorch makes its own output
         """Turn the input into a tensor of the memory format."""
         theirs, ours = self._torch.cuda.current_stream().cuda_stream, self._cupy.cuda.get_current_stream().ptr
         if theirs != ours:
@@ -84,13 +83,9 @@ class _Layer:
             )
         self._x = self._tensor(x)
 
-    def __call__(self) -> None:
-        self._y = None  # so that its memory serves the next
-        self._y = self._forward(self._x, self._weights)
-
     def _tensor(self, array: NDArray[Any]) -> Any:
-        """An array of CuPy's as a tensor: the same memory where it has the format already."""
-        return self._torch.from_dlpack(array).contiguous(memory_format=self._format)
+        """One of CuPy's arrays as a tensor."""
+        return self._in_format(self._torch.from_dlpack(array))
 
     def result(self) -> NDArray[Any]:
         """The tensor's content."""
@@ -102,8 +97,8 @@ class _Layer:
         return 1
 
     def close(self) -> None:
-        """Give back tensors, and what cuDNN needed beside them."""
-        self._x = self._y = self._weights = None
+        """Drop tensors, and give back the memory of PyTorch's pool."""
+        self._release()
         self._torch.cuda.empty_cache()
 
 

@@ -1,0 +1,50 @@
+"""Copies of stretches of 1-D arrays as vector code."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from convbench.kernels.vector import INDEX, Vectors, index
+from convbench.kernels.vector_code import Array, Constant, vector_code
+
+
+@vector_code
+def copy_vectors(
+    emit: Vectors,
+    vectors: Constant,
+    lanes: Constant,
+    source: Array,
+    source_begin: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+) -> None:
+    """Copy `vectors` times `lanes` neighbours."""
+    read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
+    for vector in [emit.load(emit.at(read, number * lanes)) for number in range(vectors)]:
+        emit.store(vector, write)
+        write = emit.at(write, lanes)
+
+
+@vector_code
+def stream(
+    emit: Vectors,
+    lanes: Constant,
+    source: Array,
+    source_begin: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+    count: ir.Value,
+) -> None:
+    """Copy `count` neighbours past the caches; call `fence` when all is copied."""
+    builder, step = emit.builder, index(lanes)
+    read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
+    unaligned = builder.urem(builder.udiv(builder.ptrtoint(write, INDEX), index(emit.item_size)), step)
+    head = builder.urem(builder.sub(step, unaligned), step)
+    head = builder.select(builder.icmp_signed("<", head, count), head, count)
+    emit.store_lanes(emit.load(read), write, emit.lanes_below(head))
+    body = builder.sub(count, builder.urem(builder.sub(count, head), step))  # where the whole vectors end
+    with cgutils.for_range_slice(builder, head, body, step, inc=True) as (place, _):
+        emit.stream(emit.load(emit.at(read, place)), emit.at(write, place))
+    rest = emit.lanes_below(builder.sub(count, body))
+    emit.store_lanes(emit.load(emit.at(read, body)), emit.at(write, body), rest)

@@ -1,0 +1,90 @@
+"""Parameters of a tile as named fields: one `NamedTuple`, from which packing and unpacking follow.
+
+A tile gets whatever it has to know as one array of int64. Its fields are whole numbers, tables (1-D arrays of int64) or
+`NamedTuple`s of these. The array holds the numbers of all levels, then the size of each table, then the tables.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.int64]
+"""A field that is a 1-D array."""
+
+
+def pack(record: tuple[Any, ...]) -> Table:
+    """The array of a record's fields, int64, 1-D."""
+    leaves = list(_leaves(record))
+    tables = [np.asarray(leaf, np.int64) for leaf in leaves if not isinstance(leaf, int | np.integer)]
+    numbers = [int(leaf) for leaf in leaves if isinstance(leaf, int | np.integer)]
+    return np.concatenate([np.array([*numbers, *(table.size for table in tables)], np.int64), *tables])
+
+
+def unpacker(record: type[tuple[Any, ...]]) -> Any:
+    """A compiled function that makes a record of the array that `pack` made of one; its tables are views."""
+    source = _Source()
+    made = source.constructor(record)
+    count = source.numbers
+    lines = [f"begin = {count + source.tables}"]
+    for table in range(source.tables):
+        lines += [
+            f"table{table} = packed[begin : begin + packed[{count + table}]]",
+            f"begin += packed[{count + table}]",
+        ]
+    code = "\n    ".join(["def unpack(packed):", *lines, f"return {made}"])
+    exec(code, source.names)  # noqa: S102  # as dataclasses and namedtuples are made
+    return numba.njit(inline="always")(source.names["unpack"])
+
+
+def splitter(record: type[tuple[Any, ...]]) -> Any:
+    """A compiled function that cuts memory, 1-D, into pieces one behind the other.
+
+    It takes the memory and a record of sizes, whole numbers, and returns such a record of views.
+    """
+    lines, begin = [], "0"
+    for field in record._fields:  # type: ignore[attr-defined]
+        lines += [f"{field} = memory[{begin} : {begin} + sizes.{field}]"]
+        begin += f" + sizes.{field}"
+    names: dict[str, Any] = {record.__name__: record}
+    made = f"return {record.__name__}({', '.join(record._fields)})"  # type: ignore[attr-defined]
+    exec("\n    ".join(["def split(memory, sizes):", *lines, made]), names)  # noqa: S102  # see `unpacker`
+    return numba.njit(inline="always")(names["split"])
+
+
+def _leaves(record: tuple[Any, ...]) -> Iterator[Any]:
+    """The numbers and tables of a record and of the records in it."""
+    for value in record:
+        if isinstance(value, tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+class _Source:
+    """The source of a function that reads a record from an array."""
+
+    def __init__(self) -> None:
+        self.numbers = self.tables = 0
+        self.names: dict[str, Any] = {}
+
+    def constructor(self, record: type[tuple[Any, ...]]) -> str:
+        """The expression that makes a record; what it is called there is noted in `names`."""
+        name = f"{record.__name__}_{len(self.names)}"
+        self.names[name] = record
+        parts = [self._part(kind) for kind in typing.get_type_hints(record).values()]
+        return f"{name}({', '.join(parts)})"
+
+    def _part(self, kind: Any) -> str:
+        if kind is int:
+            self.numbers += 1
+            return f"packed[{self.numbers - 1}]"
+        if isinstance(kind, type) and issubclass(kind, tuple):
+            return self.constructor(kind)
+        self.tables += 1
+        return f"table{self.tables - 1}"

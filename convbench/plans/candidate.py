@@ -1,0 +1,68 @@
+"""One way to compute a problem: which form, where, on how many cores, how exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convbench.algorithms import ALGORITHMS, Implementation
+from convbench.executors import EXECUTORS
+from convbench.peers import LIBRARY, PEERS
+from convbench.precision import EXACT, PRECISIONS, Precision
+from convbench.problem import Problem
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute a problem.
+
+    Attributes:
+        algorithm: One of ours, or a peer.
+        executor: Where; `LIBRARY` for a peer that computes on threads of its own.
+        cores: How many.
+        precision: What products may be computed in, from `PRECISIONS`; where that cannot be, they are exact.
+    """
+
+    algorithm: str
+    executor: str
+    cores: int
+    precision: str = "exact"
+
+    def unsupported_reason(self, problem: Problem) -> str | None:
+        """Why it cannot compute `problem` here; None where it can."""
+        reason = None if self.executor == LIBRARY else EXECUTORS[self.executor].available()
+        if self.algorithm in PEERS:
+            peer = PEERS[self.algorithm]
+            return reason or peer.available() or peer.supports(problem)
+        return reason or ALGORITHMS[self.algorithm].unsupported_reason(problem, EXECUTORS[self.executor].backend)
+
+    def precision_for(self, problem: Problem) -> str:
+        """What products are computed in: as allowed where executor, dtype and form have it, else exactly.
+
+        A peer that is allowed to round may still choose not to.
+        """
+        if self.executor == LIBRARY or not self._has(PRECISIONS[self.precision], problem):
+            return EXACT.name
+        return self.precision
+
+    def _has(self, precision: Precision, problem: Problem) -> bool:
+        executor = EXECUTORS[self.executor]
+        if precision.unsupported_reason(problem.dtype) or executor.unsupported_precision(precision):
+            return False
+        if self.algorithm in PEERS:
+            return True
+        form = ALGORITHMS[self.algorithm]
+        return form.unsupported_reason(problem, executor.backend, precision.name) is None
+
+    def implementation(self, problem: Problem) -> Implementation:
+        """What computes a problem that one of our algorithms supports."""
+        found = ALGORITHMS[self.algorithm].find(EXECUTORS[self.executor].backend, self.precision_for(problem))
+        assert found is not None  # noqa: S101  # `unsupported_reason` has found it
+        return found
+
+    def memory(self, problem: Problem) -> int:
+        """Bytes that one of our algorithms needs beside input, weights as they are, and output."""
+        backend, precision = EXECUTORS[self.executor].backend, self.precision_for(problem)
+        return ALGORITHMS[self.algorithm].footprint(problem, backend, precision).total(self.cores)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"
