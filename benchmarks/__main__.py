@@ -65,8 +65,10 @@ def _show(result: slower.Result, revision: str) -> int:
         say(f"slower beyond doubt: {' '.join(map(str, one.cell))}: {one.ratio.value:.3f}")
     if result.same_code:
         say("both versions have the same sources, so that every difference is one of the measurement")
-    resolution = "unknown with so few runs" if result.resolution is None else f"±{result.resolution:.1%}"
-    say(f"half of the screened ratios are known to {resolution} or better")
+    if result.resolution is None:
+        say(f"no screened ratio has an interval, which takes {slower.SCREENING_RUNS} runs")
+    else:
+        say(f"half of the screened ratios are known to ±{result.resolution:.1%} or better")
     say(f"{len(result.slower)} of {len(result.screened)} kernels are slower by more than {slower.THRESHOLD:.0%}")
     return int(bool(result.slower or result.failed))
 
