@@ -15,7 +15,8 @@ import click
 
 from convbench import machine
 from convbench.analysis.limits import Limits
-from convbench.analysis.series import CellTimes, group, ratio
+from convbench.analysis.series import group
+from convbench.analysis.times import CellTimes, ratio
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.measure.spec import make_spec
@@ -95,15 +96,15 @@ def measure(directory: Path, problems: list[str], **request: Any) -> Sweep:
 
 
 def verdicts(sweep: Sweep) -> list[str]:
-    """How direct and winograd stand to the card and to one another."""
+    """How direct and winograd stand to the GPU and to one another."""
     cells: dict[str, CellTimes] = {
         series.algorithm: series.cells[1] for series in group(sweep.records) if series.executor == "gpu"
     }
-    limits = Limits.of_device(sweep.header["machine"])
+    limits = Limits.of_gpu(sweep.header["machine"])
     lines = []
     for name, cell in cells.items():
         share = limits.share_of_peak(cell.products, cell.rate, 1)
-        lines.append(f"{name}: {cell.mean.value * 1e3:.3f} ms" + (f", {share:.0%} of the card's peak" if share else ""))
+        lines.append(f"{name}: {cell.mean.value * 1e3:.3f} ms" + (f", {share:.0%} of the GPU's peak" if share else ""))
     for one, other in (("direct", "winograd"), ("cublas", "unrolled")):
         if one in cells and other in cells and (found := ratio(cells[one], cells[other])):
             lines.append(f"{one} over {other}: {found.value:.2f}")

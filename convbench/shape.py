@@ -1,7 +1,7 @@
-"""Whether JSON that was read back has the shape that it was written in, since anybody may have edited the file.
+"""Validation of JSON that was read back, since anybody may have edited the file.
 
-A shape is a `Kind` for a single value, None for null, a list `[shape]`, a mapping `{Kind: shape}` whose keys are not
-known beforehand, `Fields` of an object, or a tuple of shapes one of which must fit.
+A shape is a `Kind` of a single value, None for null, a list `[shape]`, a mapping `{Kind: shape}` with any keys of that
+kind, `Fields` of an object, or a tuple of shapes one of which must fit.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-DEEPEST: Final = 40  # levels of nesting; what is written has half a dozen
+DEEPEST: Final = 40  # levels of nesting; convbench writes half a dozen
 LARGEST_NUMBER: Final = 2**63
-LARGEST_PROBLEM: Final = 1e30  # operations or bytes; no machine has ever done a billionth of it
-MOST: Final = 1e20  # of any number: what is added up or squared stays far from what a float can hold
+LARGEST_PROBLEM: Final = 1e30  # operations or bytes; far beyond any machine
+MOST: Final = 1e20  # of any number, so that sums and squares stay within a float's range
 LONGEST_QUOTE: Final = 40  # characters of a wrong value
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A single value: what it is in words, and whether something is one."""
+    """A kind of single value: its description, and a predicate."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -31,7 +31,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Fields:
-    """An object: the shapes of fields that may be there, and those that must be; others are not looked at."""
+    """An object: the shapes of known fields, and the names of those that must be there; others are ignored."""
 
     known: Mapping[str, Any]
     needed: Sequence[str] = field(default=())
@@ -83,7 +83,7 @@ def read(text: str | bytes) -> Any:
     """Parse JSON in which every number is finite and nothing is nested deeply.
 
     Raises:
-        ValueError: It is something else; the message goes on from "it".
+        ValueError: It is something else; the message continues "it".
     """
     try:
         value = json.loads(text)
@@ -100,10 +100,10 @@ def read(text: str | bytes) -> Any:
 
 
 def check(value: Any, shape: Any, name: str) -> None:
-    """See that a value has a shape.
+    """Check that a value has a shape.
 
     Raises:
-        ValueError: It has not; the message goes on from "it", and calls the value by `name`.
+        ValueError: It has not; the message continues "it", and names the value by `name`.
     """
     if isinstance(shape, tuple):
         _check_one_of(value, shape, name)
@@ -136,7 +136,7 @@ def _check_object(value: dict[str, Any], shape: Fields | Mapping[Kind, Any], nam
 
 
 def _check_one_of(value: Any, shapes: tuple[Any, ...], name: str) -> None:
-    """The last shape's complaint is the one that is made."""
+    """Check that one of the shapes fits; the error is the last shape's."""
     for shape in shapes[:-1]:
         try:
             check(value, shape, name)
@@ -154,7 +154,7 @@ def _demand(right: bool, value: Any, words: str, name: str) -> None:  # noqa: FB
 
 
 def _parts(value: Any) -> Sequence[Any]:
-    """What is inside a value; a single one is looked at instead."""
+    """The parts of a value; a single number is checked instead."""
     if isinstance(value, dict):
         return [*value, *value.values()]
     if isinstance(value, list):

@@ -24,6 +24,7 @@ from convbench.executors.serial import SERIAL, Serial
 from convbench.kernels.clock import STAGES
 from convbench.kernels.tile import Work
 from convbench.measure import cell, counters, sweep
+from convbench.measure.instruments import host
 from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.registry import Entry
 from convbench.report.write import write_report
@@ -95,7 +96,7 @@ class Machine:
         monkeypatch.setattr(cell, "pin", lambda cpus, _pids=(): not pinned.__setitem__(slice(None), cpus))
         monkeypatch.setattr(cell, "affinity", lambda _pids=(): list(pinned))
         monkeypatch.setattr(cell, "calibration_kernel", lambda: partial(self.spend, CALIBRATION))
-        monkeypatch.setattr(cell, "Eviction", lambda _cpus: self.evict)
+        monkeypatch.setattr(host, "Eviction", lambda _cpus: self.evict)
         monkeypatch.setattr(machine, "allowed_cpus", lambda: list(range(self.cores)))
         monkeypatch.setattr(machine, "usable_cores", lambda: self.cores)
         monkeypatch.setattr(counters, "read", lambda _pids, _cpus: dict(self.counters))

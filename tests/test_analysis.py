@@ -21,8 +21,9 @@ from convbench.analysis.scaling import (
     serial_fraction,
     usl,
 )
-from convbench.analysis.series import WAITING, group
+from convbench.analysis.series import group
 from convbench.analysis.statistics import geometric_mean, mean, mean_time, median
+from convbench.analysis.times import WAITING
 from convbench.problem import Problem
 from convbench.results.paper import multicore_experiment
 from convbench.results.record import Record

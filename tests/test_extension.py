@@ -16,7 +16,9 @@ import pytest
 from conftest import DEADLINE, ROOT, briefly
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
-MODULES: Mapping[str, str] = dict(re.findall(r"`(convbench/[\w/]+\.py)`[^\n]*\n\n```python\n(.*?)```", TEXT, re.DOTALL))
+MODULES: Mapping[str, str] = dict(
+    re.findall(r"The module, `(convbench/[\w/]+\.py)`[^\n]*\n\n```python\n(.*?)```", TEXT, re.DOTALL)
+)
 LINES: Mapping[str, list[str]] = {
     table: re.findall(rf"in `{table}`[^\n]*\n\n```python\n(.*?)```", TEXT, re.DOTALL)
     for table in ("ALGORITHMS", "EXECUTORS", "PRECISIONS")

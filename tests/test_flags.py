@@ -14,6 +14,7 @@ from convbench.measure import cell as module
 from convbench.measure.affinity import library_threads
 from convbench.measure.cell import Laboratory
 from convbench.measure.flags import disturbances, not_as_asked
+from convbench.measure.instruments import host
 from convbench.measure.spec import Timing, make_spec
 from convbench.results.record import Record
 
@@ -81,7 +82,7 @@ def test_only_the_pool_that_a_measured_library_brought_counts(algorithm, threads
 def measure(monkeypatch):
     """Measures a cell on one core in this process, which no cell pins."""
     monkeypatch.setattr(module, "pin", lambda *_: True)
-    monkeypatch.setattr(module, "Eviction", lambda _: lambda: None)
+    monkeypatch.setattr(host, "Eviction", lambda _: lambda: None)
     timing = Timing(min_samples=1, min_seconds=0, max_samples=2, sample_seconds=1e-6, peak_repetitions=0)
 
     def measured() -> Record:
@@ -127,7 +128,7 @@ def test_a_cells_arrays_are_placed_on_the_nodes_that_may_be_used(measure, monkey
     cpus, placed = machine.allowed_cpus(), []
     nodes = [cpus[:1], [10_000]]
     monkeypatch.setattr(module, "nodes_of", lambda allowed: nodes if allowed == cpus else None)
-    monkeypatch.setattr(module, "place", lambda array, on: placed.append((array.shape, on)))
+    monkeypatch.setattr(host, "place", lambda array, on: placed.append((array.shape, on)))
     record = measure()
     assert [shape for shape, _ in placed] == [(1, 1, 20, 30), (1, 4, 18, 28)]
     assert all(on == nodes for _, on in placed)

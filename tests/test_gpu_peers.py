@@ -14,9 +14,9 @@ from convbench.algorithms import ALGORITHMS
 from convbench.analysis.differences import differences
 from convbench.executors import EXECUTORS
 from convbench.measure.spec import Spec, make_spec
-from convbench.peers import LIBRARY, PEERS, is_bound
+from convbench.peers import LIBRARY, PEERS
 from convbench.report.content import Material
-from convbench.report.device import section as device_section
+from convbench.report.gpu import section as gpu_section
 from convbench.report.summary import section as summary_section
 from convbench.report.versus import versus_tables
 from convbench.report.write import write_report
@@ -38,7 +38,7 @@ def sweep(directory: Path, *words: str, **variables: str) -> subprocess.Complete
 def test_names_of_algorithms_and_peers_differ():
     assert not set(ALGORITHMS) & set(PEERS)
     assert ON_A_GPU == ["cudnn", "cudnn-channels-last", "cublas"]
-    assert [name for name in PEERS if is_bound(name)] == ["cublas"]
+    assert [name for name in PEERS if PEERS[name].bound] == ["cublas"]
     assert PEERS["scipy"].executor == LIBRARY
 
 
@@ -79,7 +79,7 @@ def test_a_sweep_with_libraries_on_a_gpu(tmp_path):
     assert "TF32" not in table.title
     [sentence] = summary_section(material).text
     assert "cublas" not in sentence
-    [table] = device_section(material).tables
+    [table] = gpu_section(material).tables
     assert {row[0] for row in table.rows} == set(records) - {"cublas"}
     write_report(found, tmp_path)
     report = (tmp_path / "report.md").read_text()
@@ -246,7 +246,7 @@ def test_one_program_measures_everything_about_a_gpu(tmp_path):
     words = ["--part", "experiment", "--problem", "mb1ic1ih20iw20oc8kh5kw5", "--runs", "1", "--output", tmp_path]
     done = with_fake_gpu("-m", "benchmarks.gpu", *words, modules=[ROOT], BRIEF_PEAKS="1")
     assert done.returncode == 0, done.stderr
-    for line in ("direct: ", "of the card's peak", "direct over winograd: ", "cublas over unrolled: "):
+    for line in ("direct: ", "of the GPU's peak", "direct over winograd: ", "cublas over unrolled: "):
         assert line in done.stdout
     assert json.loads((tmp_path / "machine.json").read_text())["gpu"]["name"] == "a GPU on the host"
     records = load(tmp_path / "experiment").records

@@ -62,7 +62,7 @@ HEADER = {
 def made(run: int, cores: int, executor: str) -> dict[str, Any]:
     """A record with something in every field, as JSON."""
     levels = {"sm_mhz": 1500, "celsius": 40, "watts": 100.5, "reasons": ["power cap"]}
-    on_device = {"device": (levels,) * 2, "transfers": {"end to end": (0.3,), "host to device": (0.1,)}}
+    on_gpu = {"device": (levels,) * 2, "transfers": {"end to end": (0.3,), "host to device": (0.1,)}}
     record = Record(
         run=run,
         order=0,
@@ -83,7 +83,7 @@ def made(run: int, cores: int, executor: str) -> dict[str, Any]:
         sample_flags=((), ("steal",)),
         worker={"pid": 1, "metadata": {"cpu_model_name": "a processor"}},
         wall_seconds=1.0,
-        **(on_device if executor == "gpu" else {}),
+        **(on_gpu if executor == "gpu" else {}),
     )
     return json.loads(record.to_json())
 

@@ -22,12 +22,7 @@ PENDING = {  # still to be shortened, or to be given their reasons
     "algorithms/fft/host.py",
     "algorithms/winograd/host.py",
     "executors/pool.py",
-    "measure/cell.py:_sample",
-    "measure/other.py:describe",
-    "measure/timing.py:take_samples",
-    "measure/turns.py:resume_in_turns",
     "plans/__init__.py:plan",
-    "report/limits.py:_draw",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

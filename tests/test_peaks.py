@@ -15,7 +15,7 @@ from convbench.executors import EXECUTORS
 from convbench.executors.memory import private_empty
 from convbench.kernels.vector import instruction_set
 from convbench.measure import peaks
-from convbench.measure.peaks import CHAINS, CHUNK, KINDS, ROUNDS, TRAFFIC
+from convbench.measure.peak_work import CHAINS, CHUNK, KINDS, ROUNDS, TRAFFIC, make_work
 from convbench.measure.process import WorkerProcess
 from convbench.measure.spec import Timing, make_spec
 from convbench.measure.sweep import run_sweep
@@ -74,7 +74,7 @@ def test_every_kind_of_traffic_is_among_them():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_chains_of_multiply_adds_stay_random_numbers_however_long_they_are(dtype):
     lanes = instruction_set().lanes(dtype)
-    work = peaks._work("multiply_add", dtype, 2)
+    work = make_work("multiply_add", dtype, 2)
     small, scratch = private_empty((1, 1, 1, CHUNK), dtype), private_empty((CHUNK,), dtype)
     [phase] = work.phases
     tile, clock = phase.tile.load(dtype), np.zeros(8, np.int64)

@@ -1,4 +1,4 @@
-"""Two sweeps cell by cell: is the second faster or slower than the first, and can one tell?"""
+"""Two sweeps cell by cell: whether the second is faster or slower than the first, as far as the runs tell."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from convbench.results.record import Cell, Record
 
 Verdict = Literal["faster", "slower", "no difference seen", "cannot tell"]
 
-INDIFFERENT: Final = 0.01  # a difference below this is none: two sweeps differ by so much for no reason at all
+INDIFFERENT: Final = 0.01  # smaller differences are ignored: two sweeps of the same code differ by so much
 FEW_RUNS: Final = "too few runs; add some by --resume and more --runs"
-CLEAR: Final = 0.05  # an interval that reaches further than this to either side says nothing
+CLEAR: Final = 0.05  # no difference was seen where the interval ends within this share of 1
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Comparison:
     Attributes:
         cell: Problem, algorithm, executor, cores.
         ratio: Time in the second over time in the first, and an interval that allows for how many cells are compared.
-        verdict: What that says of the second.
-        evidence: What the ratio and its interval come from.
+        verdict: Their meaning for the second sweep.
+        evidence: Source of the ratio and its interval.
     """
 
     cell: Cell
@@ -40,7 +40,7 @@ class Comparison:
 def compare(
     first: Iterable[Record], second: Iterable[Record], order: Sequence[Sequence[str]] = (), *, in_turns: bool = False
 ) -> list[Comparison]:
-    """Every cell that both sweeps have measured.
+    """Compare every cell that both sweeps have measured.
 
     Of all cells that are called faster or slower, 5 % are expected to be neither (Benjamini and Hochberg, "Controlling
     the false discovery rate", J. R. Statist. Soc. B 57, 1995); if none is, the chance that any is called so is 5 %.
@@ -74,10 +74,10 @@ def compare(
 
 
 def widest_ratio(first: Sequence[Record], second: Sequence[Record], least_runs: int = STOPPING_RUNS) -> float:
-    """How far the widest interval of a cell's ratio reaches, as a share of it, in sweeps that are measured in turns.
+    """The largest reach of an interval of a cell's ratio, as a share of the ratio, in sweeps measured in turns.
 
-    Infinite where a cell that neither version has failed at has no interval or fewer than `least_runs` runs, see
-    `widest_interval`, or none is measured.
+    It is infinite where a cell at which neither version has failed has no interval or fewer than `least_runs` runs, see
+    `widest_interval`, or where no cell is measured.
     """
     failed = {record.cell for record in (*first, *second) if record.status in ("failed", "timeout")}
     runs: dict[Cell, set[int]] = {}
@@ -93,8 +93,8 @@ def slower_beyond(found: Sequence[Comparison], allowed: float) -> list[Compariso
     """The cells that are slower by more than a share, beyond doubt.
 
     Their intervals lie above 1 + `allowed`. If no cell is slower by more than that, the chance that any is named is at
-    most 2.5 %, however many are compared: it is Benjamini and Hochberg's procedure again, on the one-sided question
-    whether a ratio is above 1 + `allowed`.
+    most 2.5 %, however many are compared: this is Benjamini and Hochberg's procedure for the one-sided hypothesis that
+    a ratio is at most 1 + `allowed`.
     """
     limit = math.log1p(allowed)
     p_values = [one.evidence.p_value(limit) / 2 if one.evidence.value > limit else 1.0 for one in found]
@@ -108,16 +108,16 @@ def slower_beyond(found: Sequence[Comparison], allowed: float) -> list[Compariso
 
 
 def slowdown(first: Iterable[Record], second: Iterable[Record]) -> float:
-    """How many times as long a fixed piece of work took in the second sweep as in the first; 1 if it is not known."""
+    """Time of the fixed piece of work in the second sweep over the first; 1 if it is not known."""
     before, after = ([record.calibration for record in records if record.calibration] for records in (first, second))
     return statistics.median(after) / statistics.median(before) if before and after else 1.0
 
 
 def verdict(ratio: Estimate) -> Verdict:
-    """What a ratio of times and its interval say.
+    """The verdict on a ratio of times and its interval.
 
-    It is a difference if the interval leaves out 1 and the ratio is beyond `INDIFFERENT`; none was seen if the interval
-    ends within `CLEAR` of 1 otherwise. Else one cannot tell.
+    There is a difference if the interval leaves out 1 and the ratio is more than `INDIFFERENT` off; otherwise none was
+    seen if the interval ends within `CLEAR` of 1. Else one cannot tell.
     """
     if ratio.bounds is None:
         return "cannot tell"
@@ -136,7 +136,7 @@ def _estimate(evidence: Evidence, alpha: float) -> Estimate:
 
 
 def _runs(records: Sequence[Record], order: Sequence[Sequence[str]] = ()) -> dict[Cell, dict[int, Record]]:
-    """The record that counts of each cell and run, cells in `order`, runs ascending."""
+    """The record of each cell and run, cells in `order`, runs ascending."""
     cells: dict[Cell, dict[int, Record]] = {
         (times.problem, series.algorithm, series.executor, cores): {}
         for series in group(records, order)
@@ -149,12 +149,12 @@ def _runs(records: Sequence[Record], order: Sequence[Sequence[str]] = ()) -> dic
 
 
 def _means(runs: dict[int, Record], speed: dict[int, float]) -> Runs:
-    """The mean of each run's samples, and how long the fixed piece of work took in that run."""
+    """The mean of each run's samples, and the time of the fixed piece of work in that run."""
     return Runs([statistics.fmean(record.samples) for record in runs.values()], [speed.get(run, 1.0) for run in runs])
 
 
 def _speeds(first: Sequence[Record], second: Sequence[Record]) -> tuple[dict[int, float], dict[int, float]]:
-    """For each run of two sweeps, the median time of the fixed piece of work; nothing if it is not known of all."""
+    """For each run of two sweeps, the median time of the fixed piece of work; empty unless all runs have it."""
     found: list[dict[int, float]] = []
     for records in (first, second):
         taken: dict[int, list[float]] = {}

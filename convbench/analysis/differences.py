@@ -1,4 +1,4 @@
-"""What differs between two sweeps beside the code: machines, versions, and the manner of measuring."""
+"""Differences between two sweeps beside the code: machines, versions, and the manner of measuring."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from convbench.analysis.card import facts
+from convbench.analysis.gpu import facts
 from convbench.errors import RequestError
 from convbench.request.field import stored
 from convbench.request.stored import StoredSpec
 
 QUANTITY: Final = {"cache": "caches", "scaling": "scaling"}
-"""Where these differ, two sweeps measured different quantities, whose ratio tells nothing of the code."""
+"""Sweeps that differ in these measured different quantities, whose ratio says nothing of the code."""
 MANNER: Final = tuple(name for name, field in stored(StoredSpec).items() if field.manner)
 MACHINE_FACTS: Final = (
     "cpu",
@@ -46,7 +46,7 @@ def check_same_quantity(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """What differs between two sweeps' machines, versions and manner of measuring, a line each."""
+    """The differences between two sweeps' machines, versions and manner of measuring, a line each."""
     lines = []
     for what, keys in (("machine", MACHINE_FACTS), ("versions", None), ("spec", (*QUANTITY, *MANNER))):
         one, other = first.get(what, {}), second.get(what, {})
@@ -56,19 +56,19 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
             if _comparable(one.get(key)) != _comparable(other.get(key))
         ]
     lines += _timing_differs(*(header.get("spec", {}).get("timing") or {} for header in (first, second)))
-    cards = [facts(header.get("machine", {})) for header in (first, second)]
-    return lines + _cards_differ(*cards)
+    gpus = [facts(header.get("machine", {})) for header in (first, second)]
+    return lines + _gpus_differ(*gpus)
 
 
 def _timing_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """The same for how long was measured, in what both sweeps could be told."""
+    """The same for durations and counts of samples, for settings that both sweeps know."""
     return [
         f"timing {key}: {first[key]} -> {second[key]}" for key in first if key in second and first[key] != second[key]
     ]
 
 
-def _cards_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """The same for GPUs; two that both have a name are compared in what both sweeps knew of them."""
+def _gpus_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The same for GPUs: of two with the same name, the facts that both sweeps know."""
     keys = sorted({*first} & {*second}) or ["name"]
     if first.get("name") != second.get("name"):
         keys = ["name"]
@@ -80,10 +80,10 @@ def _cards_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[s
 
 
 def _comparable(value: object) -> object:
-    """A value in a form that is the same for what does not differ: lists are of things that have no order."""
+    """A value in a form that is equal for what does not differ: the order of lists has no meaning."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return sorted(json.dumps(item, sort_keys=True) for item in value) or None
-    return value or None  # older sweeps lack what was off then
+    return value or None  # older sweeps lack settings that were off
 
 
 def _brief(value: object) -> str:

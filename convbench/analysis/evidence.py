@@ -1,4 +1,4 @@
-"""What runs say of a ratio of two times: an estimate, an interval, and how likely they would be if it were another one.
+"""Evidence that runs give for a ratio of two times: an estimate, an interval, and p-values of other ratios.
 
 All ratios are natural logarithms here.
 """
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from convbench.analysis.statistics import LEAST_RUNS
 
-DRIFT_SHARE: Final = 0.1  # of the variance between runs is shared by a sweep's; found in sweeps of the same code
-FASTER_SHARE: Final = 1 / 3  # of a version's runs tell what its code takes: the others may have been disturbed
-NEIGHBOURS: Final = 3  # runs before and after one that tell how fast the machine was then
-ROUNDS: Final = 3  # of finding which runs are the faster ones
-ALL_EXCHANGES: Final = 12  # runs up to which every way to exchange the versions is tried
-SOME_EXCHANGES: Final = 2 ** (ALL_EXCHANGES - 1)  # so many at random beyond that
-NEAREST: Final = 0.01  # from the estimate is looked for an interval's end first, ...
-FURTHEST: Final = 64.0  # ... and nowhere further than this
-HALVINGS: Final = 10  # of what is left to look in
+DRIFT_SHARE: Final = 0.1  # of the variance between runs is common to a sweep; found in sweeps of the same code
+FASTER_SHARE: Final = 1 / 3  # of a version's runs are used: the others may have been disturbed
+NEIGHBOURS: Final = 3  # runs before and after one that show how fast the machine was then
+ROUNDS: Final = 3  # of selecting the faster runs
+ALL_EXCHANGES: Final = 12  # runs up to which all exchanges of the versions are tried
+SOME_EXCHANGES: Final = 2 ** (ALL_EXCHANGES - 1)  # random exchanges beyond that
+NEAREST: Final = 0.01  # distance from the estimate at which the search for an interval's end begins, ...
+FURTHEST: Final = 64.0  # ... and at which it is given up
+HALVINGS: Final = 10  # of the range that is left to search
 
 
 class Evidence(Protocol):
-    """What is known of a ratio."""
+    """Evidence for a ratio."""
 
     @property
     def value(self) -> float:
@@ -37,13 +37,13 @@ class Evidence(Protocol):
 
     @property
     def runs(self) -> int:
-        """Of the version that has fewer."""
+        """Runs of the version that has fewer."""
 
     def p_value(self, ratio: float) -> float:
-        """How likely such runs, or more extreme ones, are where `ratio` is the true one; to both sides together."""
+        """The two-sided p-value: the probability of such runs, or more extreme ones, if `ratio` is the true one."""
 
     def interval(self, alpha: float) -> tuple[float, float] | None:
-        """The ratios whose p-value is above `alpha`; None where there are too few runs for any to be below."""
+        """The ratios whose p-value is above `alpha`; None where the runs are too few for any to be below."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Runs:
 
 
 class Independent:
-    """Of sweeps that were measured one after the other.
+    """Evidence of sweeps that were measured one after the other.
 
     Two tests have to agree: Welch's on the logarithms of runs ("The generalization of Student's problem", 1947), and
-    the same of times in units of the fixed piece of work, with `DRIFT_SHARE` of the variance between runs taken to be
+    the same of times in units of the fixed piece of work, with `DRIFT_SHARE` of the variance between runs assumed to be
     common to all runs of a sweep, so that it does not average out.
     """
 
@@ -75,7 +75,7 @@ class Independent:
             ]
 
     def p_value(self, ratio: float) -> float:
-        """Of the test that is less sure; 1 where there are too few runs."""
+        """The larger one of the two tests' p-values; 1 where there are too few runs."""
         return max((_p_of_t(difference - ratio, *rest) for difference, *rest in self._tests), default=1.0)
 
     def interval(self, alpha: float) -> tuple[float, float] | None:
@@ -92,13 +92,13 @@ class Independent:
 
 @dataclass(frozen=True)
 class InTurns:
-    """Of versions that were measured in turns: which of them had which of a run's two times could as well be exchanged.
+    """Evidence of versions that were measured in turns, by exchanging the two times of runs.
 
-    So where both take the same time, any exchange in any of the runs is as likely as what was seen, whatever the host
-    did (Fisher's randomisation test, "The design of experiments", 1935). What is looked at is the difference between
-    the means of the logarithms of each version's faster runs: what disturbs a run makes it slower, so these are the
-    ones that were disturbed least. How fast a run is goes by the fastest of both versions in the runs around it, since
-    a machine becomes faster and slower for minutes; an exchange leaves that as it is.
+    If both take the same time, any exchange in any of the runs is as likely as the observation, whatever the host did
+    (Fisher's randomisation test, "The design of experiments", 1935). The statistic is the difference between the means
+    of the logarithms of each version's faster runs: disturbances make runs slower, so the faster runs were disturbed
+    least. How fast a run is, is relative to the fastest of both versions in the runs around it, since a machine becomes
+    faster and slower for minutes; exchanges do not change that.
 
     Attributes:
         times: Logarithms of seconds, a row for each version and a column for each run.
@@ -108,17 +108,17 @@ class InTurns:
 
     @classmethod
     def of(cls, first: Sequence[float], second: Sequence[float]) -> Self:
-        """From seconds of each run, in the same order of runs; at least one."""
+        """From seconds of each run, in the same order of runs; at least one run."""
         return cls(np.log([first, second]))
 
     @property
     def runs(self) -> int:
-        """How many both have."""
+        """Runs that both have."""
         return int(self.times.shape[1])
 
     @cached_property
     def value(self) -> float:
-        """Difference of the means of the faster runs; which those are depends on it, so it is found step by step."""
+        """Difference of the means of the faster runs; which are faster depends on it, so it is iterated."""
         found = float(np.median(self.times[1] - self.times[0]))
         for _ in range(ROUNDS):
             first, second = self._levelled(found)
@@ -126,7 +126,7 @@ class InTurns:
         return found
 
     def p_value(self, ratio: float) -> float:
-        """The share of exchanges that give at least as large a difference, with the second divided by `ratio`."""
+        """The share of exchanges with at least as large a difference, once the second is divided by `ratio`."""
         exchanged = _exchanges(self.runs)
         first, second = self._levelled(ratio)
         differences = _of_faster_runs(np.where(exchanged, first, second))
@@ -135,14 +135,14 @@ class InTurns:
         return float(np.mean(abs(differences) >= seen - 1e-12 * (1 + seen)))
 
     def _levelled(self, ratio: float) -> NDArray[np.float64]:
-        """Times with the second divided by `ratio`, all over the fastest of the runs around them."""
+        """Times with the second divided by `ratio`, all relative to the fastest of the runs around them."""
         times = self.times - [[0.0], [ratio]]
         fastest = times.min(axis=0)
         around = [fastest[max(0, run - NEIGHBOURS) : run + NEIGHBOURS + 1].min() for run in range(self.runs)]
         return np.asarray(times - around)
 
     def interval(self, alpha: float) -> tuple[float, float] | None:
-        """Every ratio that is not rejected; its ends are found by bisection."""
+        """Every ratio that is not rejected; bisection finds the ends."""
         ends = [self._end(alpha, side) for side in (-1, 1)]
         return None if any(map(math.isnan, ends)) else (ends[0], ends[1])
 
@@ -152,7 +152,7 @@ class InTurns:
             near, far = far, 2 * far
             if far > FURTHEST:
                 return math.nan
-        if side * self.value < 0 and self.p_value(0.0) <= alpha:  # an interval leaves out 1 if the test does
+        if side * self.value < 0 and self.p_value(0.0) <= alpha:  # the interval leaves out 1 if the test does
             near, far = (near if near < abs(self.value) else 0.0), min(far, abs(self.value))
         for _ in range(HALVINGS):
             middle = (near + far) / 2
@@ -163,7 +163,7 @@ class InTurns:
 def discoveries(p_values: Sequence[float], level: float) -> int:
     """How many of several hypotheses to reject so that a share of `level` of these is expected to be true.
 
-    They are those of the smallest p-values, all up to `level` times how many there are over how many were tested.
+    Those with the k smallest p-values are rejected, for the largest k whose k-th p-value is at most `level` * k / n.
     """
     ranked = enumerate(sorted(p_values), 1)
     return max((rank for rank, p_value in ranked if p_value <= level * rank / len(p_values)), default=0)
@@ -177,9 +177,9 @@ def _of_faster_runs(times: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _exchanges(runs: int) -> NDArray[np.bool_]:
-    """In which runs the versions are exchanged, a row for each way; none in the first row.
+    """Runs in which the versions are exchanged, a row for each exchange; none in the first row.
 
-    The first run is never exchanged: to exchange all the others in its place changes the difference's sign alone.
+    The first run is never exchanged: exchanging all the others in its place only changes the sign of the difference.
     """
     if runs <= ALL_EXCHANGES:
         return np.array([(False, *rest) for rest in itertools.product((False, True), repeat=runs - 1)])

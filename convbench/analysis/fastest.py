@@ -1,7 +1,7 @@
-"""Which of several cells is the fastest, and which others cannot be told apart from it.
+"""The fastest of several cells, and the cells that cannot be distinguished from it.
 
-Cells are compared by the ratio of their times inside each run, as everywhere. Only cells that do the same work may be
-compared so.
+Cells are compared by the ratio of their times inside each run, as everywhere. Only cells that do the same work are
+compared.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from convbench.analysis.series import CellTimes, ratio
 from convbench.analysis.statistics import LEAST_RUNS, Estimate
+from convbench.analysis.times import CellTimes, ratio
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Ranking(Generic[Key]):
-    """Cells by how many times as long as the fastest of some of them, the reference, they took.
+    """Cells by the ratio of their time to that of the reference, the fastest of some of them.
 
     Attributes:
-        reference: What the others are compared with: the fastest of those that may be one.
+        reference: The fastest of those that may be the reference.
         ratios: Time over the reference's, a geometric mean over the runs that have both, in ascending order; that of
             the reference is exactly 1. Cells without a run in common with it have None and come last.
     """
@@ -33,7 +33,7 @@ class Ranking(Generic[Key]):
 
     @property
     def tied(self) -> tuple[Key, ...]:
-        """Those that cannot be told apart from the reference: the interval of the ratio holds 1, or there is none."""
+        """Cells that cannot be distinguished from the reference: the ratio's interval holds 1, or there is none."""
         return tuple(
             key
             for key, found in self.ratios.items()
@@ -42,12 +42,12 @@ class Ranking(Generic[Key]):
 
     @property
     def best(self) -> tuple[Key, ...]:
-        """What may be called the fastest: the reference and those tied with it; it alone where too little is known."""
+        """The cells to call the fastest: the reference and those tied with it; it alone where runs are too few."""
         return (self.reference, *self.tied) if self.known else (self.reference,)
 
     @property
     def known(self) -> bool:
-        """Whether there are runs enough to tell any other from the reference."""
+        """Whether there are enough runs to distinguish any other cell from the reference."""
         others = [found for key, found in self.ratios.items() if key != self.reference]
         return not others or any(found is not None and found.runs >= LEAST_RUNS for found in others)
 
@@ -55,13 +55,13 @@ class Ranking(Generic[Key]):
 def rank(cells: Mapping[Key, CellTimes], references: Iterable[Key] | None = None) -> Ranking[Key]:
     """Order cells by their ratio to the fastest.
 
-    Ratios over different runs need not agree with one another where cells are missing in some runs. The reference is
-    one than which none of the others that may be one is faster in the runs that both have, wherever there is such a
-    one; the order is that of the ratios to it.
+    Where cells are missing in some runs, ratios over different runs need not be consistent. The reference is a cell
+    such that none of the other candidates is faster in the runs that both have, if there is such a cell. The order is
+    that of the ratios to it.
 
     Args:
         cells: At least one; all do the same work.
-        references: Which of them may be the reference; default: all. At least one.
+        references: The candidates for the reference, at least one; default: all.
     """
     allowed = list(cells if references is None else references)
     reference, seen = _first_guess({key: cells[key] for key in allowed}), set[Key]()
@@ -79,7 +79,7 @@ def rank(cells: Mapping[Key, CellTimes], references: Iterable[Key] | None = None
 
 
 def _ratios(cells: Mapping[Key, CellTimes], keys: Iterable[Key], reference: Key) -> dict[Key, Estimate | None]:
-    """The reference comes first, so that a cell that is exactly as fast is no faster."""
+    """The ratio of each cell to the reference, which comes first, so that an equally fast cell does not replace it."""
     one = Estimate(1.0, 1.0, 1.0, len(cells[reference].runs))
     found: dict[Key, Estimate | None] = {reference: one}
     found |= {key: ratio(cells[key], cells[reference]) for key in keys if key != reference}

@@ -1,4 +1,4 @@
-"""How quiet a machine was while it was measured: what the counters of all samples say together."""
+"""Interference from other programs while a sweep was measured, from the counters of all samples."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Self
 
 from convbench.analysis.drift import drifted
-from convbench.analysis.series import OUT_OF_FITS
+from convbench.analysis.times import OUT_OF_FITS
 from convbench.results.record import Record
 
 
 @dataclass(frozen=True)
 class Interference:
-    """What else went on, as shares and rates over all samples; None where the system did not tell.
+    """Interference as shares and rates over all samples; None where the system does not count.
 
-    Cells on more cores than there were, and on devices, are left out of everything but the time inside calls.
+    Cells on more cores than there were, and on a GPU, count for nothing but the time inside calls.
 
     Attributes:
         samples: How many there are.
@@ -46,7 +46,7 @@ class Interference:
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Self:
-        """What the records' counters say."""
+        """From the records of a sweep."""
         every = list(records)
         ok = [record for record in every if record.status == "ok"]
         free = [record for record in ok if OUT_OF_FITS not in record.flags and not record.transfers]
@@ -76,9 +76,9 @@ class Interference:
 
 
 def raised(records: Iterable[Record]) -> Mapping[str, int]:
-    """How many records raised each flag, the most frequent first.
+    """The number of records that raised each flag, the most frequent first.
 
-    "drift" is what all the records together say, not what a run saw of itself while it went on.
+    "drift" is judged by all the records together, not only by the run itself as in a record.
     """
     counts: dict[str, int] = {}
     every = list(records)

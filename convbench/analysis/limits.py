@@ -1,4 +1,4 @@
-"""The machine's limits against what was measured: percent of peak, and the roofline.
+"""The machine's limits as a measure of rates: percent of peak, and the roofline.
 
 Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM
 52(4), 2009.
@@ -19,7 +19,7 @@ TRAFFIC: Final = ("read", "write", "stream", "copy")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a machine can do at most, as a sweep measured it.
+    """The highest rates of a machine, as a sweep measured them.
 
     Attributes:
         rates: For each number of cores and each kind of work, every repetition's rate: operations or bytes a second.
@@ -34,24 +34,24 @@ class Limits:
         return cls({int(count): cores[count] for count in sorted(cores, key=int)})
 
     @classmethod
-    def of_device(cls, machine: Mapping[str, Any]) -> Self:
-        """Those of its card, under one core, as a device's cells are; empty if they were not measured."""
+    def of_gpu(cls, machine: Mapping[str, Any]) -> Self:
+        """Those of its GPU, under one core, as a GPU's cells are; empty if they were not measured."""
         rates = machine.get("peaks", {}).get("device", {}).get("rates")
         return cls({1: rates} if rates else {})
 
     def best(self, kind: str, cores: int) -> float | None:
-        """The limit: the best repetition on so many cores or on fewer, which they can do too; None if not measured."""
+        """The limit: the best repetition on so many cores or fewer; None if not measured."""
         if not self.rates.get(cores, {}).get(kind):
             return None
         return max(rate for count in self.rates if count <= cores for rate in self.rates[count].get(kind, ()))
 
     def steadiness(self, kind: str, cores: int) -> float | None:
-        """The median repetition as a share of the best: 1 on a machine that does nothing else."""
+        """The median repetition as a share of the best: 1 on an undisturbed machine."""
         rates = self.rates.get(cores, {}).get(kind)
         return statistics.median(rates) / max(rates) if rates else None
 
     def bandwidth(self, cores: int) -> float | None:
-        """The most bytes a second by any kind of traffic."""
+        """The highest rate of any kind of traffic, in bytes a second."""
         found = [rate for kind in TRAFFIC if (rate := self.best(kind, cores)) is not None]
         return max(found, default=None)
 
@@ -64,7 +64,7 @@ class Limits:
         return None if peak is None else rate / peak
 
     def roof(self, intensity: float, dtype: str, cores: int) -> float | None:
-        """Operations a second that are in reach with so many operations for each byte."""
+        """The roof at an intensity (operations for each byte), in operations a second."""
         peak, bandwidth = self.best(f"multiply_add_{dtype}", cores), self.bandwidth(cores)
         return None if peak is None or bandwidth is None else min(peak, intensity * bandwidth)
 

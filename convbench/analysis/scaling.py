@@ -1,4 +1,4 @@
-"""Scaling laws: what is left of ideal speedup, and why."""
+"""Scaling laws: efficiency, serial fractions, and laws fitted to speedups."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def amdahl_fraction(speedups: Mapping[int, float]) -> float | None:
     return sum(x * y for x, y in points) / sum(x * x for x, _ in points)
 
 
-USL_COUNTS: Final = 6  # core counts that it takes to fit three parameters with something to spare
+USL_COUNTS: Final = 6  # core counts needed to fit three parameters with degrees of freedom left
 
 
 @dataclass(frozen=True)
 class Usl:
     """The Universal Scalability Law, S(p) = p / (1 + contention (p - 1) + coherency p (p - 1)), and its intervals.
 
-    Gunther, "Guerrilla Capacity Planning", 2007. `contention` is Amdahl's serial fraction; `coherency` is what every
-    pair of cores costs, which makes the speedup fall again. The law lets neither be negative, so no interval is.
+    Gunther, "Guerrilla Capacity Planning", 2007. `contention` is Amdahl's serial fraction; `coherency` is the
+    cost of every pair of cores, which makes the speedup fall again. Neither can be negative, nor are their intervals.
     """
 
     contention: Estimate
@@ -80,11 +80,11 @@ class Usl:
 
 
 def usl(times: Mapping[int, float]) -> tuple[float, float] | None:
-    """Fit the Universal Scalability Law to the times of one run, that on one core with the error that it has.
+    """Fit the Universal Scalability Law to the times of one run; the time on one core has an error like the others.
 
     In times the law is linear, T(p) = a/p + b (p - 1)/p + c (p - 1) with contention b/a and coherency c/a, where `a` is
-    the time on one core. It is fitted by least squares of relative deviations, since times vary by a share of
-    themselves. Parameters may come out negative, so that their mean over runs is not biased.
+    the time on one core. The fit is least squares of relative deviations, since the deviation of times is proportional
+    to them. Parameters may come out negative, so that their mean over runs is not biased.
 
     Args:
         times: Seconds for each core count.
@@ -97,7 +97,7 @@ def usl(times: Mapping[int, float]) -> tuple[float, float] | None:
     cores, seconds = (np.array(values, float) for values in zip(*sorted(times.items()), strict=True))
     terms = np.stack([1 / cores, (cores - 1) / cores, cores - 1], axis=1)
     expected = seconds
-    for _ in range(2):  # relative to what was measured, then to what was fitted, so that noise is not in the weights
+    for _ in range(2):  # relative to the measured times, then to the fitted ones, so that the weights are free of noise
         one, contention, coherency = np.linalg.lstsq(terms / expected[:, None], seconds / expected, rcond=None)[0]
         expected = terms @ (one, contention, coherency)
         if one <= 0 or expected.min() <= 0:
@@ -106,7 +106,7 @@ def usl(times: Mapping[int, float]) -> tuple[float, float] | None:
 
 
 def _not_negative(estimate: Estimate) -> Estimate:
-    """What of an estimate the law allows; no interval if that is nothing, as where speedups are superlinear."""
+    """The part of an estimate that is not negative; no interval if there is none, as for superlinear speedups."""
     value = max(0.0, estimate.value)
     if estimate.low is None or estimate.high is None:
         return Estimate(value, None, None, estimate.runs, estimate.lacks)

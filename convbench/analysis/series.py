@@ -1,115 +1,20 @@
-"""Records in the shape that tables and figures need: one series for each problem, algorithm and executor."""
+"""Records grouped for tables and figures: one series for each problem, algorithm and executor."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 from convbench.analysis import scaling
-from convbench.analysis.statistics import LEAST_RUNS, Estimate, geometric_mean, mean, mean_time, median
-from convbench.problem import Problem
+from convbench.analysis.statistics import LEAST_RUNS, Estimate, geometric_mean, mean
+from convbench.analysis.times import CellTimes, ratios_by_run
 from convbench.results.record import Cell, Record
 
-OUT_OF_FITS: Final = "oversubscribed"
-TF32: Final = "tf32"
-WAITING: Final = "waiting"
-"""What is left of a call's time without all stages: starting, claiming units, waiting for the last worker."""
 STOPPING_RUNS: Final = 15
-"""Runs before which no interval is taken to be tight enough to stop at, see `widest_interval`."""
-
-
-@dataclass(frozen=True)
-class CellTimes:
-    """One cell over all runs.
-
-    Attributes:
-        problem: Descriptor of what was computed.
-        cores: Core count.
-        runs: Seconds of one call for each run: the mean of the run's samples.
-        samples: All samples of all runs, for the minimum and the median alone.
-        flags: How many runs raised each flag.
-        stages: For each stage that the algorithm tells apart and each run, seconds of a call that a worker spent in it.
-        setup: For each step of getting ready and each run, its seconds.
-        transfers: For each direction between a host and a device and each run, its seconds.
-    """
-
-    problem: str
-    cores: int
-    runs: Mapping[int, float]
-    samples: tuple[float, ...]
-    flags: Mapping[str, int]
-    stages: Mapping[str, Mapping[int, float]]
-    setup: Mapping[str, Mapping[int, float]]
-    transfers: Mapping[str, Mapping[int, float]]
-
-    @property
-    def mean(self) -> Estimate:
-        """Mean over runs."""
-        return mean_time(list(self.runs.values()))
-
-    @property
-    def median(self) -> Estimate:
-        """Median of the runs."""
-        return median(list(self.runs.values()))
-
-    @property
-    def minimum(self) -> float:
-        """The fastest sample of all."""
-        return min(self.samples)
-
-    @property
-    def total(self) -> float:
-        """Sum over runs, as the paper's table gives it."""
-        return sum(self.runs.values())
-
-    def step(self, name: str) -> float | None:
-        """Seconds of a step of getting ready: mean over runs; None if there was no such step."""
-        return statistics.fmean(self.setup[name].values()) if name in self.setup else None
-
-    @property
-    def flops(self) -> int:
-        """Operations of the direct form."""
-        return Problem.parse(self.problem).flops
-
-    @property
-    def rate(self) -> float:
-        """The direct form's operations a second, by the mean over runs."""
-        return self.flops / self.mean.value
-
-    @property
-    def products(self) -> str:
-        """What its multiplications are of: the problem's dtype, or "tf32"."""
-        return TF32 if TF32 in self.flags else Problem.parse(self.problem).dtype
-
-    def stage(self, name: str) -> float | None:
-        """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs.
-
-        None if no run knows it.
-        """
-        if name != WAITING:
-            return statistics.fmean(self.stages[name].values()) if name in self.stages else None
-        complete = [run for run in self.runs if all(run in stage for stage in self.stages.values())]
-        outside = [self.runs[run] - sum(stage[run] for stage in self.stages.values()) for run in complete]
-        return statistics.fmean(outside) if outside else None
-
-    @property
-    def on_device(self) -> bool:
-        """Whether a device computed it, with memory of its own."""
-        return bool(self.transfers)
-
-    def end_to_end(self) -> dict[int, float]:
-        """Seconds of each run from having the input on the host to having the output there."""
-        return dict(self.transfers.get("end to end", {}))
-
-    @property
-    def fit(self) -> bool:
-        """Whether scaling laws may be fitted to it."""
-        return OUT_OF_FITS not in self.flags
+"""The least number of runs after which a sweep may stop because its intervals are tight, see `widest_interval`."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +28,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """What to call it in a table or legend."""
+        """Its name in a table or legend."""
         return f"{self.algorithm}, {self.executor}"
 
     @cached_property
@@ -132,9 +37,19 @@ class Series:
         return sorted({run for cell in self.cells.values() for run in cell.runs})
 
     @property
-    def on_device(self) -> bool:
-        """Whether a device computed it, with memory of its own."""
-        return any(cell.on_device for cell in self.cells.values())
+    def on_gpu(self) -> bool:
+        """Whether a GPU computed it, with memory of its own."""
+        return any(cell.on_gpu for cell in self.cells.values())
+
+    @property
+    def peer(self) -> bool:
+        """Whether another library computed it."""
+        return any(cell.peer for cell in self.cells.values())
+
+    @property
+    def bound(self) -> bool:
+        """Whether only a part of the convolution was timed."""
+        return any(cell.bound for cell in self.cells.values())
 
     @property
     def scaled(self) -> bool:
@@ -192,30 +107,24 @@ class Series:
         return {run: growth * times for run, times in ratios_by_run(self.cells[base], self.cells[cores]).items()}
 
     def growth(self, base: int, cores: int) -> float:
-        """How many times the work of one number of cores another one does."""
+        """Work on `cores` over work on `base` cores."""
         one, other = self.cells[base], self.cells[cores]
         return 1.0 if one.problem == other.problem else other.flops / one.flops
 
 
-def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:
-    """Geometric mean over runs of one cell's time over another's inside each run; None if no run has both."""
-    inside = ratios_by_run(one, other)
-    return geometric_mean(list(inside.values())) if inside else None
-
-
 def widest_interval(records: Sequence[Record], least_runs: int = STOPPING_RUNS) -> float:
-    """How far the widest interval of a cell's mean reaches, as a share of the mean; infinite where there is none.
+    """The largest reach of an interval of a cell's mean, as a share of the mean; infinite where there is no interval.
 
-    A sweep that adds runs until this is small enough looks at it after every run, and so stops where chance has made
-    an interval tight: stopped at the first tight interval from three runs up, as few as 88 % of intervals hold the
-    mean. Not before `STOPPING_RUNS` runs it is 94 % or more in simulation, for symmetric times, log-normal ones, and a
-    floor with an exponential tail, for one cell and for twenty.
+    A sweep that adds runs until this is small enough checks it after every run, and so stops where chance has made an
+    interval tight: stopped at the first tight interval from three runs up, as few as 88 % of intervals hold the mean.
+    Stopped after `STOPPING_RUNS` runs or more it is 94 % or more in simulation, for symmetric times, log-normal ones,
+    and a floor with an exponential tail, for one cell and for twenty.
 
-    A cell that has failed, and so has too few runs for an interval, does not count: more runs need not mend it.
+    A cell that has failed, and so has too few runs for an interval, is ignored: more runs need not mend it.
 
     Args:
         records: Of one sweep.
-        least_runs: Runs in which every cell must have been tried; with fewer it is infinite.
+        least_runs: Runs in which every cell must have been tried; with fewer the result is infinite.
     """
     tried: dict[Cell, set[int]] = {}
     for record in records:
@@ -238,8 +147,8 @@ def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> lis
 
     Args:
         records: Of one sweep; those that are not ok have no times and are left out.
-        order: Problems, algorithms and executors in the order that the series shall have; what is not named there
-            comes behind, as it first appears.
+        order: Problems, algorithms and executors in the order of the series; those not named come last, in the order
+            of the records.
     """
     by_key: dict[tuple[str, str, str], dict[int, list[Record]]] = {}
     for record in records:
@@ -252,44 +161,14 @@ def group(records: Iterable[Record], order: Sequence[Sequence[str]] = ()) -> lis
         return [names.index(name) if name in names else len(names) for name, names in pairs]
 
     return [
-        Series(*key, {cores: _cell_times(cores, by_key[key][cores]) for cores in sorted(by_key[key])})
+        Series(*key, {cores: CellTimes.of(cores, by_key[key][cores]) for cores in sorted(by_key[key])})
         for key in sorted(by_key, key=position)
     ]
 
 
-def ratios_by_run(one: CellTimes, other: CellTimes) -> dict[int, float]:
-    """One cell's time over another's inside each run that has both."""
-    return {run: one.runs[run] / other.runs[run] for run in one.runs if run in other.runs}
-
-
 def _mapped(estimate: Estimate, function: Callable[[float], float]) -> Estimate:
-    """An estimate of a monotonic function of what was estimated."""
+    """The estimate of a monotonic function of an estimated value."""
     if estimate.low is None or estimate.high is None:
         return Estimate(function(estimate.value), None, None, estimate.runs, estimate.lacks)
     low, high = sorted((function(estimate.low), function(estimate.high)))
     return Estimate(function(estimate.value), low, high, estimate.runs)
-
-
-def _cell_times(cores: int, records: list[Record]) -> CellTimes:
-    flags = Counter(flag for record in records for flag in record.flags)
-    records = sorted(records, key=lambda record: record.run)
-    stages: dict[str, dict[int, float]] = {}
-    setup: dict[str, dict[int, float]] = {}
-    transfers: dict[str, dict[int, float]] = {}
-    for record in records:
-        for name, times in ((name, times) for name, times in record.stages.items() if times):
-            stages.setdefault(name, {})[record.run] = statistics.fmean(times)
-        for name, times in ((name, times) for name, times in record.transfers.items() if times):
-            transfers.setdefault(name, {})[record.run] = statistics.fmean(times)
-        for step, seconds in record.setup.items():
-            setup.setdefault(step, {})[record.run] = seconds
-    return CellTimes(
-        problem=records[0].problem,
-        cores=cores,
-        runs={record.run: statistics.fmean(record.samples) for record in records},
-        samples=tuple(sample for record in records for sample in record.samples),
-        flags=dict(flags),
-        stages=stages,
-        setup=setup,
-        transfers=transfers,
-    )

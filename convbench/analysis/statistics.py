@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 CONFIDENCE: Final = 0.95
 LEAST_RUNS: Final = 3
-"""Runs that an interval of a mean takes: two would give one that reaches 12.7 standard errors to either side."""
+"""Runs needed for an interval of a mean: of two it would reach 12.7 standard errors to either side."""
 UPPER_QUANTILE: Final = 0.99
-"""Where the upper bound of a time lies, instead of 0.975: a few runs seldom show the tail that they are drawn from."""
+"""Quantile of a time's upper bound, instead of 0.975: a few runs seldom show the tail of their distribution."""
 WIDEST_FACTOR: Final = 10.0
-"""A bound that is further from the value than by this factor says nothing; there is no interval then."""
-LARGEST_LOGARITHM: Final = 700.0  # of a number that a float can hold
+"""An interval with a bound further from the value than by this factor is not given: it says too little."""
+LARGEST_LOGARITHM: Final = 700.0  # of the largest number that a float can hold
 MEDIAN_RUNS: Final = 6
 FEW: Final = f"a mean or a ratio takes {LEAST_RUNS} runs"
 FEW_FOR_A_MEDIAN: Final = f"a median takes {MEDIAN_RUNS}"
 FAR_APART: Final = f"runs that differ so much leave the value unknown to a factor of {WIDEST_FACTOR:g}"
-SYMMETRIC: Final = 1e-6  # skewness below which there is nothing to correct
+SYMMETRIC: Final = 1e-6  # skewness below which none is corrected
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Estimate:
 
     Attributes:
         value: The mean.
-        low: Lower bound; None, like `high`, where there are too few runs for an interval, or it says next to nothing.
+        low: Lower bound; None, like `high`, where there are too few runs for an interval, or it is too wide.
         high: Upper bound.
         runs: How many.
-        lacks: Why there is no interval, and what it would take.
-        vast: The bounds of one that says next to nothing, but perhaps on which side of some number the value lies.
+        lacks: Why there is no interval, and what is needed for one.
+        vast: The bounds of an interval that is too wide; it may still tell on which side of a number the value lies.
     """
 
     value: float
@@ -47,20 +47,20 @@ class Estimate:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Of the interval, however wide; None where there are too few runs for one."""
+        """Bounds of the interval, however wide; None where there are too few runs for one."""
         return self.vast if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def reach(self) -> float | None:
-        """How far the interval's further bound lies from a positive value, as a share of it; None without interval."""
+        """Distance of the further bound from a positive value, as a share of the value; None without interval."""
         if self.low is None or self.high is None:
             return None
         return max(self.high - self.value, self.value - self.low) / self.value
 
 
 def student(freedom: float, quantile: float = (1 + CONFIDENCE) / 2) -> float:
-    """How far a t interval reaches, in standard errors, with so many degrees of freedom."""
-    from scipy import special  # all of scipy.stats would take half a second, before every sweep
+    """Half the width of a t interval in standard errors, with so many degrees of freedom."""
+    from scipy import special  # importing scipy.stats takes half a second, before every sweep
 
     return float(special.stdtrit(freedom, quantile))
 
@@ -68,7 +68,7 @@ def student(freedom: float, quantile: float = (1 + CONFIDENCE) / 2) -> float:
 def mean(values: Sequence[float]) -> Estimate:
     """Arithmetic mean of any numbers with a t interval that is corrected for skewness.
 
-    Student's interval takes values to be symmetric; Hall's transformation removes the skewness first (Hall, "On the
+    Student's interval assumes symmetric values; Hall's transformation removes the skewness first (Hall, "On the
     removal of skewness by transformation", J. R. Statist. Soc. B 54, 1992). Of symmetric values it is Student's.
     """
     array = np.asarray(values, float)
@@ -85,9 +85,9 @@ def mean_time(values: Sequence[float]) -> Estimate:
     """Arithmetic mean of positive times with an interval on logarithms, so that it holds positive times alone.
 
     Hall's bounds, as in `mean`, are taken relative to the mean and as distances on logarithms (by the delta method the
-    logarithm of the mean has the standard error of the mean over the mean). Times have a tail to the right, and a few
-    runs seldom show it: the upper bound is the one for `UPPER_QUANTILE`, and of the skewness of n runs the share
-    (n - 2)/n is believed. In simulation (tests/test_analysis.py) three, five and ten runs cover the mean 93 to 97 % of
+    logarithm of the mean has the standard error of the mean over the mean). Times have a tail to the right that a few
+    runs seldom show: the upper bound is the one for `UPPER_QUANTILE`, and of the skewness of n runs the share (n - 2)/n
+    is used. In simulation (tests/test_analysis.py) three, five and ten runs cover the mean 93 to 97 % of
     the time, be they symmetric, log-normal, or a floor with an exponential tail; Student's interval covers 88 to 90 %
     of the last.
     """
@@ -113,7 +113,7 @@ def geometric_mean(values: Sequence[float]) -> Estimate:
 
 
 def median(values: Sequence[float]) -> Estimate:
-    """Median with an interval from ranks, which asks nothing of the distribution; it takes six values or more."""
+    """Median with an interval from ranks, which holds for any distribution; it takes six values or more."""
     from scipy import stats
 
     array = np.asarray(values, float)
@@ -125,7 +125,7 @@ def median(values: Sequence[float]) -> Estimate:
 
 
 def exponential(logarithm: float, bounds: tuple[float, float], value: float, runs: int) -> Estimate:
-    """An interval on logarithms as one of the values themselves; `FAR_APART` if a side is `WIDEST_FACTOR` wide."""
+    """An interval of logarithms as one of the values; `FAR_APART` if a side is wider than `WIDEST_FACTOR`."""
     low, high = (float(np.exp(np.clip(bound, -LARGEST_LOGARITHM, LARGEST_LOGARITHM))) for bound in bounds)
     low, high = min(value, low), max(value, high)
     if max(logarithm - bounds[0], bounds[1] - logarithm) > math.log(WIDEST_FACTOR):
@@ -134,7 +134,7 @@ def exponential(logarithm: float, bounds: tuple[float, float], value: float, run
 
 
 def _without_skewness(array: NDArray[np.float64], deviation: float, quantile: float, believed: float = 1) -> float:
-    """Where the studentised mean has a quantile, in standard deviations of one value.
+    """A quantile of the studentised mean, in standard deviations of one value.
 
     `believed` is the share of the values' skewness that is removed.
     """

@@ -64,7 +64,7 @@ def machine(*, as_json: bool) -> None:
     from convbench.measure.process import WorkerProcess
     from convbench.measure.spec import Timing
     from convbench.report.conditions import machine_table
-    from convbench.report.limits import device_reason, device_table, limits_table
+    from convbench.report.limits import gpu_reason, gpu_table, limits_table
 
     found, versions = facts.describe(), facts.versions()
     found["peaks"] = WorkerProcess.peaks({1, facts.usable_cores()}, Timing.peak_repetitions)
@@ -76,10 +76,10 @@ def machine(*, as_json: bool) -> None:
         terminal.say(f"the limits could not be measured: {found['peaks']['reason']}")
     else:
         terminal.show_table(limits_table(Limits.of(found)))
-    if (of_device := Limits.of_device(found)).rates:
-        terminal.show_table(device_table(of_device))
-    if reason := device_reason(found):
-        terminal.say(f"not all of the card's limits could be measured: {reason}")
+    if (of_gpu := Limits.of_gpu(found)).rates:
+        terminal.show_table(gpu_table(of_gpu))
+    if reason := gpu_reason(found):
+        terminal.say(f"not all of the GPU's limits could be measured: {reason}")
 
 
 @click.command()

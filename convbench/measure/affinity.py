@@ -1,4 +1,4 @@
-"""Pinning a cell to its CPUs, and reading back what is really in force."""
+"""Pinning of a cell to its CPUs, and the affinity and threads that are in force afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pin(cpus: Iterable[int], pids: Iterable[int] = ()) -> bool:
 
 
 def threading_layer() -> str | None:
-    """What Numba's pool of threads stands on; None if no pool has been started."""
+    """The threading layer of Numba's pool; None if no pool has been started."""
     import numba
 
     try:
@@ -39,10 +39,10 @@ def threading_layer() -> str | None:
 
 
 def library_threads(pools: Iterable[Mapping[str, Any]], algorithm: str) -> int | None:
-    """How many threads a library that is measured has in the OpenMP pool that it brought.
+    """The number of threads in the OpenMP pool that a measured library brought.
 
-    Only such a pool says what computes: Numba tells OpenMP for each call how many threads to take, and pools that other
-    libraries brought are idle.
+    Other pools say nothing of what computes: Numba tells OpenMP for each call how many threads to take, and pools of
+    libraries that are not measured are idle.
 
     Args:
         pools: As threadpoolctl lists them.
@@ -63,12 +63,12 @@ def library_threads(pools: Iterable[Mapping[str, Any]], algorithm: str) -> int |
 
 
 def _is_of(package: str, folder: str) -> bool:
-    """Whether a folder is a package's, as "torch", "torch.libs" and "opencv_python_headless.libs" are."""
+    """Whether a folder belongs to a package, as "torch", "torch.libs" and "opencv_python_headless.libs" are."""
     return re.split(r"[._-]", folder)[0].lower() == package
 
 
 def affinity(pids: Iterable[int] = ()) -> list[int] | None:
-    """The CPUs that all those threads may run on, together; None where the system does not tell."""
+    """The union of the CPUs that those threads may run on; None where the system does not say."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     cpus: set[int] = set()
@@ -79,7 +79,7 @@ def affinity(pids: Iterable[int] = ()) -> list[int] | None:
 
 
 def _threads(pids: Iterable[int]) -> list[int]:
-    """Every thread of this process and of others; only their first ones where the system does not list them."""
+    """Every thread of this process and of others; only main threads where the system does not list them."""
     threads = []
     for pid in (os.getpid(), *pids):
         try:

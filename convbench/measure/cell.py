@@ -2,92 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import threadpoolctl
-from numpy.typing import NDArray
 
 from convbench import machine
-from convbench.executors import EXECUTORS, GpuExecutor, gpu_executor
-from convbench.executors.memory import private_empty, shared_empty
+from convbench.executors import gpu_executor
 from convbench.executors.threads import start_pool
 from convbench.kernels.clock import read_ticks
-from convbench.machine import gpu
 from convbench.measure import counters, flags
 from convbench.measure.affinity import affinity, library_threads, pin, threading_layer
-from convbench.measure.caches import Eviction
+from convbench.measure.instruments import Instrument
+from convbench.measure.instruments.gpu import GpuInstrument
+from convbench.measure.instruments.host import HostInstrument
+from convbench.measure.instruments.readings import Arrays, Samples, Subject
+from convbench.measure.outcome import kind, variant
 from convbench.measure.peaks import calibration_kernel
-from convbench.measure.placement import Nodes, nodes_of, place, placement
+from convbench.measure.placement import nodes_of
 from convbench.measure.reference import Reference
 from convbench.measure.spec import Spec
-from convbench.measure.timing import seconds, take_samples, wake, warm_up
-from convbench.plans import PeerPlan, Plan, bind, memory
+from convbench.measure.timing import seconds, take_samples, warm_up
+from convbench.plans import bind, memory
 from convbench.precision import EXACT
 from convbench.problem import Problem
 from convbench.results.record import DRIFT, Cell, Record
 
 LONGEST_REASON: Final = 500  # characters of a line; compilers say more
-TRANSFERS: Final = 5  # in each direction
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What is read right before and right after a sample.
-
-    Attributes:
-        counters: What the system counts, see `counters.read`.
-        seconds: The time.
-        ticks: The same on the processor's clock.
-        stage_ticks: What of it a worker spent in each stage.
-        levels: What a device told after the sample, see `gpu.Nvml.levels`.
-    """
-
-    counters: dict[str, float]
-    seconds: float
-    ticks: int
-    stage_ticks: NDArray[np.float64]
-    levels: dict[str, Any] = field(default_factory=dict)
 
 
 class Bench:
-    """What the cells of one problem share in one process: data, reference, and one pair of arrays.
+    """What the cells of one problem share in one process: data, reference, and one pair of arrays for each instrument.
 
-    The output exists once, and every executor of the sweep writes to the same one, so that none is helped or hindered
-    by where it lies: in shared memory if any of them needs that, and on several nodes of memory as `place` says. Only a
-    device has arrays of its own.
+    The output exists once on the host, and every executor there writes to the same one, so that none is helped or
+    hindered by where it lies.
     """
 
-    def __init__(self, spec: Spec, descriptor: str, nodes: Nodes) -> None:
-        self._nodes = nodes
+    def __init__(self, spec: Spec, descriptor: str) -> None:
         self.problem = Problem.parse(descriptor)
         self.x, self.weights = spec.data(self.problem)
         self.reference = Reference(self.problem, self.x, self.weights, spec.seed)
-        self._common = "shared" if any(memory(name) == "shared" for name in spec.executors) else "private"
-        self._arrays: dict[str, tuple[Any, Any]] = {}
+        self._arrays: dict[Instrument, Arrays] = {}
 
-    def arrays(self, plan: Plan | PeerPlan) -> tuple[Any, Any]:
+    def arrays(self, instrument: Instrument) -> Arrays:
         """Input and output, touched, the output filled with NaN."""
-        executor = plan.candidate.executor
-        kind = "gpu" if gpu_executor(executor) else self._common
-        if kind not in self._arrays:
-            empty = {"shared": shared_empty, "private": private_empty}.get(kind) or EXECUTORS[executor].empty
-            shapes = (self.problem.input_shape, self.problem.output_shape)
-            x, out = (empty(shape, self.problem.dtype) for shape in shapes)
-            if kind == "gpu":
-                EXECUTORS[executor].upload(self.x, x)
-            else:
-                place(x, self._nodes)
-                place(out, self._nodes)
-                x[:] = self.x
-            self._arrays[kind] = (x, out)
-        x, out = self._arrays[kind]
+        if instrument not in self._arrays:
+            self._arrays[instrument] = instrument.arrays(self.problem, self.x)
+        x, out = self._arrays[instrument]
         out.fill(np.nan)
         return x, out
 
@@ -99,15 +66,16 @@ class Laboratory:
         self._spec = spec
         self._run = run
         self._cpus = machine.allowed_cpus()  # before any cell is pinned to some of them
-        self._nodes = nodes_of(self._cpus)
-        self._placement = placement(self._nodes)
         self._usable = machine.usable_cores()
         self._metadata = metadata
+        shared = any(memory(name) == "shared" for name in spec.executors)
+        self._host = HostInstrument("shared" if shared else "private", nodes_of(self._cpus))
+        self._gpus: dict[str, GpuInstrument] = {}
         self._bench: Bench | None = None
         self._calibrate = calibration_kernel()
         self._calibration = math.inf  # seconds of the fastest of this run
         self.usable = True
-        """False once a device has failed so that no cell of this process could use it again."""
+        """False once a GPU has failed so that no cell of this process could use it again."""
         read_ticks()  # compiled now
         start_pool()  # before any peer brings threads of its own
 
@@ -120,110 +88,109 @@ class Laboratory:
             )
         except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
             of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
-            kind = "out of memory" if of_memory else type(error).__name__
-            outcome = {"status": "failed", "reason": f"{kind}: {' '.join(str(error).split())[:LONGEST_REASON]}"}
-            on_device = gpu_executor(cell[2])
-            self.usable = on_device is None or on_device.usable()
-        return self._spec.record(self._run, order, cell, **outcome)
+            what = "out of memory" if of_memory else type(error).__name__
+            outcome = {"status": "failed", "reason": f"{what}: {' '.join(str(error).split())[:LONGEST_REASON]}"}
+            self.usable = self._instrument(cell[2]).usable()
+        return self._spec.record(self._run, order, cell, **kind(cell), **outcome)
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
         cpus = self._cpus[: cell[3]]
         pin(cpus)
-        bench = self._bench_for(cell[0])
+        bench, instrument = self._bench_for(cell[0]), self._instrument(cell[2])
         with (
             bind(bench.problem, bench.weights, self._spec.candidate(cell)) as plan,
             threadpoolctl.threadpool_limits(1, "blas"),
         ):
-            x, out = bench.arrays(plan)
+            subject = Subject(plan, bench.arrays(instrument), cpus)
             begin = time.perf_counter()
-            plan(x, out)
-            check = bench.reference.check(plan.result(out), plan.precision)
-            setup = {**plan.setup, "check": time.perf_counter() - begin}
-            if not check["passed"]:
-                return {"status": "failed", "reason": _wrong(check), "check": check, "setup": setup}
-            pinned = pin(cpus, plan.pids)  # once more: by now every pool has its threads
-            return {
-                "status": "ok",
+            subject.call()
+            check = bench.reference.check(plan.result(subject.arrays[1]), plan.precision)
+            outcome = {
                 "check": check,
-                "setup": setup,
-                **self._sample(plan, x, out, cpus, pinned=pinned),
+                "setup": {**plan.setup, "check": time.perf_counter() - begin},
+                "variant": variant(plan),
             }
+            if not check["passed"]:
+                return {"status": "failed", "reason": _wrong(check), **outcome}
+            pinned = pin(cpus, plan.pids)  # once more: by now every pool has its threads
+            return {"status": "ok", **outcome, **self._sample(subject, instrument, pinned=pinned)}
 
-    def _sample(
-        self, plan: Plan | PeerPlan, x: NDArray[Any], out: NDArray[Any], cpus: list[int], *, pinned: bool
-    ) -> dict[str, Any]:
+    def _sample(self, subject: Subject, instrument: Instrument, *, pinned: bool) -> dict[str, Any]:
         calibration = min(seconds(self._calibrate, 1) for _ in range(3))
         self._calibration = min(calibration, self._calibration)
-        call = partial(plan, x, out)
-        on_device = gpu_executor(plan.candidate.executor)
-        clock = on_device.seconds if on_device else seconds
-        evict = (on_device.evict() if on_device else Eviction(cpus)) if self._spec.cache == "cold" else None
-        told_by = gpu.nvml() if on_device else None
-        if told_by is not None:
-            told_by.levels()  # once before it counts: what it loads is there then
-        if on_device:
-            wake(call, self._spec.timing, clock)
-        warmups, settled = warm_up(call, self._spec.timing, clock)
-        samples, loops, observed = take_samples(
-            call,
-            self._spec.timing,
-            warmups,
-            prepare=evict,
-            observe=(partial(_before, plan, cpus, told_by), partial(_after, plan, cpus, told_by)),
-            clock=clock,
+        if self._spec.cache == "cold":
+            subject = dataclasses.replace(subject, evict=instrument.eviction(subject.cpus))
+        instrument.wake(subject, self._spec.timing)
+        warmups, settled = warm_up(subject.call, self._spec.timing, instrument.seconds)
+        samples = Samples(
+            *take_samples(
+                subject.call,
+                self._spec.timing,
+                warmups,
+                prepare=subject.evict,
+                observe=(partial(instrument.before, subject), partial(instrument.after, subject)),
+                clock=instrument.seconds,
+            )
         )
-        counted = [counters.since(before.counters, after.counters) for before, after in observed]
-        if on_device:
-            if evict is not None:
-                evict()
-            shares = plan.stage_shares(x, out)
-            inside = [[share * sample for share in shares] for sample in samples]
-        else:
-            inside = [_stage_seconds(before, after, loops) for before, after in observed]
-        worker = self._read_back(plan, cpus)
-        cores = plan.candidate.cores
-        busy = min(cores, self._usable)
-        watched = 0 if on_device else busy  # while a device computes, the host has nothing to do but wait
-        told = [after.levels for _, after in observed]
-        each = [
-            flags.disturbances(count, 1, watched) | flags.lowered_clocks(count, [levels])
-            for count, levels in zip(counted, told, strict=True)
-        ]
-        known = {
-            "oversubscribed": cores > self._usable,
-            **flags.not_as_asked(worker, cpus, cores, pinned=pinned),
-            "unsettled": not settled,
-            "first_sample": len(samples) > 1 and samples[0] > flags.FIRST_SAMPLE * max(samples[1:]),
-            plan.precision.name: plan.precision is not EXACT,
-            "thread_variables": bool(machine.thread_variables()),
-            "drift": calibration > DRIFT * self._calibration,
-            **(
-                flags.disturbances(counters.total(counted), len(samples), watched)
-                | flags.lowered_clocks(counters.total(counted), told)
-            ),
-        }
+        stages = instrument.stage_seconds(subject, samples)
+        worker = self._read_back(subject, instrument)
+        drifted = calibration > DRIFT * self._calibration
+        raised = self._flags(subject, instrument, samples, worker, pinned=pinned, settled=settled, drifted=drifted)
         return {
-            "samples": tuple(samples),
-            "loops": loops,
+            "samples": tuple(samples.seconds),
+            "loops": samples.loops,
             "warmups": tuple(warmups),
-            "counters": counters.total(counted),
-            "sample_counters": tuple(counted),
-            "device": tuple(told) if any(told) else (),
-            "stages": {name: tuple(seconds[place] for seconds in inside) for place, name in enumerate(plan.stages)},
-            "transfers": _transfers(on_device, call, x, out) if on_device else {},
+            "counters": counters.total(samples.counters),
+            "sample_counters": tuple(samples.counters),
+            "device": tuple(samples.levels) if any(samples.levels) else (),
+            "stages": {name: tuple(one[place] for one in stages) for place, name in enumerate(subject.plan.stages)},
+            "transfers": instrument.transfers(subject),
             "calibration": calibration,
-            "flags": flags.raised(known),
-            "sample_flags": tuple(flags.raised(one) for one in each),
+            **raised,
             "worker": worker,
         }
 
-    def _read_back(self, plan: Plan | PeerPlan, cpus: list[int]) -> dict[str, Any]:
+    def _flags(
+        self,
+        subject: Subject,
+        instrument: Instrument,
+        samples: Samples,
+        worker: Mapping[str, Any],
+        *,
+        pinned: bool,
+        settled: bool,
+        drifted: bool,
+    ) -> dict[str, Any]:
+        """The flags of a cell, and of each of its samples alone."""
+        plan, cores = subject.plan, subject.plan.candidate.cores
+        busy = min(cores, self._usable)
+        counted, levels, times = samples.counters, samples.levels, samples.seconds
+        found = {
+            "oversubscribed": cores > self._usable,
+            **flags.not_as_asked(worker, subject.cpus, cores, pinned=pinned),
+            "unsettled": not settled,
+            "first_sample": len(times) > 1 and times[0] > flags.FIRST_SAMPLE * max(times[1:]),
+            plan.precision.name: plan.precision is not EXACT,
+            "thread_variables": bool(machine.thread_variables()),
+            "drift": drifted,
+            **instrument.disturbances(counters.total(counted), levels, busy),
+        }
+        each = [instrument.disturbances(count, [level], busy) for count, level in zip(counted, levels, strict=True)]
+        return {"flags": flags.raised(found), "sample_flags": tuple(map(flags.raised, each))}
+
+    def _instrument(self, executor: str) -> Instrument:
+        """What an executor's cells are measured with."""
+        on_gpu = gpu_executor(executor)
+        return self._host if on_gpu is None else self._gpus.setdefault(executor, GpuInstrument(on_gpu))
+
+    def _read_back(self, subject: Subject, instrument: Instrument) -> dict[str, Any]:
         """The process that measured; clocks, affinity and thread counts that were in force; where arrays lie."""
-        clocks = machine.clocks(cpus)  # first, while they are as the samples left them
+        plan = subject.plan
+        clocks = machine.clocks(subject.cpus)  # first, while they are as the samples left them
         pools = threadpoolctl.threadpool_info()
         return {
             **({"mhz": clocks} if clocks else {}),
-            **({"placement": self._placement} if self._placement and not gpu_executor(plan.candidate.executor) else {}),
+            **({"placement": instrument.placement} if instrument.placement else {}),
             "pid": os.getpid(),
             "pool": list(plan.pids),
             "affinity": affinity(plan.pids),
@@ -241,50 +208,8 @@ class Laboratory:
     def _bench_for(self, descriptor: str) -> Bench:
         if self._bench is None or str(self._bench.problem) != descriptor:
             self._bench = None  # its arrays go before the next ones come
-            self._bench = Bench(self._spec, descriptor, self._nodes)
+            self._bench = Bench(self._spec, descriptor)
         return self._bench
-
-
-def _before(plan: Plan | PeerPlan, cpus: list[int], told_by: gpu.Nvml | None) -> Reading:
-    """What is slow to read first, so that the time between the readings is the sample's."""
-    counted = counters.read(plan.pids, cpus) | (told_by.counts() if told_by else {})
-    used = counters.times(plan.pids)
-    return Reading({**counted, **used}, time.perf_counter(), read_ticks(), plan.stage_ticks())
-
-
-def _after(plan: Plan | PeerPlan, cpus: list[int], told_by: gpu.Nvml | None) -> Reading:
-    """The same in the opposite order, and what a device tells while it is still as the sample left it."""
-    seconds, ticks, stages = time.perf_counter(), read_ticks(), plan.stage_ticks()
-    used = counters.times(plan.pids)
-    counted, levels = (told_by.counts(), told_by.levels()) if told_by else ({}, {})
-    return Reading({**counters.read(plan.pids, cpus), **counted, **used}, seconds, ticks, stages, levels)
-
-
-def _stage_seconds(before: Reading, after: Reading, loops: int) -> list[float]:
-    """Seconds of one call that a worker spent in each stage; zeros where the processor has no clock to read."""
-    ticks = after.ticks - before.ticks
-    tick = (after.seconds - before.seconds) / ticks if ticks else 0.0
-    return [float(spent) for spent in (after.stage_ticks - before.stage_ticks) * tick / loops]
-
-
-def _transfers(executor: GpuExecutor, compute: Callable[[], object], x: Any, out: Any) -> dict[str, tuple[float, ...]]:
-    """Seconds to bring the input to the device, the output back to memory that is there already, and of all of it."""
-    source, target = executor.download(x), executor.download(out)
-    upload, download = partial(executor.upload, source, x), partial(executor.download, out, target)
-
-    def end_to_end() -> None:
-        upload()
-        compute()
-        download()
-
-    calls: dict[str, Callable[[], object]] = {
-        "host to device": upload,
-        "device to host": download,
-        "end to end": end_to_end,
-    }
-    for call in calls.values():
-        call()
-    return {name: tuple(seconds(call, 1) for _ in range(TRANSFERS)) for name, call in calls.items()}
 
 
 def _wrong(check: Mapping[str, Any]) -> str:

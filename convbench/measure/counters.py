@@ -1,4 +1,4 @@
-"""What the system counts while samples are taken. A counter that it does not keep is left out, never zero."""
+"""Counters of the system around samples. A counter that the system does not keep is left out, never zero."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ SWITCHES: Final = {
 
 
 class Compilations(event.Listener):  # type: ignore[misc]  # numba's types stop half-way
-    """Counts what Numba begins to compile."""
+    """Counts compilations that Numba begins."""
 
     def __init__(self) -> None:
         self.begun = 0
 
     def on_start(self, event: event.Event) -> None:  # noqa: ARG002
-        """One more."""
+        """Count it."""
         self.begun += 1
 
     def on_end(self, event: event.Event) -> None:
-        """It was counted when it began."""
+        """Do nothing: it was counted when it began."""
 
 
 class Switches:
-    """Adds up how often every thread of some processes was taken off a CPU, and how often it gave one up.
+    """Sums of the involuntary and voluntary context switches of every thread of some processes.
 
     The system counts both by thread, and forgets a thread's counts when it ends. So what each count has grown by since
     it was last read is added to a sum that stays.
@@ -50,7 +50,7 @@ class Switches:
         self._lock = threading.Lock()
 
     def totals(self, pids: Iterable[int]) -> dict[str, int]:
-        """All so far, of the processes asked for now and before; nothing where the system does not count them."""
+        """The sums so far, over the processes of this and of earlier calls; empty where the system does not count."""
         with self._lock:
             counts = dict(count for pid in pids for count in _counts_of_threads(pid))
             for key, count in counts.items():
@@ -61,7 +61,7 @@ class Switches:
 
 
 def _counts_of_threads(pid: int) -> Iterator[tuple[tuple[int, int, str], int]]:
-    """The threads of a process, and how often each was switched, by kind."""
+    """The context switches of each thread of a process, by kind."""
     try:
         entries = sorted((_PROC / str(pid) / "task").iterdir())
     except OSError:
@@ -126,12 +126,12 @@ def times(pids: Sequence[int]) -> dict[str, float]:
 
 
 def since(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """How far each counter went from one reading to the next."""
+    """The increase of each counter from one reading to the next."""
     return {name: after[name] - before[name] for name in before if name in after}
 
 
 def total(readings: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The sum of several stretches."""
+    """The sum of several increases."""
     counters: dict[str, float] = {}
     for reading in readings:
         for name, amount in reading.items():

@@ -1,4 +1,4 @@
-"""What a reader should know before trusting a cell's samples: pure functions of what was read back and counted."""
+"""Flags that say why a cell's samples may not be trusted: pure functions of counters and of what was read back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SWITCHES_PER_SECOND: Final = 50  # involuntary; more, and something else wanted 
 
 
 def raised(flags: Mapping[str, bool]) -> tuple[str, ...]:
-    """The names of those that are."""
+    """The names of the flags that are raised."""
     return tuple(flag for flag, is_raised in flags.items() if is_raised)
 
 
 def not_as_asked(worker: Mapping[str, Any], cpus: Iterable[int], cores: int, *, pinned: bool) -> dict[str, bool]:
-    """Whether affinity and thread counts are others than a cell asked for.
+    """Whether affinity and thread counts differ from what a cell asked for.
 
     Args:
         worker: What was read back after the samples, as in `Record.worker`; None is what cannot be read.
@@ -37,7 +37,7 @@ def not_as_asked(worker: Mapping[str, Any], cpus: Iterable[int], cores: int, *, 
 
 
 def disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dict[str, bool]:
-    """What the counters say against the samples; `cores` is how many should have been busy."""
+    """Flags that counters of so many samples raise; `cores` is how many should have been busy."""
     seconds = counted["elapsed_seconds"]
     faults = counted.get("minor_faults", 0) > FAULTS_IN_A_SAMPLE * samples or counted.get("major_faults", 0) > 0
     return {
@@ -51,17 +51,17 @@ def disturbances(counted: Mapping[str, float], samples: int, cores: int) -> dict
 
 
 def _by_others(counted: Mapping[str, float]) -> float:
-    """How often, at least, something else than the cell's own threads took a CPU from them.
+    """A lower bound of how often threads of other programs took a CPU from the cell's.
 
-    A thread that takes a CPU from another of the cell has just woken, so it gave one up before: workers that share a
-    CPU with who waits for them, and Python's threads, hand it over at every call.
+    A thread that takes a CPU from another thread of the same cell has just woken, so it gave one up before. Workers
+    that share a CPU with the thread that waits for them, and Python's threads, do so at every call.
     """
     return max(0, counted.get("involuntary_switches", 0) - counted.get("voluntary_switches", 0))
 
 
-def lowered_clocks(counted: Mapping[str, float], told: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
-    """Which flags a device raises that lowered its clocks while it computed; none that says nothing of it."""
-    reasons = {reason for levels in told for reason in levels.get("reasons", ())}
+def lowered_clocks(counted: Mapping[str, float], levels: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Flags of a GPU that lowered its clocks while it computed; none where NVML reports nothing of it."""
+    reasons = {reason for level in levels for reason in level.get("reasons", ())}
     enough = STOLEN_SHARE * counted["elapsed_seconds"]
     seen = {
         "throttled": bool(reasons & gpu.SLOWED) or counted.get("heat_seconds", 0) > enough,

@@ -1,4 +1,4 @@
-"""Another environment's Python and the convbench that is installed there: how it is started, and what it is."""
+"""Another environment's Python and the convbench installed there: how to start it, and its description of itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from convbench.errors import RequestError
 
-LIMIT: Final = 120.0  # seconds to describe itself in; the first start of a new environment compiles its modules
+LIMIT: Final = 120.0  # seconds for the description; the first start of a new environment compiles its modules
 _DESCRIBE: Final = """\
 import hashlib, json, pathlib, sys
 import convbench
@@ -30,15 +30,15 @@ print(json.dumps({"machine": machine.describe(), "versions": versions}))
 
 
 def command(python: str, *words: str) -> list[str]:
-    """How to start an interpreter so that it looks for no module in the current folder."""
+    """The command that starts an interpreter which looks for no module in the current folder."""
     return [python, "-P", *words]
 
 
 def environment() -> dict[str, str]:
-    """This process's environment less what would have another interpreter find this convbench instead of its own.
+    """This process's environment without what would make another interpreter import this convbench.
 
-    That is an entry of PYTHONPATH that is relative, or that holds a convbench; and, for the processes that the other
-    version starts in turn, the current folder.
+    Left out are entries of PYTHONPATH that are relative or hold a convbench, and, for processes that the other version
+    starts in turn, the current folder.
     """
     entries = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     kept = [str(entry) for entry in entries if entry.is_absolute() and not (entry / "convbench").exists()]
@@ -46,11 +46,11 @@ def environment() -> dict[str, str]:
 
 
 def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The other environment as its own convbench describes it.
+    """The other environment, described by its own convbench.
 
     Args:
         python: Path of the interpreter, or a name that is looked up in PATH.
-        spec: What it is going to measure, as JSON.
+        spec: What it will measure, as JSON.
 
     Returns:
         "python", the absolute path of the interpreter; "machine" and "versions", as in the header of a sweep.
@@ -62,8 +62,23 @@ def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     if found is None:
         raise RequestError(f"against={python!r} is no program; give the path of another environment's python")
     path = os.path.abspath(found)  # noqa: PTH100  # where a link leads to is not in that environment any more
+    done = _run(path, python, spec)
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+        raise RequestError(
+            f"against={python!r} cannot measure this ({words}); install a convbench there, or ask for what both know"
+        )
     try:
-        done = subprocess.run(
+        facts = json.loads(done.stdout.splitlines()[-1])
+        return {"python": path, "machine": dict(facts["machine"]), "versions": dict(facts["versions"])}
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise RequestError(f"against={python!r} is no Python interpreter; give another environment's python") from None
+
+
+def _run(path: str, python: str, spec: Mapping[str, Any]) -> subprocess.CompletedProcess[bytes]:
+    """Run `_DESCRIBE` in the interpreter at `path`, which the caller calls `python`."""
+    try:
+        return subprocess.run(
             command(path, "-c", _DESCRIBE),
             env=environment(),
             input=json.dumps(spec).encode(),
@@ -77,13 +92,3 @@ def describe(python: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         raise RequestError(
             f"against={python!r} did not describe its convbench within {LIMIT:g} s; see whether it imports convbench"
         ) from None
-    if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
-        raise RequestError(
-            f"against={python!r} cannot measure this ({words}); install a convbench there, or ask for what both know"
-        )
-    try:
-        told = json.loads(done.stdout.splitlines()[-1])
-        return {"python": path, "machine": dict(told["machine"]), "versions": dict(told["versions"])}
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise RequestError(f"against={python!r} is no Python interpreter; give another environment's python") from None

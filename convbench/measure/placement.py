@@ -1,8 +1,8 @@
-"""Where a sweep's arrays lie on a machine whose memory is in several nodes.
+"""Placement of a sweep's arrays on a machine with several memory nodes (NUMA).
 
-A page goes to the node of the CPU that touches it first. Left alone, the thread that fills the arrays would decide for
-every cell, and cores of other nodes would read from afar. So each node with CPUs that the process may use gets every
-n-th block.
+A page goes to the node of the CPU that touches it first. Without placement, the thread that fills the arrays would put
+them all on its own node, and cores of other nodes would read remote memory. So each of the n nodes that have CPUs which
+the process may use gets every n-th block.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Nodes = Sequence[Sequence[int]]
 
 
 def nodes_of(cpus: Iterable[int]) -> list[list[int]]:
-    """Those of the CPUs that each node of the machine has, nodes that have none of them left out."""
+    """The given CPUs by node of the machine; nodes that have none of them are left out."""
     wanted = set(cpus)
     return [here for node in machine.numa() if (here := sorted(wanted.intersection(node["cpus"])))]
 
 
 def placement(nodes: Nodes) -> str | None:
-    """What `place` does, in words for a record; None where it does nothing."""
+    """A description of what `place` does, for records; None where it does nothing."""
     if len(nodes) < 2 or not hasattr(os, "sched_setaffinity"):
         return None
     return f"blocks of {BLOCK // 2**20} MiB touched in turns on {len(nodes)} nodes"
@@ -58,7 +58,7 @@ def place(array: NDArray[Any], nodes: Nodes) -> None:
 
 
 def _edges(address: int, size: int) -> list[tuple[int, int]]:
-    """Where the blocks of so many bytes at an address begin and end: at multiples of BLOCK in memory."""
+    """Begin and end of the blocks of `size` bytes at an address: blocks begin at multiples of BLOCK in memory."""
     inside = range(-address % BLOCK or BLOCK, size, BLOCK)
     begins = [0, *inside]
     return list(zip(begins, [*inside, size], strict=True)) if size else []

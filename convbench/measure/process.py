@@ -1,4 +1,4 @@
-"""The sweep's end of a worker process: start it, hear its records, notice when it dies or hangs."""
+"""The sweep's side of a worker process: start it, read its records, notice when it dies or hangs."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ class WorkerProcess:
 
     @classmethod
     def peaks(cls, core_counts: Iterable[int], repetitions: int, limit: float = 120.0) -> dict[str, Any]:
-        """The machine's limits from a process of their own, see `measure_peaks`; what went wrong, as "reason".
+        """The cores' limits from a process of their own, see `measure_peaks`; what went wrong, as "reason".
 
-        Those of a card, see `measure_card_peaks`, come from another one, as "device".
+        The GPU's limits, see `measure_gpu_peaks`, come from another process, as "device".
         """
         wanted = sorted(set(core_counts))
         found = cls._answer({"peaks": {"core_counts": wanted, "repetitions": repetitions}}, wanted[-1], limit)
         if gpu.describe() is not None:
-            found["device"] = cls._answer({"card_peaks": {"repetitions": repetitions}}, 1, limit)
+            found["device"] = cls._answer({"gpu_peaks": {"repetitions": repetitions}}, 1, limit)
         return found
 
     @classmethod
     def _answer(cls, job: Mapping[str, Any], threads: int, limit: float) -> dict[str, Any]:
-        """The one line that a job has for an answer; what went wrong, as "reason"."""
+        """The one line that answers a job; what went wrong, as "reason"."""
         worker = cls(job, threads)
         try:
             line = worker.next_line(limit)
@@ -100,11 +100,11 @@ class WorkerProcess:
         return found
 
     def ended_by_itself(self) -> bool:
-        """Whether it has ended as it should."""
+        """Whether it has ended without an error."""
         return self._exit_status() == 0
 
     def cause_of_death(self) -> str:
-        """How a worker ended that should not have, in a line, with the last words it wrote to standard error."""
+        """How a worker ended that should not have, in one line, with the last line of its standard error."""
         code = self._exit_status()
         if code is None:
             return "the worker process closed its output and hung"
@@ -116,7 +116,7 @@ class WorkerProcess:
         return f"the worker process {end}" + (f": {words}" if words else "")
 
     def stop(self) -> None:
-        """Kill the worker and its children if they still run, and close every file; once more does nothing."""
+        """Kill the worker and its children if they still run, and close every file; may be called twice."""
         process, self._process = self._process, None
         if process is None:
             self._complaints.close()
@@ -134,7 +134,7 @@ class WorkerProcess:
             _close(process.stdin, process.stdout, self._complaints)
 
     def _exit_status(self) -> int | None:
-        """The status of a worker that is on its way out; None if it hangs."""
+        """The exit status of a worker that is ending; None if it hangs."""
         assert self._process is not None  # noqa: S101  # nobody asks after `stop`
         try:
             return self._process.wait(timeout=10)
@@ -142,13 +142,13 @@ class WorkerProcess:
             return None
 
 
-def _converse(job: bytes, told: IO[bytes], heard: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
-    """Tell the worker its job, and pass on whole lines; half a line is the end of a worker that was killed."""
+def _converse(job: bytes, stdin: IO[bytes], stdout: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
+    """Write the job, and pass on whole lines; half a line is the end of a worker that was killed."""
     with contextlib.suppress(OSError, ValueError):  # it died at once, or was stopped; its last line says so
-        told.write(job)
-        told.flush()
-    with contextlib.suppress(ValueError), heard:  # closed by a `stop` that was interrupted
-        for line in heard:
+        stdin.write(job)
+        stdin.flush()
+    with contextlib.suppress(ValueError), stdout:  # closed by a `stop` that was interrupted
+        for line in stdout:
             if line.endswith(b"\n"):
                 lines.put(line)
     lines.put(None)

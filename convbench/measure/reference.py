@@ -1,18 +1,18 @@
-"""The oracle: the convolution in float64, written in the plainest way, and how a fast output is checked against it.
+"""The oracle: the convolution in float64, written in the plainest way, and the check of a fast output against it.
 
 It shares no code with the algorithms. Checking a large output against all of it would take longer than measuring, so
 `Reference` checks in two ways that together leave no element unseen: thousands of elements one by one, and every
 element through a random weighted sum over the output channels (by linearity, that sum is the convolution with the
-same sum of the kernels; after Freivalds, "Probabilistic machines can use less running time", 1977).
+same sum of the filters; after Freivalds, "Probabilistic machines can use less running time", 1977).
 
-A device that may round the inputs of products to TF32 keeps 11 of the 24 bits of float32's significand and sums in
+A GPU that may round the inputs of products to TF32 keeps 11 of the 24 bits of float32's significand and sums in
 float32 ("NVIDIA A100 Tensor Core GPU Architecture", 2020). Rounding to nearest is off by 2^-11 of an input at most;
 cutting off, which tensor cores do to inputs that nobody rounded, by less than 2^-10. So a product is off by less than
 2^-9, and so is a sum of products of one sign. Where signs are random, errors add up as the products do, with the square
 root of their number, and the largest output is several times the usual one. Emulated on the tests' problems, layers of
 networks and the experiment, rounding is off by 2e-4 to 9e-4 of the largest output and cutting off by 6e-4 to 1.2e-3.
-What is wrong is off by far more: a tap that is left out, or kernels that are swapped. So is a transform that makes
-rounding worse, and most of what is computed in bfloat16, with 8 bits, which is off by 1.3e-3 to 5e-3.
+Real mistakes are off by far more: a tap that is left out, or filters that are swapped. So is a transform that amplifies
+rounding, and most of what is computed in bfloat16, with 8 bits, which is off by 1.3e-3 to 5e-3.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from convbench.problem import Problem
 from convbench.rounding import of_sums
 
 _POINTS: Final = 4096
-_STRIP: Final = 2**22  # numbers of the input that are looked at at a time
+_STRIP: Final = 2**22  # numbers of the input that are convolved at a time
 
 
 def convolve(problem: Problem, x: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
     """The forward convolution, tap by tap.
 
     Args:
-        problem: What to compute; only its geometry matters, so `weights` may have another number of kernels.
+        problem: What to compute; only its geometry matters, so `weights` may have another number of filters.
         x: Shape `problem.input_shape`.
-        weights: Shape (kernels, channels // groups, kernel rows, kernel columns).
+        weights: Shape (filters, channels // groups, kernel rows, kernel columns).
 
     Returns:
-        float64, shape (batch, kernels, output rows, output columns).
+        float64, shape (batch, filters, output rows, output columns).
     """
-    groups, kernels = problem.groups, weights.shape[0]
-    taps = weights.astype(np.float64).reshape(groups, kernels // groups, -1, *weights.shape[2:])
+    groups, filters = problem.groups, weights.shape[0]
+    taps = weights.astype(np.float64).reshape(groups, filters // groups, -1, *weights.shape[2:])
     rows, columns = problem.output_height, problem.output_width
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
-    total = np.zeros((problem.batch, groups, kernels // groups, rows, columns))
+    total = np.zeros((problem.batch, groups, filters // groups, rows, columns))
     strip = max(1, _STRIP // (problem.channels * stride_y * problem.width))
     for image in range(problem.batch):
         for begin in range(0, rows, strip):
@@ -56,7 +56,7 @@ def convolve(problem: Problem, x: NDArray[Any], weights: NDArray[Any]) -> NDArra
                     top, left = a * dilation_y, b * dilation_x
                     tap = seen[..., top::stride_y, left::stride_x][..., : part.shape[2], :columns]
                     part += np.einsum("gkc,gcij->gkij", taps[..., a, b], tap, optimize=True)
-    return total.reshape(problem.batch, kernels, rows, columns)
+    return total.reshape(problem.batch, filters, rows, columns)
 
 
 def memory(problem: Problem) -> int:
@@ -70,12 +70,12 @@ def memory(problem: Problem) -> int:
 
 
 class Reference:
-    """What the output for given data must be, as far as `check` looks at it.
+    """The parts of the correct output that `check` looks at.
 
     Args:
         problem: What is computed.
         x: The input.
-        weights: The kernels.
+        weights: The filters.
         seed: Of the points and of the weighted sum.
     """
 
@@ -84,10 +84,10 @@ class Reference:
         self._problem = problem
         self._points = _points(problem, random)
         self._values = _at_points(problem, x, weights, self._points)
-        kernels = problem.group_filters
-        mix = random.uniform(0.5, 1.5, (problem.groups, kernels)) * random.choice([-1, 1], kernels)
+        filters = problem.group_filters
+        mix = random.uniform(0.5, 1.5, (problem.groups, filters)) * random.choice([-1, 1], filters)
         self._mix = mix.astype(problem.dtype).astype(np.float64)  # numbers that both sides of the comparison can hold
-        mixed = np.einsum("gk,gk...->g...", self._mix, weights.reshape(problem.groups, kernels, *weights.shape[1:]))
+        mixed = np.einsum("gk,gk...->g...", self._mix, weights.reshape(problem.groups, filters, *weights.shape[1:]))
         self._mixed = convolve(problem, x, mixed)
 
     def check(self, out: NDArray[Any], precision: Precision = EXACT) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Reference:
 
         Returns:
             "max_relative_error" of an element, relative to the largest output (None if the output is not finite),
-            "tolerance", "passed", and the number of "points" that were looked at one by one.
+            "tolerance", "passed", and the number of "points" that were compared one by one.
         """
         problem = self._problem
         tolerance = max(precision.tolerance[problem.dtype], of_sums(problem).estimate)
@@ -141,9 +141,9 @@ def _at_points(
 ) -> NDArray[np.float64]:
     """The output in float64 at some of its elements."""
     taps = weights.astype(np.float64)
-    number, kernel, row, column = points
+    number, filter_number, row, column = points
     channels = taps.shape[1]
-    first_channel = kernel // (problem.group_filters) * channels
+    first_channel = filter_number // problem.group_filters * channels
     (top, _), (left, _) = problem.padding
     total = np.zeros(number.size)
     for a in range(problem.kernel_height):
@@ -154,12 +154,12 @@ def _at_points(
             y, z = np.where(inside, y, 0), np.where(inside, z, 0)
             for channel in range(channels):
                 seen = x[number, first_channel + channel, y, z].astype(np.float64)
-                total += np.where(inside, seen, 0.0) * taps[kernel, channel, a, b]
+                total += np.where(inside, seen, 0.0) * taps[filter_number, channel, a, b]
     return total
 
 
 def _padded_rows(problem: Problem, image: NDArray[Any], begin: int, count: int) -> NDArray[np.float64]:
-    """What `count` rows of outputs from `begin` on read of an image, padded: (groups, channels, rows, columns)."""
+    """The padded input of `count` rows of outputs from `begin` on: shape (groups, channels, rows, columns)."""
     (top, _), (left, right) = problem.padding
     rows = (count - 1) * problem.stride[0] + problem.kernel_extent[0]
     first = begin * problem.stride[0] - top

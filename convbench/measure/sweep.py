@@ -14,13 +14,14 @@ from typing import Any, Final
 
 from convbench import machine
 from convbench.errors import RequestError
+from convbench.measure.outcome import kind
 from convbench.measure.process import WorkerProcess
 from convbench.measure.spec import MOST_RUNS, Spec, same_spec
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
 
-PEAKS_LIMIT: Final = 120.0  # seconds for the host's limits, and for those of a card
-PEAKS_SHARE: Final = 1 / 3  # of a time limit, for the same
+PEAKS_LIMIT: Final = 120.0  # seconds for the cores' limits, and for the GPU's
+PEAKS_SHARE: Final = 1 / 3  # of a time limit, for each of the two
 Width = Callable[[Sequence[Record]], float]
 Job = list[tuple[int, Cell]]  # cells with their positions in the run
 
@@ -123,7 +124,7 @@ def resume_sweep(
 
 
 def same_code(header: Mapping[str, Any], where: str) -> None:
-    """Raise a `RequestError` if a sweep was begun by other code than this; older ones do not say by which."""
+    """Raise a `RequestError` if another state of the code began a sweep; old sweeps do not say which did."""
     began, now = header.get("versions", {}).get("convbench-sources"), machine.versions()["convbench-sources"]
     if began not in (None, now):
         raise RequestError(
@@ -133,14 +134,14 @@ def same_code(header: Mapping[str, Any], where: str) -> None:
 
 
 def deadline_after(time_limit: float | None) -> float:
-    """When the last cell may begin, by `time.monotonic`."""
+    """The time by `time.monotonic` after which no cell begins."""
     return time.monotonic() + (float("inf") if time_limit is None else time_limit)
 
 
 def add_peaks(spec: Spec, store: Store, header: Mapping[str, Any], deadline: float) -> Any:
-    """Measure the machine's limits on every number of cores that fits it, unless the sweep has them.
+    """Measure the machine's limits on every number of cores that it has, unless the sweep has them.
 
-    They take no more than a part of the time that there is: what is cut short is left for a sweep that goes on.
+    They take at most `PEAKS_SHARE` of the time that is left each; limits that were cut short are measured on --resume.
 
     Returns:
         What was measured, now or before; None if the spec wants none, or there is no time.
@@ -165,7 +166,7 @@ def _measure(
     width: Width | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Measure what has no record, and write it down."""
+    """Measure cells that have no record, and store each record."""
     have = {(record.run, record.cell) for record in records}
     runs = max([spec.runs, *(record.run + 1 for record in records)])
     jobs = [[pair for pair in enumerate(spec.order(run)) if (run, pair[1]) not in have] for run in range(runs)]
@@ -189,7 +190,7 @@ def _measure(
 def measured(
     spec: Spec, run: int, job: Job, deadline: float, python: str | None = None
 ) -> Generator[Record, None, None]:
-    """Measure cells of one run, in as many processes as it takes: one, unless a worker dies or hangs.
+    """Measure cells of one run, in one process unless a worker dies or hangs.
 
     Args:
         spec: Of the sweep.
@@ -225,9 +226,9 @@ def measured(
 
 
 def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float) -> Iterator[Record]:
-    """A worker's records, cell by cell; if it dies or hangs, the last is one in place of the cell that it was at.
+    """A worker's records, cell by cell; if it dies or hangs, the last one says so of the cell that it was measuring.
 
-    `begin` is when it was started, so that the time of its start is in the first record's. It may end by itself after
+    `begin` is when it was started, so that the first record's time includes the start. A worker may end by itself after
     any cell.
     """
     for place, (order, cell) in enumerate(job):
@@ -246,12 +247,13 @@ def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float
             status, reason = "timeout", f"no end after {spec.cell_limit:g} s"
         except (ValueError, RecursionError) as error:  # of another version, or no convbench at all
             reason = f"the worker process wrote a line that is no record of this cell ({error})"
-        yield spec.record(run, order, cell, status=status, reason=reason, wall_seconds=time.monotonic() - begin)
+        took = time.monotonic() - begin
+        yield spec.record(run, order, cell, **kind(cell), status=status, reason=reason, wall_seconds=took)
         return
 
 
 def _record_of(line: bytes, run: int, order: int, cell: Cell) -> Record:
-    """The record in a worker's line.
+    """The record in a line of a worker.
 
     Raises:
         ValueError: It has none, or that of another cell.
@@ -263,9 +265,9 @@ def _record_of(line: bytes, run: int, order: int, cell: Cell) -> Record:
 
 
 class TimeLeft:
-    """How long what is left will take, if cells take what they took before, or what others took where they are new.
+    """The time left, if cells take as long as before, and new cells as long as others.
 
-    It is asked after every record, while the next cell is being measured, so it keeps sums.
+    It is asked after every record, while the next cell is measured, so it keeps sums.
     """
 
     def __init__(self, records: Iterable[Record], jobs: Iterable[Job]) -> None:
@@ -276,11 +278,11 @@ class TimeLeft:
             self._add(record)
 
     def more(self, cells: Iterable[Cell]) -> None:
-        """Another run."""
+        """Add the cells of another run."""
         self._left.update(cells)
 
     def after(self, record: Record) -> float:
-        """Seconds left now that a cell is done."""
+        """Seconds left after a record."""
         self._add(record)
         self._left[record.cell] -= 1
         typical = self._all[0] / self._all[1]

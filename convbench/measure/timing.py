@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from pyperf import perf_counter
@@ -25,7 +26,7 @@ def seconds(call: Callable[[], object], loops: int, now: Callable[[], float] | N
 
 
 def wake(call: Callable[[], object], timing: Timing, clock: Clock, now: Callable[[], float] | None = None) -> None:
-    """Call until a device's clock has risen, which it does with work only, and not at once; `now` reads the host's."""
+    """Call for `timing.wake_seconds`: a GPU raises its clock only while it works; `now` reads the host's clock."""
     now = now or perf_counter
     until = now() + timing.wake_seconds
     while now() < until:
@@ -46,7 +47,7 @@ def warm_up(call: Callable[[], object], timing: Timing, clock: Clock = seconds) 
     return times, len(times) == 1  # one call took all the time there was; there is nothing to compare it with
 
 
-def take_samples(
+def take_samples(  # over 40 lines: half of them are the arguments and what they mean
     call: Callable[[], object],
     timing: Timing,
     warmups: list[float],
@@ -62,7 +63,7 @@ def take_samples(
         warmups: Seconds of calls before; the first sample joins them if it turns out to be far too short.
         prepare: Called before each sample, outside of the clock; a sample is then one call.
         observe: What to call right before and right after each sample, outside of the clock.
-        clock: What tells the seconds of a number of calls in a row.
+        clock: Returns the seconds of a number of calls in a row.
 
     Returns:
         Seconds of one call for each sample, how many calls each sample is the mean of, and what was observed before and
@@ -72,12 +73,8 @@ def take_samples(
     samples: list[float] = []
     observed: list[tuple[T, T]] = []
     total = 0.0
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        while len(samples) < timing.max_samples and total < timing.max_seconds:
-            if len(samples) >= timing.min_samples and total >= timing.min_seconds:
-                break
+    with _garbage_collector_off():
+        while not _enough(timing, len(samples), total):
             if prepare is not None:
                 prepare()
             before = observe[0]() if observe is not None else None
@@ -91,12 +88,28 @@ def take_samples(
             samples.append(taken / loops)
             if before is not None and after is not None:
                 observed.append((before, after))
-    finally:
-        if collecting:
-            gc.enable()
     return samples, loops, observed
 
 
+def _enough(timing: Timing, samples: int, seconds: float) -> bool:
+    """Whether so many samples, of so many seconds together, are enough or the most that `timing` allows."""
+    if samples >= timing.max_samples or seconds >= timing.max_seconds:
+        return True
+    return samples >= timing.min_samples and seconds >= timing.min_seconds
+
+
+@contextmanager
+def _garbage_collector_off() -> Iterator[None]:
+    """Keep Python's garbage collector from running, and leave it as it was."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def _loops(timing: Timing, estimate: float) -> int:
-    """How many calls of about so many seconds make a sample."""
+    """How many calls of about `estimate` seconds make a sample."""
     return max(1, round(timing.sample_seconds / max(estimate, 1e-9) + 0.5))

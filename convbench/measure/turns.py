@@ -1,9 +1,9 @@
-"""Two versions of the code in one sweep, measured in turns: what a busy host does over minutes then hits both.
+"""Two versions of the code in one sweep, measured in turns, so that slow changes of the host affect both alike.
 
-Each version has a sweep of its own, of the same cells in the same runs: this one in the directory that is asked for,
-the other one in `AGAINST` below it. Within a run, one version measures some cells, then the other one the same cells,
-each in a fresh process of its own; and so on until the run is complete. Which goes first is random, and in every second
-run the other way round. See docs/decisions/0011-in-turns.md.
+Each version has a sweep of its own, of the same cells in the same runs: this version in the directory that is asked
+for, the other version in `AGAINST` below it. Within a run, one version measures some cells, then the other one the same
+cells, each in a fresh process, until the run is complete. Which goes first is random, and reversed in every second run.
+See docs/decisions/0011-in-turns.md.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from convbench.results.record import Cell, Record
 from convbench.results.store import Store, Sweep, holds_sweep, load
 
 AGAINST: Final = "against"
-TURN_SECONDS: Final = 5.0  # after which it is the other version's turn; starting a process takes one of them
+TURN_SECONDS: Final = 5.0  # of a turn; starting a process takes one of them
 RUNS: Final = 12  # by default; see docs/decisions/0011-in-turns.md
 TIMING: Final = Timing(sample_seconds=0.001, max_samples=100, min_seconds=0.3, max_seconds=1.0)
-"""By default: many short samples, since what is compared is each run's fastest one."""
+"""By default: many short samples, since each run's fastest sample is compared."""
 
 Pair = tuple[Sweep, Sweep]
 Width = Callable[[Sequence[Record], Sequence[Record]], float]
@@ -57,7 +57,7 @@ class Side:
         self.done = {(record.run, record.cell) for record in self.records}
 
     def add(self, record: Record) -> None:
-        """Write a record down."""
+        """Store a record."""
         self.store.append(record)
         self.records.append(record)
         self.done.add((record.run, record.cell))
@@ -90,21 +90,21 @@ def run_in_turns(
             does not know what `spec` names.
     """
     directory, deadline = Path(directory), deadline_after(time_limit)
-    told = other.describe(python, spec.for_workers())
-    pair = {"id": uuid.uuid4().hex, "python": told["python"], "versions": told["versions"]}
+    other_facts = other.describe(python, spec.for_workers())
+    pair = {"id": uuid.uuid4().hex, **{key: other_facts[key] for key in ("python", "versions")}}
     began = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "spec": spec.to_json()}
     facts = {"machine": machine.describe(), "versions": machine.versions()}
     header = {**began, **facts, "pair": {**pair, "side": "this"}}
     with Store.create(directory, header) as store:
         peaks = add_peaks(spec, store, header, deadline)
-        of_other = _header_of_other(header, told, peaks)
+        of_other = _header_of_other(header, other_facts, peaks)
         with Store.create(directory / AGAINST, of_other) as against:
-            sides = (Side(store, None, []), Side(against, told["python"], []))
+            sides = (Side(store, None, []), Side(against, other_facts["python"], []))
             _measure(spec, sides, deadline, width, on_progress)
     return load(directory), load(directory / AGAINST)
 
 
-def resume_in_turns(
+def resume_in_turns(  # over 40 lines: half of them are the arguments and what they mean
     directory: str | Path,
     request: Mapping[str, Any] | None = None,
     python: str | None = None,
@@ -134,33 +134,52 @@ def resume_in_turns(
     with ExitStack() as stack:
         store, before = Store.reopen(directory)
         stack.enter_context(store)
-        pair = before.header.get("pair")
-        if pair is None:
-            raise RequestError(f"{directory} was not begun with --against; go on with it without, or measure anew")
-        if pair["side"] != "this":
-            raise RequestError(
-                f"{directory} is the other version's sweep; go on with both by --output {directory.parent}"
-            )
+        pair = _pair_of(before)
         spec = same_spec(Spec.from_json(before.header["spec"]), request or {}, where=str(directory))
         spec.verify_source()
         same_code(before.header, str(directory))
-        told = other.describe(pair["python"] if python is None else python, spec.for_workers())
-        for what in ("python", "versions"):
-            if told[what] != pair[what]:
-                raise RequestError(
-                    f"against={python or pair['python']!r} is not what {directory} was measured with ({what} differs); "
-                    "put that one back, or measure into another directory"
-                )
+        other_facts = _same_other(spec, pair, python, directory)
         peaks = add_peaks(spec, store, before.header, deadline)
         if not holds_sweep(directory / AGAINST):  # it was interrupted before it had begun
-            Store.create(directory / AGAINST, _header_of_other(before.header, told, peaks)).close()
+            Store.create(directory / AGAINST, _header_of_other(before.header, other_facts, peaks)).close()
         against, its = Store.reopen(directory / AGAINST)
         stack.enter_context(against)
         if its.header.get("pair", {}).get("id") != pair["id"]:
             raise RequestError(f"{directory / AGAINST} was not measured in turns with {directory}; put it elsewhere")
-        sides = (Side(store, None, list(before.records)), Side(against, told["python"], list(its.records)))
+        sides = (Side(store, None, list(before.records)), Side(against, other_facts["python"], list(its.records)))
         _measure(spec, sides, deadline, width, on_progress)
     return load(directory), load(directory / AGAINST)
+
+
+def _pair_of(sweep: Sweep) -> Mapping[str, Any]:
+    """The entry on the other version in a sweep's header.
+
+    Raises:
+        RequestError: It was not measured in turns, or it is the other version's.
+    """
+    directory, pair = sweep.directory, sweep.header.get("pair")
+    if pair is None:
+        raise RequestError(f"{directory} was not begun with --against; go on with it without, or measure anew")
+    if pair["side"] != "this":
+        raise RequestError(f"{directory} is the other version's sweep; go on with both by --output {directory.parent}")
+    found: Mapping[str, Any] = pair
+    return found
+
+
+def _same_other(spec: Spec, pair: Mapping[str, Any], python: str | None, directory: Path) -> dict[str, Any]:
+    """The other version as it describes itself now.
+
+    Raises:
+        RequestError: It is not the one that the sweep began with.
+    """
+    found = other.describe(pair["python"] if python is None else python, spec.to_json())
+    for what in ("python", "versions"):
+        if found[what] != pair[what]:
+            raise RequestError(
+                f"against={python or pair['python']!r} is not what {directory} was measured with ({what} differs); "
+                "put that one back, or measure into another directory"
+            )
+    return found
 
 
 def is_pair(directory: str | Path) -> bool:
@@ -169,18 +188,18 @@ def is_pair(directory: str | Path) -> bool:
 
 
 def goes_first(seed: int, run: int) -> int:
-    """Which of the two versions begins every turn of a run: 0 or 1, random, and in the next run the other one.
+    """Which of the two versions begins every turn of a run: 0 or 1, random, and the other one in the next run.
 
-    So each begins as often as the other one, and no cell gains from always being first.
+    So both begin equally often, and no cell gains from always being first.
     """
     return (random.Random(f"{seed}/first/{run // 2}").randrange(2) + run) % 2
 
 
-def _header_of_other(header: Mapping[str, Any], told: Mapping[str, Any], peaks: Any) -> dict[str, Any]:
+def _header_of_other(header: Mapping[str, Any], other_facts: Mapping[str, Any], peaks: Any) -> dict[str, Any]:
     """The other sweep's header; the machine's limits are the same, so they are measured once."""
-    facts = {**told["machine"], **({"peaks": peaks} if peaks is not None else {})}
+    facts = {**other_facts["machine"], **({"peaks": peaks} if peaks is not None else {})}
     pair = {**header["pair"], "side": AGAINST}
-    return {**header, "machine": facts, "versions": told["versions"], "pair": pair}
+    return {**header, "machine": facts, "versions": other_facts["versions"], "pair": pair}
 
 
 def _measure(
@@ -190,7 +209,7 @@ def _measure(
     width: Width | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Measure what has no record, and write it down."""
+    """Measure cells that have no record, and store each record."""
     runs = max([spec.runs, *(record.run + 1 for side in sides for record in side.records)])
     cells = 2 * len(spec.cells())
     took, measured_now = 0.0, 0  # seconds of how many cells
@@ -210,7 +229,7 @@ def _measure(
 
 
 def _run(spec: Spec, run: int, sides: Sequence[Side], deadline: float) -> Iterator[Record]:
-    """Measure what a run lacks: what one version measures in `TURN_SECONDS`, then the same cells by the other."""
+    """Measure the missing cells of a run: as many as one version does in `TURN_SECONDS`, then the same by the other."""
     begins = goes_first(spec.seed, run)
     order = list(enumerate(spec.order(run)))
     for turn in itertools.count():

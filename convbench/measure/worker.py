@@ -1,19 +1,28 @@
-"""What a fresh process of a sweep runs: a run's cells in the order it is told, or the machine's or the card's limits.
+"""What a fresh process of a sweep runs: a run's cells in the given order, or the limits of the cores or of the GPU.
 
-Started by `interpreter.command`. The first line of its input is the job as JSON; every line of its
-output is a record, or the limits. It ends as soon as its input is closed, so that it never outlives the sweep, and
-before it has measured every cell if a device is lost to this process: then another one measures the rest.
+Started by `interpreter.command`. The first line of its input is the job as JSON; every line of its output is a record,
+or the limits. It ends as soon as its input is closed, so that it never outlives the sweep, and before it has measured
+every cell if the GPU is lost to this process: then another process measures the rest.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import threading
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import Any, Final, TextIO
 
 DROPPED_METADATA = ("hostname", "python_executable", "python_cflags", "python_config_args", "python_compiler")
+
+
+LIMITS: Final = {
+    "peaks": "convbench.measure.peaks:measure_peaks",
+    "gpu_peaks": "convbench.measure.gpu_peaks:measure_gpu_peaks",
+}
+"""Jobs that are answered in one line: their name, which has the arguments, and the function that measures."""
 
 
 def main() -> None:
@@ -22,17 +31,10 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_leave_with_the_sweep, daemon=True).start()
 
-    if "peaks" in job:
-        from convbench.measure.peaks import measure_peaks
-
-        print(json.dumps(measure_peaks(**job["peaks"])), file=records, flush=True)
-        return
-
-    if "card_peaks" in job:
-        from convbench.measure.card_peaks import measure_card_peaks
-
-        print(json.dumps(measure_card_peaks(**job["card_peaks"])), file=records, flush=True)
-        return
+    for name, place in LIMITS.items():
+        if name in job:
+            print(json.dumps(_function(place)(**job[name])), file=records, flush=True)
+            return
 
     from convbench.measure.cell import Laboratory
     from convbench.measure.spec import Spec
@@ -42,6 +44,12 @@ def main() -> None:
         print(laboratory.measure(order, tuple(cell)).to_json(), file=records, flush=True)
         if not laboratory.usable:
             return
+
+
+def _function(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _take_over_stdout() -> TextIO:

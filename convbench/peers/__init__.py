@@ -93,11 +93,6 @@ PEERS: Table[Peer] = Table(
 )
 
 
-def is_bound(name: str) -> bool:
-    """Whether a name is that of a peer that computes only a part of a convolution."""
-    return name in PEERS and PEERS[name].bound
-
-
 def missing(*modules: str, extra: str) -> str | None:
     """Why a peer cannot be used: modules that are not installed; None if all of them are.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ class PeerPlan(Closing):
     scratch_bytes = None  # it does not tell
     pids = ()
     stages = ()
+    variant: Mapping[str, str | int] = MappingProxyType({})
 
     def __init__(self, problem: Problem, weights: ArrayLike, candidate: Candidate) -> None:
         begin = time.perf_counter()

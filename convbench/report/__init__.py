@@ -1,4 +1,4 @@
-"""Tables, figures and a page from a sweep's records. Nothing here measures.
+"""Tables, figures and a page from a sweep's records, without measuring.
 
 A section is a function from `Material` to `Section`; adding one is a file and a line in `REPORTS`.
 """
@@ -24,7 +24,7 @@ REPORTS: Table[Callable[[Material], Section]] = Table(
         Entry("times", "convbench.report.times:section", "execution times run by run"),
         Entry("speedups", "convbench.report.speedups:section", "speedup between core counts"),
         Entry("scaling", "convbench.report.scaling:section", "efficiency, serial fraction, Amdahl's law"),
-        Entry("device", "convbench.report.device:section", "a device beside the cores"),
+        Entry("gpu", "convbench.report.gpu:section", "the GPU beside the cores"),
         Entry("stages", "convbench.report.stages:section", "where the time goes"),
         Entry("published", "convbench.report.published:section", "the paper's own numbers"),
         Entry("conditions", "convbench.report.conditions:section", "machine, request, outcomes, flags"),

@@ -1,4 +1,4 @@
-"""Two sweeps beside each other, as a table."""
+"""The comparison of two sweeps as a table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def in_turns(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 
 
 def _title(first: Sweep, second: Sweep, names: tuple[str, str]) -> str:
-    """What the ratios are of, and how the times were measured: of each sweep, where it was not in the same manner."""
+    """The ratios' meaning, and how the times were measured: for each sweep, if the manner differs."""
     materials = [Material(sweep, sweep.header["spec"]) for sweep in (first, second)]
     manners = [material.titled("") for material in materials]
     how = f", {IN_TURNS}" if in_turns(first.header, second.header) else ""

@@ -1,4 +1,4 @@
-"""How the numbers came about: the machine, the request, what was skipped, what failed, and what the flags mean."""
+"""Conditions of the measurement: the machine, the request, skipped and failed cells, and the flags' meanings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
 from convbench.problem import Problem
-from convbench.report.card import described, told_table
 from convbench.report.content import Column, Material, Section, Table, Value
+from convbench.report.gpu_facts import described, telemetry_table
+from convbench.report.ran import ran_table
 from convbench.results.record import Record
 from convbench.results.store import Sweep
 
@@ -23,11 +24,11 @@ FLAGS: Final[Mapping[str, str]] = {
     "late_setup": "something was compiled, or a thread was started, while samples were taken",
     "steal": "the hypervisor gave over 1 % of the time to others",
     "preempted": "other programs wanted the same cores",
-    "throttled": "the control group's quota held the processes back, or heat or a power brake a device's clocks",
-    "power_capped": "a device lowered its clocks to keep to its power limit",
+    "throttled": "the control group's quota held the processes back, or heat or a power brake a GPU's clocks",
+    "power_capped": "a GPU lowered its clocks to keep to its power limit",
     "starved": "the cores computed for less than 80 % of the time",
     "first_sample": "the first sample took over 10 % longer than every other: something was still being set up",
-    "tf32": "asked for by --allow-tf32: inputs of products were rounded to TF32, or a library was let round them",
+    "tf32": "asked for by --allow-tf32: inputs of products rounded to TF32, or a library permitted to round them",
     "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
     "drift": "a small fixed piece of work before the cell took over 10 % longer than the fastest of the sweep",
 }
@@ -40,8 +41,8 @@ def section(material: Material) -> Section:
     tables.append(_request_table(material.spec, sweep.header.get("started", "")))
     outcomes = _outcome_table(material)
     flags = _flag_table(sweep.records)
-    device = told_table(sweep.records, material.label)
-    tables += [table for table in (quiet_table(sweep), device, outcomes, flags) if table.rows]
+    telemetry, ran = telemetry_table(sweep.records, material.label), ran_table(material)
+    tables += [table for table in (ran, quiet_table(sweep), telemetry, outcomes, flags) if table.rows]
     return Section("How it was measured", _text(material), tables)
 
 
@@ -61,14 +62,12 @@ def _text(material: Material) -> list[str]:
     if not machine.get("can_count", True):
         lines.append("This system has no /proc: page faults, steal time and pressure could not be read.")
     if any(record.status == "ok" and record.transfers and not record.device for record in records):
-        lines.append(
-            "A device's clocks, temperature and power were not read; nvidia-ml-py and a driver would tell them."
-        )
+        lines.append("The GPU's clocks, temperature and power were not read; that takes nvidia-ml-py and a driver.")
     return lines + [f"Left out: {fault}." for fault in material.sweep.faults]
 
 
 def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Table:
-    """What `machine.describe` and `machine.versions` found."""
+    """The results of `machine.describe` and `machine.versions`."""
     caches = ", ".join(
         f"L{cache['level']} {cache['bytes'] // 1024} KiB" + (f" for {n} CPUs" if (n := cache["shared_by"]) > 1 else "")
         for cache in machine.get("caches", ())
@@ -96,7 +95,7 @@ def machine_table(machine: Mapping[str, Any], versions: Mapping[str, str]) -> Ta
 
 
 def quiet_table(sweep: Sweep) -> Table:
-    """How quiet the machine was, over all samples that had cores enough."""
+    """Interference over all samples that were not oversubscribed."""
     seen = Interference.of(sweep.records)
     shortest = min((min(r.samples) * r.loops for r in sweep.records if r.samples), default=None)
     clock = sweep.header.get("machine", {}).get("peaks", {}).get("clock_seconds")
@@ -122,7 +121,7 @@ def quiet_table(sweep: Sweep) -> Table:
 
 
 def _nodes(nodes: Sequence[Mapping[str, Any]]) -> str:
-    """The nodes that memory is in, such as "0: CPUs 0-15,32-47, 64 GiB; 1: ..."; a single one has it all."""
+    """Memory nodes, such as "0: CPUs 0-15,32-47, 64 GiB; 1: ..."; "1" where there is one."""
     if len(nodes) == 1:
         return "1"
     parts = []
@@ -173,7 +172,7 @@ def _request_table(spec: Mapping[str, Any], started: str) -> Table:
 
 
 def _outcome_table(material: Material) -> Table:
-    """What was not measured, and why."""
+    """Cells that were not measured, and the reasons."""
     labels = {
         text: material.label(Problem.parse(text)) for text in {r.base or r.problem for r in material.sweep.records}
     }

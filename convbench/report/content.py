@@ -1,4 +1,4 @@
-"""What a report is made of, before anybody decides how it looks."""
+"""The content of a report: tables, figures and sections, independent of their presentation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Value = str | int | float | Estimate | None
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, and how its numbers are written; an interval gets columns of its own in a CSV file."""
+    """A column's heading, and the format of its numbers; an interval gets two more columns in a CSV file."""
 
     title: str
     spec: str = ""
@@ -34,10 +34,10 @@ class Table:
 
     Attributes:
         name: Stem of its CSV file.
-        title: What it shows, with units.
+        title: Its content, with units.
         columns: Headings and formats.
-        rows: As many values each as there are columns; None is an empty place.
-        summary_rows: How many of the last rows sum up the others.
+        rows: A value for each column; None is an empty place.
+        summary_rows: How many of the last rows summarise the others.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Table:
 
     @property
     def note(self) -> str:
-        """Why some values stand without an interval, and what it would take; empty where all have one."""
+        """Why some values have no interval, and what is needed for one; empty where all have one."""
         lacking = (value.lacks for row in self.rows for value in row if isinstance(value, Estimate))
         reasons = ", ".join(dict.fromkeys(filter(None, lacking)))
         return f"Where there is no interval: {reasons}." if reasons else ""
@@ -56,7 +56,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is drawn when it is needed: the stem of its files, its caption, and how to draw it."""
+    """A figure that is drawn on demand: the stem of its files, its caption, and the function that draws it."""
 
     name: str
     caption: str
@@ -75,7 +75,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Material:
-    """What sections are made from."""
+    """The data that sections are made from."""
 
     sweep: Sweep
     spec: dict[str, Any] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Material:
         return slugs(self._labels)
 
     def label(self, problem: Problem) -> str:
-        """What to call a problem in a table: no two of a sweep's are called alike."""
+        """The label of a problem in a table, different for each problem of a sweep."""
         return self._labels[problem]
 
     def slug(self, problem: Problem) -> str:
@@ -110,7 +110,7 @@ class Material:
         return self._slugs[problem]
 
     def titled(self, title: str) -> str:
-        """The title of a table or figure of measured times, with what it takes to read them."""
+        """The title of a table or figure of measured times, with the manner of measuring."""
         manner = [f"{self.spec['cache']} caches"] if "cache" in self.spec else []
         manner += ["weak scaling"] if self.scaled else []
         manner += ["TF32 allowed on GPUs"] if self.spec.get("allow_tf32") else []
@@ -130,7 +130,7 @@ class Material:
 
 
 def written(value: Value, column: Column) -> str:
-    """A value as a reader sees it."""
+    """A value as text."""
     if value is None:
         return ""
     if isinstance(value, Estimate):
@@ -141,6 +141,6 @@ def written(value: Value, column: Column) -> str:
 
 
 def seconds_spec(values: Iterable[float]) -> str:
-    """The format that shows the smallest of some times to four digits, and large ones as the paper has them."""
+    """The format that shows the smallest of some times to four digits, and large ones as in the paper."""
     smallest = min(values)
     return f".{4 + max(0, -math.floor(math.log10(smallest)) - 1)}f"

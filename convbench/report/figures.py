@@ -23,7 +23,7 @@ from convbench.results import paper
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, which stays apart for colour-blind readers; markers keep it apart in black and white.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; markers do so in black and white.
 COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 PAPER_STYLE: Final[dict[str, Any]] = {"color": "#666666", "marker": "x", "linestyle": (0, (1, 1.5))}
@@ -39,7 +39,7 @@ RC: Final[dict[str, Any]] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "savefig.dpi": 200,
-    "text.parse_math": False,  # a name is a name, whatever is in it
+    "text.parse_math": False,  # names may hold any character
     "svg.hashsalt": "convbench",  # the same data give the same file
 }
 PANEL_WIDTH: Final = 3.6
@@ -71,7 +71,7 @@ def problem_figures(
 ) -> list[Figure]:
     """Time and speedup, a panel for each algorithm and a line for each executor.
 
-    `label` says of what, `name` the same in a file name.
+    `label` names the problem, `name` does so in a file name.
     """
     published = group(paper.multicore_experiment().records)[0] if with_paper else None
     bars = (
@@ -102,12 +102,12 @@ def save(figure: Figure, stem: Any) -> None:
 
 
 def style(number: int) -> dict[str, Any]:
-    """Colour and marker of the n-th line of a figure: no two of the first 66 are alike."""
+    """Colour and marker of the n-th line of a figure: the first 66 are all different."""
     return {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def _draw(several: Sequence[Series], published: Series | None, line: Line, label: str) -> MatplotlibFigure:
-    """A panel for each algorithm, on common axes, with one legend for all."""
+    """A panel for each algorithm, on common axes, with one legend."""
     algorithms = list(dict.fromkeys(series.algorithm for series in several))
     executors = list(dict.fromkeys(series.executor for series in several))
     figure, axes_of = panels(algorithms, label, shared=True)
@@ -144,7 +144,7 @@ def panels(names: Sequence[str], label: str, *, shared: bool) -> tuple[Matplotli
 
 
 def add_legend(figure: MatplotlibFigure, names: Sequence[str] = ()) -> None:
-    """One legend for all panels, below them; `names` may say in which order."""
+    """One legend for all panels, below them; in the order of `names`, if given."""
     handles = {
         text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -188,11 +188,11 @@ def _line(
     runs: dict[int, list[float]],
     style: dict[str, Any],
 ) -> None:
-    """Every run as a faint dot; the means, hollow where there were not so many cores, with bars and a band."""
+    """Every run as a faint dot; the means with bars and a band, hollow where oversubscribed."""
     color, cores = style["color"], list(estimates)
     means = [estimate.value for estimate in estimates.values()]
     low, high = (
-        [math.nan if bound is None else bound for bound in bounds]  # nothing is drawn where there is no interval
+        [math.nan if bound is None else bound for bound in bounds]  # not drawn
         for bounds in zip(*((e.low, e.high) for e in estimates.values()), strict=True)
     )
     axes.fill_between(cores, low, high, color=color, alpha=0.12, linewidth=0)

@@ -1,4 +1,4 @@
-"""Which form is fastest for which size of kernel: a figure where problems differ in nothing but that."""
+"""Times over kernel sizes: a figure where problems differ only in that."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from convbench.analysis.fastest import rank
-from convbench.peers import LIBRARY, is_bound
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.figures import style
 from convbench.report.labels import slug
 
 if TYPE_CHECKING:
-    from convbench.analysis.series import CellTimes, Series
+    from convbench.analysis.series import Series
+    from convbench.analysis.times import CellTimes
     from convbench.problem import Problem
 
-LEAST = 3  # sizes; two points are no curve
+LEAST = 3  # sizes of a curve
 Curves = dict[str, dict[int, "CellTimes"]]
 
 
@@ -52,7 +52,7 @@ def _families(material: Material) -> dict[str, dict[int, list[Series]]]:
 
 
 def _family(problem: Problem) -> str:
-    """All but the size of the kernels, in words."""
+    """Everything but the kernel size, in words."""
     shapes = f"{problem.height} x {problem.width}, {problem.channels} -> {problem.out_channels} channels"
     rest = dataclasses.replace(problem, name="", kernel_height=1, kernel_width=1)
     plain = dataclasses.replace(
@@ -67,8 +67,8 @@ def _curves(members: dict[int, list[Series]], cores: int) -> Curves:
     for size, several in members.items():
         for series in several:
             cell = series.cells.get(cores)
-            if cell is not None and cell.fit and not cell.on_device and not is_bound(series.algorithm):
-                name = series.algorithm + (" (library)" if series.executor == LIBRARY else "")
+            if cell is not None and cell.fit and not cell.on_gpu and not cell.bound:
+                name = series.algorithm + (" (library)" if cell.peer else "")
                 found.setdefault(name, {}).setdefault(size, []).append(cell)
     return {
         name: {size: cells[rank(dict(enumerate(cells))).reference] for size, cells in curve.items()}
@@ -77,7 +77,7 @@ def _curves(members: dict[int, list[Series]], cores: int) -> Curves:
 
 
 def _table(name: str, title: str, curves: Curves) -> Table:
-    """Times, and what is fastest: several names where they cannot be told apart."""
+    """Times, and the fastest: several names where they cannot be distinguished."""
     sizes = sorted({size for curve in curves.values() for size in curve})
     spec = seconds_spec(cell.mean.value for curve in curves.values() for cell in curve.values())
     columns = [Column("kernel"), *(Column(algorithm, spec) for algorithm in curves), Column("fastest")]

@@ -1,4 +1,4 @@
-"""What to call problems so that no two of a report are called alike, in words and as parts of file names."""
+"""Labels of problems, different for each problem of a report, in words and as parts of file names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_SLUG: Final = 60  # characters of a problem in a file name
 
 
 def labels(problems: Iterable[Problem]) -> dict[Problem, str]:
-    """Each problem's label, followed by what it differs in where several have the same one."""
+    """Each problem's label, followed by what distinguishes it where several have the same label."""
     alike: dict[str, list[Problem]] = {}
     for problem in dict.fromkeys(problems):
         alike.setdefault(problem.label, []).append(problem)
@@ -29,7 +29,7 @@ def labels(problems: Iterable[Problem]) -> dict[Problem, str]:
 
 
 def slugs(named: dict[Problem, str]) -> dict[Problem, str]:
-    """Each label as part of a file name; one that is cut or shared gets a check sum of the problem's descriptor."""
+    """Each label as part of a file name; with a checksum of the descriptor if it is cut or not unique."""
     plain = {problem: slug(label) for problem, label in named.items()}
     shared = list(plain.values())
     return {
@@ -46,7 +46,7 @@ def slug(*words: str) -> str:
 
 
 def _difference(problem: Problem, several: Sequence[Problem]) -> str:
-    """Such as "batch 32, float64": what not all of several problems have in common."""
+    """Fields in which several problems differ, such as "batch 32, float64"."""
     different = [field for field in FIELDS if len({getattr(one, field) for one in several}) > 1]
     return ", ".join(_in_words(field, getattr(problem, field)) for field in different) or str(problem)
 

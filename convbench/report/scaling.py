@@ -1,4 +1,4 @@
-"""What the paper's tables lack: efficiency, serial fraction, and how far the speedup follows Amdahl's law."""
+"""Efficiency, serial fraction, and fits of Amdahl's and the Universal Scalability Law, beyond the paper's tables."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def section(material: Material) -> Section:
                     ]
                     speedup, efficiency = series.speedup(1, cores), series.efficiency(cores)
                     rows.append([*start, speedup, efficiency, series.serial_fraction(cores), amdahl])
-                    amdahl = None  # one fit for the series stands in its first row
+                    amdahl = None  # only in the first row of a series
     titles = ("scaled speedup" if material.scaled else "speedup", "efficiency", "serial fraction", "Amdahl's fraction")
     columns = [
         *(Column(title) for title in ("problem", "algorithm", "executor", "on")),
         *(Column(title, ".3f") for title in titles),
     ]
-    if material.scaled:  # Amdahl's law is of one amount of work
+    if material.scaled:  # Amdahl's law assumes a fixed amount of work
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     if not rows:
         return Section("What holds the speedup down", ["No algorithm was measured on several core counts."])
@@ -52,7 +52,7 @@ def section(material: Material) -> Section:
 
 
 def _usl_tables(material: Material) -> list[Table]:
-    """The Universal Scalability Law's parameters, where a series has core counts enough for them."""
+    """The Universal Scalability Law's parameters, for series with enough core counts."""
     rows: list[list[Value]] = [
         [material.label(problem), series.algorithm, series.executor, law.contention, law.coherency]
         for problem, several in material.by_problem().items()

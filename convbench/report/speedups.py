@@ -33,7 +33,7 @@ def section(material: Material) -> Section:
 
 
 def speedup_tables(material: Material, problem: Problem, series: Series) -> tuple[Table, Table]:
-    """By averages as in the paper, and paired inside runs; the row's cores against the column's."""
+    """By averages as in the paper, and paired inside runs; from the row's cores to the column's."""
     counts = list(series.cells)
     columns = [Column("from"), *(Column(f"to {cores_heading(series.cells[c])}", ".3f") for c in counts[1:])]
 

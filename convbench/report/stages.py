@@ -1,4 +1,4 @@
-"""Where the time goes: the stages of each algorithm over core counts, and what was spent before the clock started."""
+"""Stages of each algorithm over core counts, and the set-up before the clock starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Final
 
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from convbench.analysis.series import WAITING, CellTimes, Series
+from convbench.analysis.series import Series
+from convbench.analysis.times import WAITING, CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.figures import COLORS, add_legend, panels
@@ -30,16 +31,16 @@ WAITING_COLOR: Final = "#dddddd"
 
 
 def section(material: Material) -> Section:
-    """Tables and a figure for each problem whose algorithms tell their stages apart, and a table of getting ready."""
+    """Tables and a figure for each problem whose algorithms have stages, and a table of set-up."""
     tables: list[Table] = []
     figures: list[Figure] = []
     for problem, several in material.by_problem().items():
-        told = [series for series in several if any(cell.stages for cell in series.cells.values())]
-        tables += [stage_table(material, problem, series) for series in told]
-        told, label = [series for series in told if not series.on_device], material.label(problem)
-        if told:
+        staged = [series for series in several if any(cell.stages for cell in series.cells.values())]
+        tables += [stage_table(material, problem, series) for series in staged]
+        staged, label = [series for series in staged if not series.on_gpu], material.label(problem)
+        if staged:
             name, caption = slug("stages", material.slug(problem)), material.titled(f"{label}, core-seconds by stage")
-            figures.append(Figure(name, f"Where the time goes: {caption}.", partial(_draw, told)))
+            figures.append(Figure(name, f"Where the time goes: {caption}.", partial(_draw, staged)))
     if not tables:
         return Section("Where the time goes")
     ready = [ready_table(material, problem, several) for problem, several in material.by_problem().items()]
@@ -47,7 +48,7 @@ def section(material: Material) -> Section:
 
 
 def stage_table(material: Material, problem: Problem, series: Series) -> Table:
-    """Rows are stages, columns core counts, with the stage's own speedup behind each but the first."""
+    """Rows are stages, columns core counts, each but the first followed by the stage's own speedup."""
     cells = list(series.cells.values())
     spec = seconds_spec(cell.minimum / 10 for cell in cells)
     names = list(dict.fromkeys(name for cell in cells for name in cell.stages))
@@ -80,7 +81,7 @@ def stage_table(material: Material, problem: Problem, series: Series) -> Table:
 
 
 def ready_table(material: Material, problem: Problem, several: list[Series]) -> Table:
-    """Seconds of each step of getting ready, mean over runs."""
+    """Seconds of each step of set-up, mean over runs."""
     setups = sorted((cell.setup for series in several for cell in series.cells.values()), key=len, reverse=True)
     steps = list(dict.fromkeys(step for setup in setups for step in setup))  # in the order of the longest
     rows: list[list[Value]] = [
@@ -95,7 +96,7 @@ def ready_table(material: Material, problem: Problem, several: list[Series]) -> 
 
 
 def _stage_speedup(series: Series, name: str, cell: CellTimes) -> float | None:
-    """A stage's speedup from the first core count to a cell's; None for waiting, of which there should be none."""
+    """A stage's speedup from the first core count to a cell's; None for waiting."""
     first = next(iter(series.cells.values()))
     before, now = first.stage(name), cell.stage(name)
     if name == WAITING or not before or not now:

@@ -1,4 +1,4 @@
-"""Every cell in a line: the table to read first."""
+"""The summary: every cell in a line."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 
 from convbench.analysis.fastest import Ranking, rank
 from convbench.analysis.limits import Limits
-from convbench.analysis.series import CellTimes, Series
+from convbench.analysis.series import Series
 from convbench.analysis.statistics import LEAST_RUNS
-from convbench.peers import is_bound
+from convbench.analysis.times import CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
 
 Key = tuple[str, str, int]  # algorithm, executor and cores
-MOST_NAMES: Final = 4  # of cells that are tied; the table has them all
+MOST_NAMES: Final = 4  # of tied cells in a sentence; the table has all
 
 
 def section(material: Material) -> Section:
@@ -37,7 +37,7 @@ def section(material: Material) -> Section:
 def summary_table(material: Material, problem: Problem, several: list[Series]) -> Table:
     """One row for each cell: time, rate, percent of peak, speedup over one core of the same executor, flags."""
     machine = material.sweep.header.get("machine", {})
-    limits, of_device = Limits.of(machine), Limits.of_device(machine)
+    limits, of_gpu = Limits.of(machine), Limits.of_gpu(machine)
     cells = [cell for series in several for cell in series.cells.values()]
     spec = seconds_spec(cell.minimum for cell in cells)
     columns = [
@@ -45,9 +45,7 @@ def summary_table(material: Material, problem: Problem, several: list[Series]) -
         *(Column("GFLOP/s", ".1f"), Column("of peak", ".0%"), Column("speedup", ".3f"), Column("flags")),
     ]
     rows = [
-        _row(series, cell, of_device if cell.on_device else limits)
-        for series in several
-        for cell in series.cells.values()
+        _row(series, cell, of_gpu if cell.on_gpu else limits) for series in several for cell in series.cells.values()
     ]
     return Table(
         slug("summary", material.slug(problem)),
@@ -65,14 +63,14 @@ def _row(series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
 
 
 def _sentences(label: str, several: list[Series], *, scaled: bool) -> Iterator[str]:
-    """What is fastest: one sentence for each amount of work, since only cells with the same work are compared.
+    """The fastest cells: one sentence for each amount of work, since only cells with the same work are compared.
 
-    What is oversubscribed, or computes only a part of the convolution, is not called the fastest.
+    Oversubscribed cells and bounds are not called the fastest.
     """
     by_work: dict[Problem, dict[Key, CellTimes]] = {}
     for series in several:
         for cores, cell in series.cells.items():
-            if not is_bound(series.algorithm):
+            if not cell.bound:
                 by_work.setdefault(Problem.parse(cell.problem), {})[series.algorithm, series.executor, cores] = cell
     for work, cells in by_work.items():
         cores = next(iter(cells.values())).cores
@@ -101,11 +99,11 @@ def _verdict(ranking: Ranking[Key], cells: Mapping[Key, CellTimes]) -> str:
 
 def _name(key: Key, cell: CellTimes) -> str:
     algorithm, executor, cores = key
-    return f"{algorithm} on {executor}" + ("" if cell.on_device else f" with {_cores(cores)}")
+    return f"{algorithm} on {executor}" + ("" if cell.on_gpu else f" with {_cores(cores)}")
 
 
 def _short(number: float) -> str:
-    """Three digits, or all before the point."""
+    """Three significant digits, or all before the point."""
     return f"{number:.3g}" if number < 100 else f"{number:.0f}"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from convbench.analysis.series import CellTimes, Series
+from convbench.analysis.series import Series
 from convbench.analysis.statistics import CONFIDENCE, LEAST_RUNS, MEDIAN_RUNS, Estimate
+from convbench.analysis.times import CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
@@ -33,7 +34,7 @@ def section(material: Material) -> Section:
 
 
 def times_table(material: Material, problem: Problem, series: Series) -> Table:
-    """Rows are runs, then what sums them up; columns are core counts."""
+    """Rows are runs, then their summaries; columns are core counts."""
     cells = list(series.cells.values())
     spec = seconds_spec(cell.minimum for cell in cells)
     summaries: list[tuple[str, Callable[[CellTimes], Estimate | float]]] = [
@@ -56,6 +57,6 @@ def times_table(material: Material, problem: Problem, series: Series) -> Table:
 
 
 def cores_heading(cell: CellTimes) -> str:
-    """A column's heading for a core count, marked where there were not so many cores."""
+    """A column's heading for a core count, marked if oversubscribed."""
     heading = f"{cell.cores} core{'s' if cell.cores > 1 else ''}"
     return heading if cell.fit else f"{heading} (oversubscribed)"

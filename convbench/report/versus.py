@@ -1,4 +1,4 @@
-"""Ours beside other libraries: a table for each problem and number of cores, or device, the fastest first."""
+"""Ours beside other libraries: a table for each problem and number of cores, or GPU, the fastest first."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from convbench.analysis.fastest import Ranking, rank
 from convbench.analysis.limits import Limits
-from convbench.analysis.series import TF32, CellTimes, Series, ratio, ratios_by_run
+from convbench.analysis.series import Series
 from convbench.analysis.statistics import geometric_mean
-from convbench.peers import PEERS, is_bound
+from convbench.analysis.times import TF32, CellTimes, ratio, ratios_by_run
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
 
-Place = int | str  # so many cores, or the executor of a device
+Place = int | str  # so many cores, or the executor of a GPU
 Key = tuple[str, str]  # algorithm and executor
 
 TEXT = (
@@ -22,25 +22,29 @@ TEXT = (
     "ratio is how many times as long it took as the fastest of ours: a geometric mean over the runs that have both. "
     "Rows are in its order."
 )
-ON_A_DEVICE = (
-    "On a device, ours and libraries' are called on the same arrays there and timed by its own clock, after whatever a "
+ON_A_GPU = (
+    "On a GPU, ours and libraries' are called on the same arrays there and timed by its own clock, after whatever a "
     "library does once: cuDNN's search for its fastest algorithm, for example. {bounds}Where TF32 is allowed, a column "
     "says what products were computed in: a library that may use TF32 need not."
 )
-BOUND = "cublas is a bound and no convolution: the product alone, with an input that was unrolled before. "
+BOUND = (
+    "{} a bound and no convolution: only a part of the work is timed, such as the product alone with an input that was "
+    "unrolled before. "
+)
 
 
 def section(material: Material) -> Section:
     """Tables where libraries were measured; nothing otherwise."""
     tables = list(versus_tables(material))
-    peers = [series for series in material.series if series.on_device and series.algorithm in PEERS]
-    bounds = BOUND if any(is_bound(series.algorithm) for series in peers) else ""
-    text = [TEXT, *([ON_A_DEVICE.format(bounds=bounds)] if peers else ())]
+    peers = [series for series in material.series if series.on_gpu and series.peer]
+    names = list(dict.fromkeys(series.algorithm for series in peers if series.bound))
+    bounds = BOUND.format(" and ".join(names) + (" is" if len(names) == 1 else " are")) if names else ""
+    text = [TEXT, *([ON_A_GPU.format(bounds=bounds)] if peers else ())]
     return Section("Beside other libraries", text if tables else [], tables)
 
 
 def versus_tables(material: Material) -> Iterator[Table]:
-    """For each problem and number of cores on which a library was measured, and for each device.
+    """For each problem and number of cores on which a library was measured, and for each GPU.
 
     Where there are several problems, a table for each place with the best of ours and of theirs comes last.
     """
@@ -48,7 +52,7 @@ def versus_tables(material: Material) -> Iterator[Table]:
     for problem, several in material.by_problem().items():
         for place in _places(several):
             cells = _cells(several, place)
-            if all(cell.fit for cell in cells.values()):  # what is oversubscribed is not the fastest of anything
+            if all(cell.fit for cell in cells.values()):  # oversubscribed cells are not ranked
                 places.setdefault(place, {})[problem] = cells
             yield _table(material, problem, place, cells)
     for place, problems in places.items():
@@ -59,19 +63,19 @@ def versus_tables(material: Material) -> Iterator[Table]:
 
 
 def _places(several: list[Series]) -> list[Place]:
-    """Numbers of cores and devices on which a library computed a problem."""
-    theirs = [series for series in several if series.algorithm in PEERS]
-    cores = {count for series in theirs if not series.on_device for count in series.cells}
-    return [*sorted(cores), *dict.fromkeys(series.executor for series in theirs if series.on_device)]
+    """Numbers of cores and GPUs on which a library computed a problem."""
+    theirs = [series for series in several if series.peer]
+    cores = {count for series in theirs if not series.on_gpu for count in series.cells}
+    return [*sorted(cores), *dict.fromkeys(series.executor for series in theirs if series.on_gpu)]
 
 
 def _cells(several: list[Series], place: Place) -> dict[Key, CellTimes]:
-    """What was measured there."""
+    """The cells that were measured there."""
     return {
         (series.algorithm, series.executor): cell
         for series in several
         for cores, cell in series.cells.items()
-        if place == (series.executor if series.on_device else cores)
+        if place == (series.executor if series.on_gpu else cores)
     }
 
 
@@ -81,8 +85,8 @@ def _on(place: Place) -> str:
 
 def _table(material: Material, problem: Problem, place: Place, cells: dict[Key, CellTimes]) -> Table:
     machine = material.sweep.header.get("machine", {})
-    limits = Limits.of_device(machine) if isinstance(place, str) else Limits.of(machine)
-    ours = [key for key in cells if key[0] not in PEERS]
+    limits = Limits.of_gpu(machine) if isinstance(place, str) else Limits.of(machine)
+    ours = [key for key, cell in cells.items() if not cell.peer]
     ranking = rank(cells, ours or None)
     cells = {key: cells[key] for key in ranking.ratios}
     columns = [
@@ -112,7 +116,7 @@ def _row(key: Key, cell: CellTimes, ranking: Ranking[Key] | None, limits: Limits
 def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key, CellTimes]]) -> Table | None:
     """The fastest of ours and of the libraries for each problem, and the geometric mean of how they compare.
 
-    Several names stand where they cannot be told apart; the times are then the first one's.
+    Several names stand where they cannot be distinguished; the times are then the first one's.
     """
     rows: list[list[Value]] = []
     inside: list[dict[int, float]] = []
@@ -140,5 +144,5 @@ def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key,
 
 def _fastest(cells: dict[Key, CellTimes], *, ours: bool) -> Ranking[Key] | None:
     """The fastest of ours, or of the libraries that compute all of the convolution."""
-    found = {key: cell for key, cell in cells.items() if not is_bound(key[0]) and (key[0] not in PEERS) == ours}
+    found = {key: cell for key, cell in cells.items() if not cell.bound and cell.peer != ours}
     return rank(found) if found else None

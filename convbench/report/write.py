@@ -1,4 +1,4 @@
-"""Writing a report: Markdown, one self-contained HTML page, and each table and figure as files of their own."""
+"""Writing of a report: Markdown, one self-contained HTML page, and a file for each table and figure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TITLE = "convbench: the convolution primitive over cores"
 
 
 def write_report(sweep: Sweep, output: Path) -> list[Path]:
-    """Write every section of `REPORTS` that has something to say.
+    """Write every section of `REPORTS` that is not empty.
 
     Args:
-        sweep: What was measured.
+        sweep: The sweep.
         output: The directory that gets report.md, report.html, tables/ and figures/; made if it is not there.
 
     Returns:
@@ -55,7 +55,7 @@ def write_report(sweep: Sweep, output: Path) -> list[Path]:
 
 
 def _named_apart(sections: Iterable[Section]) -> list[Section]:
-    """The same sections, with names of tables and figures that fit any file system, no two of them alike."""
+    """The same sections, with different names of tables and figures that fit any file system."""
     tables, figures = set[str](), set[str]()
     return [
         dataclasses.replace(
@@ -68,7 +68,7 @@ def _named_apart(sections: Iterable[Section]) -> list[Section]:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """The name, shortened, with a number behind it if it is taken; it is taken from then on."""
+    """The name, shortened, with a number behind it if it is taken; adds it to `taken`."""
     short = name[:LONGEST_NAME]
     found = next(
         one for one in itertools.chain([short], (f"{short}-{n}" for n in itertools.count(2))) if one not in taken
@@ -78,7 +78,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _write_csv(table: Table, path: Path) -> None:
-    """Values at full precision; an interval takes two more columns."""
+    """Write values at full precision; an interval takes two more columns."""
     wide = [any(isinstance(row[place], Estimate) for row in table.rows) for place in range(len(table.columns))]
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")

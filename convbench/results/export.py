@@ -18,7 +18,7 @@ from convbench.results.store import Sweep
 
 Place = tuple[str, int]  # executor and cores
 LONGEST_STEM: Final = 100  # characters of a file's name
-MUST_AGREE: Final = (  # in what all runs of a benchmark must agree for pyperf, besides name and unit
+MUST_AGREE: Final = (  # metadata that pyperf requires to be equal in all runs of a benchmark, besides name and unit
     *("aslr", "cpu_count", "cpu_model_name", "hostname", "platform", "python_executable", "python_implementation"),
     *("python_unicode", "python_version"),
 )
@@ -36,7 +36,7 @@ COLUMNS: Final = (
         "loops",
         "seconds",
     ),
-    *("max_relative_error", "flags", "base"),
+    *("max_relative_error", "flags", "base", "peer", "bound", "variant"),
     *("sm_mhz", "memory_mhz", "celsius", "watts", "clock_reasons"),
 )
 
@@ -45,16 +45,18 @@ def rows(sweep: Sweep) -> Iterator[tuple[Any, ...]]:
     """One row of `COLUMNS` for each sample, and one without seconds for each record that has none."""
     for record in sweep.records:
         start = (record.run, record.order, *record.cell, record.status, record.reason)
+        variant = "; ".join(f"{name}={fact}" for name, fact in record.variant.items())
         end = (record.check.get("max_relative_error"), " ".join(record.flags), record.base)
+        ran = (record.peer, record.bound, variant)
         for number, seconds in enumerate(record.samples) if record.samples else [(None, None)]:
-            yield (*start, number, record.loops, seconds, *end, *_levels(record, number))
+            yield (*start, number, record.loops, seconds, *end, *ran, *_levels(record, number))
 
 
 def _levels(record: Record, number: int | None) -> tuple[Any, ...]:
-    """What a device told after a sample; nothing where it told nothing."""
-    told = record.device[number] if number is not None and number < len(record.device) else {}
-    numbers = (told.get(name) for name in ("sm_mhz", "memory_mhz", "celsius", "watts"))
-    return (*numbers, "; ".join(told.get("reasons", ())) or None)
+    """A GPU's levels after a sample; empty places where there are none."""
+    levels = record.device[number] if number is not None and number < len(record.device) else {}
+    numbers = (levels.get(name) for name in ("sm_mhz", "memory_mhz", "celsius", "watts"))
+    return (*numbers, "; ".join(levels.get("reasons", ())) or None)
 
 
 def to_csv(sweep: Sweep) -> str:
@@ -76,10 +78,10 @@ def write_pyperf(sweep: Sweep, directory: Path) -> list[Path]:
     """Write a file for each executor and core count, with the same benchmark names in each.
 
     So `python -m pyperf compare_to threads-1.json threads-2.json` prints the speedup from one core to two. Where the
-    problem grows with the cores, pyperf finds nothing in common to compare. A benchmark is an algorithm on a problem,
-    and holds one `pyperf.Run` for each run of the sweep. pyperf's test of significance
-    asks for as many values on both sides, so every file has the same runs of a benchmark and the same number of values
-    in each: the samples where there are equally many, otherwise means of samples in a row. CSV and JSON have them all.
+    problem grows with the cores, the files have no benchmark in common. A benchmark is an algorithm on a problem, and
+    holds one `pyperf.Run` for each run of the sweep. pyperf's test of significance needs equally many values on both
+    sides, so every file has the same runs of a benchmark and the same number of values in each: the samples where there
+    are equally many, otherwise means of consecutive samples. CSV and JSON have all samples.
 
     Raises:
         RequestError: The sweep holds no samples, or the directory cannot be written.
@@ -117,11 +119,11 @@ def write(sweep: Sweep, form: str, output: Path | None) -> Iterator[str]:
     Args:
         sweep: What to write.
         form: "csv", "json" or "pyperf".
-        output: A file, or a directory for pyperf; default: nowhere, the text is returned, or for pyperf a directory
-            beside the results.
+        output: A file, or a directory for pyperf; by default the text is returned, and pyperf's files go into a
+            directory beside the results.
 
     Yields:
-        The text if it went nowhere else; otherwise the paths that were written, a line each.
+        The text if there is no output; otherwise the paths that were written, a line each.
 
     Raises:
         RequestError: The format is unknown, there is nothing to write, or the output cannot be written.
@@ -141,7 +143,7 @@ def write(sweep: Sweep, form: str, output: Path | None) -> Iterator[str]:
 
 
 def _file_names(places: Iterable[Place]) -> dict[Place, str]:
-    """Such as threads-2.json; no two are alike, whatever executors are called."""
+    """File names such as threads-2.json, all different, whatever executors are called."""
     found: dict[Place, str] = {}
     for executor, cores in places:
         stem = re.sub(r"[^A-Za-z0-9_]+", "-", executor)[:LONGEST_STEM] + f"-{cores}"
@@ -151,7 +153,7 @@ def _file_names(places: Iterable[Place]) -> dict[Place, str]:
 
 
 def _equal_runs(name: str, cells: Mapping[Place, list[Record]]) -> dict[Place, list[Any]]:
-    """One benchmark's runs in each place: those that all have, or as many as all have, equally many values in each."""
+    """One benchmark's runs in each place: the common runs, or equally many; equally many values in each."""
     by_run = {place: {record.run: record for record in records} for place, records in cells.items()}
     common = set.intersection(*(set(runs) for runs in by_run.values()))
     least = min(len(runs) for runs in by_run.values())
@@ -163,7 +165,7 @@ def _equal_runs(name: str, cells: Mapping[Place, list[Record]]) -> dict[Place, l
 
 
 def _pyperf_runs(name: str, records: Sequence[Record], values: int) -> list[Any]:
-    """The runs of one benchmark, without the metadata that pyperf refuses, or refuses to see differ between them."""
+    """The runs of one benchmark, without metadata that pyperf refuses or requires to be equal and is not."""
     import pyperf
 
     metadata = [
@@ -188,13 +190,13 @@ def _pyperf_runs(name: str, records: Sequence[Record], values: int) -> list[Any]
 
 
 def _means(samples: Sequence[float], count: int) -> list[float]:
-    """The samples as `count` means of neighbours, of as many each as can be."""
+    """The samples as `count` means of consecutive samples, of equally many as far as possible."""
     ends = [len(samples) * number // count for number in range(count + 1)]
     return [statistics.fmean(samples[begin:end]) for begin, end in itertools.pairwise(ends)]
 
 
 def _is_metadata(key: str, value: Any) -> bool:
-    """Whether pyperf takes a fact on a process; what would change the meaning of values is none."""
+    """Whether pyperf accepts a fact on a process as metadata; none that would change the meaning of values."""
     import pyperf
 
     if key in ("inner_loops", "duration", "tags"):

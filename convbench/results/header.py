@@ -1,4 +1,4 @@
-"""The shape of sweep.json: of what other parts of convbench read there. What is added later is not looked at."""
+"""The shape of sweep.json, as far as convbench reads it; fields of later versions are ignored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from convbench.shape import (
 SPEC: Final = Fields(shapes(StoredSpec))
 CACHE: Final = Fields(dict.fromkeys(("level", "bytes", "shared_by"), COUNT), needed=("level", "bytes", "shared_by"))
 BLAS: Final = Fields(dict.fromkeys(("internal_api", "version"), ANY), needed=("internal_api", "version"))
-CARD: Final = Fields(
+GPU: Final = Fields(
     {
         **dict.fromkeys(("multiprocessors", "memory_bytes", "l2_bytes"), (None, AMOUNT)),
         **dict.fromkeys(("max_sm_mhz", "max_memory_mhz", "power_limit_watts"), (None, AMOUNT)),
@@ -58,7 +58,7 @@ MACHINE: Final = Fields(
             Fields({"instruction_set": TEXT, "bits": COUNT}, needed=("instruction_set", "bits")),
         ),
         "blas": [BLAS],
-        "gpu": (None, TEXT, CARD),
+        "gpu": (None, TEXT, GPU),
         **dict.fromkeys(("can_pin", "can_count"), FLAG),
         "peaks": PEAKS,
     }

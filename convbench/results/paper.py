@@ -1,4 +1,4 @@
-"""The multicore experiment's published times, as records, so that the same code draws them beside ours.
+"""The multicore experiment's published times as records, for the same tables and figures as ours.
 
 Pandey, Nagwani and Verma: 128 kernels of 11 x 11 over a 1280 x 720 grayscale image in Java threads, one to eight cores
 of a 2.4 GHz Opteron 6136, ten runs each.

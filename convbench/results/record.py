@@ -1,4 +1,4 @@
-"""One cell measured in one run: raw samples and what was seen while they were taken, never an average."""
+"""One cell measured in one run: raw samples and observations around them, never an average."""
 
 from __future__ import annotations
 
@@ -30,9 +30,14 @@ from convbench.shape import (
 )
 
 SCHEMA: Final = 1
-DRIFT: Final = 1.1  # times the fastest `calibration`, and the machine has become slower
+DRIFT: Final = 1.1  # times the fastest `calibration`: the machine has become slower
 Status = Literal["ok", "skipped", "failed", "timeout"]
 Cell = tuple[str, str, str, int]  # problem, algorithm, executor, cores
+Fact = str | int | float
+
+OLD_LIBRARY: Final = "library"
+OLD_GPU_PEERS: Final = ("cudnn", "cudnn-channels-last", "cublas")
+OLD_BOUNDS: Final = ("cublas",)
 
 STATUS: Final = Kind(f"one of {', '.join(get_args(Status))}", lambda value: value in get_args(Status))
 COUNTERS: Final = {NAME: NUMBER}
@@ -44,6 +49,8 @@ RECORD: Final = Fields(
         **dict.fromkeys(("algorithm", "executor"), NAME),
         "problem": DESCRIPTOR,
         "base": (EMPTY, DESCRIPTOR),
+        **dict.fromkeys(("peer", "bound"), FLAG),
+        "variant": {NAME: (TEXT, NUMBER)},
         "cores": CORES,
         "status": STATUS,
         "reason": TEXT,
@@ -65,7 +72,7 @@ RECORD: Final = Fields(
     },
     needed=("run", "order", "problem", "algorithm", "executor", "cores", "status"),
 )
-"""The shape of a line; what a later version adds is not looked at."""
+"""The shape of a line; fields of later versions are ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,29 +87,33 @@ class Record:
         executor: Name of the executor.
         cores: How many cores the executor was given.
         base: Descriptor of one core's share, in a sweep where the problem grows with the cores; otherwise empty.
-        status: "ok", "skipped" (it cannot be done here), "failed", or "timeout".
+        peer: Whether the algorithm is another library's.
+        bound: Whether what was timed is a part of a convolution, and so a bound of one and none itself.
+        variant: What was chosen for the problem, by name: "backend", "precision", and what the form has to tell, such
+            as its tile and its blocks. Empty if nothing ran, and in records of before.
+        status: "ok", "skipped" (unsupported here), "failed", or "timeout".
         reason: Why it is not ok, or a caveat.
         samples: Seconds of one call, each sample the mean of `loops` calls in a row.
         loops: Calls in each sample.
         warmups: Seconds of the calls before the first sample, in order.
         setup: Seconds before that, by step: "compile", "pack", "start", "check".
         check: How far the output was from the float64 reference, and how far it may be.
-        counters: What was used while the samples were taken: CPU seconds, page faults, switches, steal, pressure.
+        counters: Sums over the samples: CPU seconds, page faults, switches, steal, pressure.
         sample_counters: The same for each sample.
-        device: For a device, what it told of itself right after each sample: clocks, temperature, power, and why clocks
-            were lowered, see `card.Nvml.levels`; what it does not tell is not there.
-        stages: For each stage that the algorithm tells apart, seconds of one call that a worker spent in it, mean over
-            workers, for each sample.
-        transfers: For a device with memory of its own, seconds by the host's clock of "host to device" (the input),
+        device: For a GPU, its levels right after each sample: clocks, temperature, power, and why clocks were lowered,
+            see `gpu.Nvml.levels`; what it does not report is not there.
+        stages: For each stage of the algorithm, seconds of one call that a worker spent in it, mean over workers, for
+            each sample.
+        transfers: For a GPU, seconds by the host's clock of "host to device" (the input),
             "device to host" (the output), and "end to end" (both, and what is computed between), several of each; no
             sample has any of them in it.
-        calibration: Seconds of a small fixed piece of work just before the cell, by which drift shows; 0 if unknown.
+        calibration: Seconds of the fixed piece of work just before the cell, which shows drift; 0 if unknown.
         flags: What a reader should know before trusting the samples.
-        sample_flags: What was raised by each sample alone.
+        sample_flags: The flags of each sample alone.
         worker: The process that measured: its number, affinity and threads as read back, its CPUs' clocks in "mhz" and
-            the "placement" of arrays on several nodes of memory where there is something to tell, and what pyperf says.
-        wall_seconds: All the time that the cell took, setup and check included, and the start of the process if it was
-            the first there.
+            the "placement" of arrays on several memory nodes where there are any, and pyperf's metadata.
+        wall_seconds: The whole time of the cell, including setup and check, and the start of the process if it was the
+            first cell there.
     """
 
     run: int
@@ -114,6 +125,9 @@ class Record:
     status: Status
     reason: str = ""
     base: str = ""
+    peer: bool = False
+    bound: bool = False
+    variant: Mapping[str, Fact] = field(default_factory=dict)
     samples: tuple[float, ...] = ()
     loops: int = 1
     warmups: tuple[float, ...] = ()
@@ -132,7 +146,7 @@ class Record:
 
     @property
     def cell(self) -> Cell:
-        """(problem, algorithm, executor, cores): what was measured, whichever run it was in."""
+        """(problem, algorithm, executor, cores): the identity of the cell in every run."""
         return (self.problem, self.algorithm, self.executor, self.cores)
 
     def to_json(self) -> str:
@@ -146,7 +160,7 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
-        """Read what `to_json` wrote; fields that a later version may have added are left out.
+        """Read a line that `to_json` wrote; fields of later versions are left out.
 
         Raises:
             ValueError: The line is no record.
@@ -159,6 +173,7 @@ class Record:
             raise ValueError("is ok but has no samples")
         if data.get("base") and str(Problem.parse(data["base"]).grown(data["cores"])) != data["problem"]:
             raise ValueError(f"has a base that is not its problem's share of {data['cores']} cores")
+        data = {**_of_before(data), **data}
         known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
         for name in ("samples", "warmups", "flags", "sample_counters", "device"):
             known[name] = tuple(known.get(name, ()))
@@ -166,3 +181,12 @@ class Record:
             known[name] = {part: tuple(seconds) for part, seconds in known.get(name, {}).items()}
         known["sample_flags"] = tuple(tuple(flags) for flags in known.get("sample_flags", ()))
         return cls(**known)
+
+
+def _of_before(data: Mapping[str, Any]) -> dict[str, bool]:
+    """`peer` and `bound` of a record that has neither, from its names: those of the time when records had neither.
+
+    Peers on the host had an executor of their own.
+    """
+    peer = data["executor"] == OLD_LIBRARY or data["algorithm"] in OLD_GPU_PEERS
+    return {"peer": peer, "bound": data["algorithm"] in OLD_BOUNDS}

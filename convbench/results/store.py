@@ -1,6 +1,6 @@
-"""The directory of a sweep: sweep.json says what was asked for and where, results.jsonl holds the records.
+"""The directory of a sweep: sweep.json has the request and the machine, results.jsonl the records.
 
-Records are appended and flushed one at a time, so whatever was measured survives whatever happens next.
+Records are appended and flushed one at a time, so that an interrupted sweep keeps all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from convbench.shape import check, read
 
 HEADER: Final = "sweep.json"
 RECORDS: Final = "results.jsonl"
-MISSING_RUNS: Final = 1000  # whose lines somebody may have deleted
+MISSING_RUNS: Final = 1000  # of a file from which lines were deleted, at most
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sweep:
         directory: Where it lies.
         header: The content of sweep.json: "spec", "machine", "versions", "started".
         records: In the order in which they were measured.
-        faults: What could not be read, a line each.
+        faults: Lines that could not be read, in words, one each.
     """
 
     directory: Path
@@ -68,7 +68,7 @@ def load(directory: str | Path) -> Sweep:
             place = first.setdefault((record.run, record.cell), number)
             if place != number:
                 fault = f"is of the same cell and run as line {place}, which is used"
-            elif record.run >= len(lines) + MISSING_RUNS:  # every run before it has left a line
+            elif record.run >= len(lines) + MISSING_RUNS:  # every run before it has a line
                 fault = f"is of run {record.run}, and so many there cannot be"
             else:
                 records.append(record)
@@ -78,7 +78,7 @@ def load(directory: str | Path) -> Sweep:
 
 
 def newest(directory: Path) -> Path:
-    """The sweep below a directory that was begun last.
+    """The latest sweep below a directory.
 
     Raises:
         RequestError: There is none.
@@ -90,12 +90,12 @@ def newest(directory: Path) -> Path:
 
 
 def holds_sweep(directory: Path) -> bool:
-    """Whether a directory has a sweep in it, finished or not."""
+    """Whether a directory holds a sweep, finished or not."""
     return (directory / HEADER).exists() or (directory / RECORDS).exists()
 
 
 def holds_records(directory: Path) -> bool:
-    """Whether a directory has a sweep in it of which something was measured."""
+    """Whether a directory holds a sweep with records."""
     try:
         return holds_sweep(directory) and (directory / RECORDS).stat().st_size > 0
     except OSError:
@@ -105,7 +105,7 @@ def holds_records(directory: Path) -> bool:
 class Store:
     """A sweep's directory, open for appending; one process at a time.
 
-    Use it as a context manager. `create` starts a new sweep, `reopen` goes on with one.
+    Use it as a context manager. `create` starts a new sweep, `reopen` continues one.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -119,7 +119,7 @@ class Store:
 
     @classmethod
     def create(cls, directory: str | Path, header: Mapping[str, Any]) -> Self:
-        """Start a sweep in a directory, which is made if it is not there.
+        """Start a sweep in a directory, which is created if missing.
 
         Raises:
             RequestError: The directory holds a sweep, or cannot be written.
@@ -135,15 +135,15 @@ class Store:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(directory, error) from None
-        store = cls(directory)  # from here on nobody else writes
+        store = cls(directory)  # which locks it
         try:
             if (directory / HEADER).exists():
                 raise taken
             _write_header(directory, header)
         except OSError as error:
-            (directory / RECORDS).unlink(missing_ok=True)  # it is empty, and without a header nobody can go on with it
+            (directory / RECORDS).unlink(missing_ok=True)  # it is empty, and without a header no sweep
             if made:
-                with contextlib.suppress(OSError):  # somebody has put something else there
+                with contextlib.suppress(OSError):  # another program has put a file there
                     directory.rmdir()
             store.close()
             raise _unwritable(directory, error) from None
@@ -154,7 +154,7 @@ class Store:
 
     @classmethod
     def reopen(cls, directory: str | Path) -> tuple[Self, Sweep]:
-        """Go on with a sweep: cut off a torn last line, and return what is there beside the store.
+        """Continue a sweep: cut off a torn last line, and return the store and the sweep so far.
 
         Raises:
             RequestError: The directory holds no sweep, or another process is writing to it.
@@ -167,10 +167,10 @@ class Store:
         return store, load(directory)
 
     def write_header(self, header: Mapping[str, Any]) -> None:
-        """Put another header in the place of the one that is there.
+        """Replace the header.
 
         Raises:
-            RequestError: It cannot be written; the one that is there stays.
+            RequestError: It cannot be written; the old one stays.
         """
         try:
             _write_header(self.directory, header)
@@ -178,10 +178,10 @@ class Store:
             raise _unwritable(self.directory, error) from None
 
     def append(self, record: Record) -> None:
-        """Write one record and see to it that the system has it.
+        """Write one record and flush it to disk.
 
         Raises:
-            RequestError: It cannot be written, as on a full disk; what was written before it stays as it was.
+            RequestError: It cannot be written, as on a full disk; earlier records stay.
         """
         line = record.to_json().encode() + b"\n"
         size = os.fstat(self._file.fileno()).st_size
@@ -197,7 +197,7 @@ class Store:
             ) from None
 
     def close(self) -> None:
-        """Put everything on the disk and let others write."""
+        """Flush to disk and unlock."""
         with self._file:
             os.fsync(self._file.fileno())
 
@@ -211,7 +211,7 @@ class Store:
 
 
 def _write_header(directory: Path, header: Mapping[str, Any]) -> None:
-    """Write the header in one step: there is always a whole one."""
+    """Write the header atomically."""
     draft = directory / f"{HEADER}.draft"
     try:
         with draft.open("w", encoding="utf-8") as file:
@@ -245,10 +245,10 @@ def _read_header(directory: Path) -> Mapping[str, Any]:
 
 
 def _lock(file: FileIO, directory: Path) -> None:
-    """Keep other processes from writing; the system lifts the lock when the process ends, however it ends."""
+    """Lock out other processes; the system releases the lock when this process ends, however it ends."""
     try:
         import fcntl
-    except ImportError:  # not a POSIX system; there is no such lock to be had
+    except ImportError:  # not a POSIX system, which has no such lock
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -88,7 +88,6 @@ def show_versus(sweep: Sweep) -> int:
         The exit status: 1 if a cell failed.
     """
     from convbench.executors import gpu_executor
-    from convbench.peers import PEERS
     from convbench.report.content import Material
     from convbench.report.summary import section
     from convbench.report.versus import versus_tables
@@ -99,7 +98,7 @@ def show_versus(sweep: Sweep) -> int:
     skipped: dict[str, None] = {}
     for record in sweep.records:
         if record.status == "skipped":
-            where = f" on {record.executor}" if gpu_executor(record.executor) and record.algorithm not in PEERS else ""
+            where = f" on {record.executor}" if gpu_executor(record.executor) and not record.peer else ""
             skipped[f"skipped: {record.algorithm}{where}: {record.reason}"] = None
     for line in skipped:
         say(line)

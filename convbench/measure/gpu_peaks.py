@@ -1,7 +1,7 @@
-"""What a card can do at most: multiply-adds, and traffic with its memories.
+"""A GPU's limits: the highest rates of multiply-adds, and of traffic with its memories.
 
-Like the cores' limits (see `peaks`), they are measured on the very executor that convolutions run on, in turns, and by
-the same clock as convolutions there, and all data are random, since what is computed on costs power and so clock.
+Like the cores' limits (see `peaks`), they are measured on the executor that convolutions run on, in turns, by the same
+clock as convolutions there, and on random data, since switching bits costs power and so clock.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SECONDS: Final = 0.02  # of a repetition, at least
 Call = tuple[Callable[[], object], float]
 
 
-def measure_card_peaks(repetitions: int) -> dict[str, Any]:
-    """Measure the limits of the card that the gpu executor runs on.
+def measure_gpu_peaks(repetitions: int) -> dict[str, Any]:
+    """Measure the limits of the GPU that the gpu executor runs on.
 
     Returns:
         "rates": every repetition's of "multiply_add_float32" and "multiply_add_float64" in floating-point operations a
         second, and of "read", "write", "copy" (memory) and "shared" (reading what a block's threads share) in bytes a
-        second; "data" ("random"); "buffer_bytes"; and "reason", in a line, where some of them could not be measured.
+        second; "data" ("random"); "buffer_bytes"; and "reason", in one line, where some of them could not be measured.
     """
     executor = cast("GpuExecutor", gpu_executor("gpu"))
     if (unsupported_reason := executor.available()) is not None:
@@ -54,7 +54,7 @@ def measure_card_peaks(repetitions: int) -> dict[str, Any]:
     try:
         size = _buffer_bytes(executor)
         calls = _traffic(executor, size)
-    except Exception as error:  # noqa: BLE001  # whatever CuPy says of it, the rest goes on
+    except Exception as error:  # noqa: BLE001  # whatever CuPy raises, the rest goes on
         reasons.append(_line(error))
     try:
         calls = {**_arithmetic(executor), **calls}
@@ -74,7 +74,7 @@ def measure_card_peaks(repetitions: int) -> dict[str, Any]:
 
 
 def launch(kernel: str, multiprocessors: int, *, tiles: int = 1) -> Launch:
-    """One of the source's kernels for a card of that many multiprocessors and a buffer of so many tiles."""
+    """One of the source's kernels for a GPU of so many multiprocessors and a buffer of so many tiles."""
     macros = {
         "THREADS": THREADS,
         "GRID": WAVES * multiprocessors,
@@ -98,7 +98,7 @@ def weights(dtype: str) -> NDArray[Any]:
 
 
 def _arithmetic(executor: GpuExecutor) -> dict[str, Call]:
-    """What happens inside multiprocessors."""
+    """Work inside the multiprocessors."""
     multiprocessors = _multiprocessors()
     threads = THREADS * WAVES * multiprocessors
     calls: dict[str, Call] = {}
@@ -117,7 +117,7 @@ def _arithmetic(executor: GpuExecutor) -> dict[str, Call]:
 
 
 def _traffic(executor: GpuExecutor, size: int) -> dict[str, Call]:
-    """What goes to and from the card's memory; a copy counts what it reads and what it writes."""
+    """Traffic with the GPU's memory; a copy counts what it reads and what it writes."""
     buffers = [executor.empty((size // 4,), "float32") for _ in range(2)]
     multiprocessors = _multiprocessors()
     for buffer in buffers:
@@ -141,15 +141,15 @@ def _multiprocessors() -> int:
 
 
 def _buffer_bytes(executor: GpuExecutor) -> int:
-    """As much as free memory allows, up to `LARGEST_BUFFER`.
+    """Bytes of a buffer: a share of the free memory, up to `LARGEST_BUFFER`.
 
     Raises:
-        MemoryError: That is not far beyond the second-level cache.
+        MemoryError: That is not well beyond the second-level cache.
     """
     free, _ = executor.module().cuda.runtime.memGetInfo()
     size = min(LARGEST_BUFFER, free // FREE_SHARE) // TILE_BYTES * TILE_BYTES
     cache = (gpu.describe() or {}).get("l2_bytes", 0)
-    sums = 4 * THREADS * WAVES * _multiprocessors()  # bytes that reading leaves behind
+    sums = 4 * THREADS * WAVES * _multiprocessors()  # bytes that reading writes
     if size < max(TILE_BYTES, sums, BEYOND_L2 * cache):
         raise MemoryError(f"only {free / 2**20:.0f} MiB of the device's memory are free, too few to tell it from cache")
     return int(size)
@@ -162,7 +162,7 @@ def _loops(executor: GpuExecutor, call: Callable[[], object]) -> int:
 
 
 def _line(error: Exception) -> str:
-    """What went wrong, in a line."""
+    """What went wrong, in one line."""
     of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
     kind = "out of device memory" if of_memory else type(error).__name__
     return f"{kind}: {' '.join(str(error).split())}"

@@ -16,17 +16,17 @@ from test_cuda import CAPABILITIES, compile_for, needs_the_host
 from test_gpu import PROBLEM, on_the_host
 from test_store import HEADER, RECORD
 
-from convbench.analysis.card import Told, facts
 from convbench.analysis.differences import differences
+from convbench.analysis.gpu import GpuTelemetry, facts
 from convbench.analysis.limits import Limits
 from convbench.cuda.launch import Launch
 from convbench.executors import EXECUTORS
 from convbench.machine import gpu as card
-from convbench.measure import card_peaks
-from convbench.measure.card_peaks import BURST, CHAINS, ROUNDS, THREADS, launch, measure_card_peaks, weights
+from convbench.measure import gpu_peaks
 from convbench.measure.flags import lowered_clocks
+from convbench.measure.gpu_peaks import BURST, CHAINS, ROUNDS, THREADS, launch, measure_gpu_peaks, weights
 from convbench.measure.process import WorkerProcess
-from convbench.report.card import described, told_table
+from convbench.report.gpu_facts import described, telemetry_table
 from convbench.report.write import write_report
 from convbench.results.export import COLUMNS, rows
 from convbench.results.record import Record
@@ -138,18 +138,18 @@ def test_an_export_has_what_the_card_told(tmp_path):
 def test_what_the_card_told_is_summed_up():
     counters = {"elapsed_seconds": 2.0, "energy_joules": 900.0, "power_capped_seconds": 0.5}
     cooler = {"sm_mhz": 1965, "celsius": 49, "reasons": ["idle"]}
-    told = Told.of([dataclasses.replace(RECORD, counters=counters, device=(TOLD, cooler))])
+    told = GpuTelemetry.of([dataclasses.replace(RECORD, counters=counters, device=(TOLD, cooler))])
     assert (told.samples, told.sm_mhz, told.memory_mhz, told.celsius) == (2, (1965, 1980), (3201, 3201), 51)
     assert (told.watts, told.capped, told.heated) == (450.0, 0.25, None)
     assert told.reasons == {"power cap": 1}
-    [row] = told_table([dataclasses.replace(RECORD, counters=counters, device=(TOLD, cooler)), RECORD]).rows
+    [row] = telemetry_table([dataclasses.replace(RECORD, counters=counters, device=(TOLD, cooler)), RECORD]).rows
     assert row[3:5] == ["1965 to 1980", "3201"]
     assert row[-1] == "power cap (after 1 of 2 samples), power (25.0% of the time)"
 
 
 def test_energy_that_is_not_counted_leaves_the_power_that_was_read():
-    assert Told.of([dataclasses.replace(RECORD, counters={}, device=(TOLD, {}))]).watts == 412.5
-    silent = Told.of([RECORD])
+    assert GpuTelemetry.of([dataclasses.replace(RECORD, counters={}, device=(TOLD, {}))]).watts == 412.5
+    silent = GpuTelemetry.of([RECORD])
     assert (silent.samples, silent.watts, silent.sm_mhz, silent.reasons) == (0, None, None, {})
 
 
@@ -251,8 +251,8 @@ def test_what_a_card_reads_and_writes_is_random(monkeypatch):
         return held[-1]
 
     monkeypatch.setattr(gpu, "empty", empty, raising=False)
-    size = 4 * card_peaks.TILE_BYTES
-    calls = card_peaks._traffic(gpu, size)
+    size = 4 * gpu_peaks.TILE_BYTES
+    calls = gpu_peaks._traffic(gpu, size)
     source, target, *_ = (array.view(np.ndarray) for array in held)
     for buffer in (source, target):
         assert buffer.nbytes == size
@@ -301,8 +301,8 @@ class Broken:
     ],
 )
 def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(monkeypatch, broken, measured, reason):
-    monkeypatch.setattr(card_peaks, "gpu_executor", lambda _: broken)
-    found = measure_card_peaks(3)
+    monkeypatch.setattr(gpu_peaks, "gpu_executor", lambda _: broken)
+    found = measure_gpu_peaks(3)
     assert set(found["rates"]) == measured
     assert all(len(rates) == 3 for rates in found["rates"].values())
     assert found.get("reason", "").startswith(reason or "")
@@ -314,11 +314,11 @@ def test_without_a_card_nothing_is_there():
     if EXECUTORS["gpu"].available() is None:
         pytest.skip("there is a GPU")
     assert "device" not in WorkerProcess.peaks([1], 1)
-    assert Limits.of_device({"peaks": {"cores": {"1": {"read": [1e9]}}}}).rates == {}
+    assert Limits.of_gpu({"peaks": {"cores": {"1": {"read": [1e9]}}}}).rates == {}
 
 
 def test_the_cards_peak_is_what_its_cells_are_measured_against():
-    limits = Limits.of_device({"peaks": {"device": {"rates": {"multiply_add_float32": [5e13, 6e13], "read": [4e12]}}}})
+    limits = Limits.of_gpu({"peaks": {"device": {"rates": {"multiply_add_float32": [5e13, 6e13], "read": [4e12]}}}})
     assert limits.share_of_peak("float32", 3e13, 1) == 0.5
     assert limits.share_of_peak("float64", 3e13, 1) is None
     assert limits.roof(10, "float32", 1) == 4e13
@@ -346,10 +346,10 @@ def test_a_sweep_records_the_card_and_what_it_told(tmp_path):
             assert "energy_joules" not in record.counters
     write_report(sweep, tmp_path)
     report = (tmp_path / "report.md").read_text()
-    assert "of the card's peak" in report
-    assert "What the card can do at most" in report
-    assert "half-full ones a device" in report
-    assert "What the device told right after samples" in report
+    assert "of the GPU's peak" in report
+    assert "What the GPU can do at most" in report
+    assert "half-full ones a GPU" in report
+    assert "The GPU right after samples" in report
     assert "power cap (after" in report
     assert "compute capability 9.0" in report
 
@@ -370,7 +370,7 @@ def test_a_card_is_described_and_measured_on_a_gpu():
     found = json.loads(done.stdout)
     gpu, peaks = found["gpu"], found["peaks"]["device"]
     assert "reason" not in peaks
-    limits = Limits.of_device(found)
+    limits = Limits.of_gpu(found)
     for kind in ("multiply_add_float32", "read", "write", "copy", "shared"):
         assert limits.best(kind, 1) > 1e10
     if "max_sm_mhz" in gpu:  # 64 or 128 multiply-adds a cycle and multiprocessor

@@ -1,4 +1,4 @@
-"""A device beside the cores: how many times as fast as one core it is, with and without moving the data."""
+"""The GPU beside the cores: how many times as fast as one core it is, with and without moving the data."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Mapping
 
 from convbench.analysis.fastest import rank
 from convbench.analysis.limits import Limits
-from convbench.analysis.series import CellTimes, Series
+from convbench.analysis.series import Series
 from convbench.analysis.statistics import Estimate, geometric_mean
-from convbench.peers import is_bound
+from convbench.analysis.times import CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
 
 TEXT = (
-    "A sample on a device is timed by its own clock: input and weights lie in its memory when it begins, and it ends "
+    "A sample on a GPU is timed by its own clock: input and weights lie in its memory when it begins, and it ends "
     "when its last kernel has ended. Transfers are timed apart, by the host's clock, from and to its ordinary memory; "
     "end to end is from having the input there to having the output there. Speedups are over one core by the same "
-    "algorithm, on the executor that is fastest there, and paired inside runs. Percent of the card's peak counts the "
-    "direct form's operations over the multiply-adds in the problem's dtype that the card was measured to do.",
+    "algorithm, on the executor that is fastest there, and paired inside runs. Percent of the GPU's peak counts the "
+    "direct form's operations over the multiply-adds in the problem's dtype that the GPU was measured to do.",
 )
 
-TRANSFERS = ("host to device", "device to host", "end to end")
+TRANSFERS = ("host to device", "device to host", "end to end")  # as records call them
 
 
 def section(material: Material) -> Section:
-    """A table for each problem that a device computed; nothing otherwise."""
+    """A table for each problem that a GPU computed; nothing otherwise."""
     tables = [
-        device_table(material, problem, several)
+        gpu_table(material, problem, several)
         for problem, several in material.by_problem().items()
         if any(_shown(series) for series in several)
     ]
-    return Section("A device beside the cores", TEXT if tables else (), tables)
+    return Section("The GPU beside the cores", TEXT if tables else (), tables)
 
 
-def device_table(material: Material, problem: Problem, several: list[Series]) -> Table:
-    """Rows are algorithms on the device."""
-    limits = Limits.of_device(material.sweep.header.get("machine", {}))
+def gpu_table(material: Material, problem: Problem, several: list[Series]) -> Table:
+    """Rows are algorithms on the GPU."""
+    limits = Limits.of_gpu(material.sweep.header.get("machine", {}))
     rows: list[list[Value]] = []
     for series in several:
         for cell in series.cells.values():
@@ -60,19 +60,19 @@ def device_table(material: Material, problem: Problem, several: list[Series]) ->
                 )
     spec = seconds_spec(cell.minimum for series in several if _shown(series) for cell in series.cells.values())
     columns = [
-        *(Column("algorithm"), Column("executor"), Column("on the device", spec)),
-        Column("of the card's peak", ".0%"),
-        *(Column("host to device", ".6f"), Column("device to host", ".6f"), Column("end to end", ".6f")),
+        *(Column("algorithm"), Column("executor"), Column("on the GPU", spec)),
+        Column("of the GPU's peak", ".0%"),
+        *(Column("host to GPU", ".6f"), Column("GPU to host", ".6f"), Column("end to end", ".6f")),
         *(Column("speedup without transfers", ".2f"), Column("speedup with transfers", ".2f")),
     ]
     return Table(
-        slug("device", material.slug(problem)), material.titled(f"{material.label(problem)}: seconds"), columns, rows
+        slug("gpu", material.slug(problem)), material.titled(f"{material.label(problem)}: seconds"), columns, rows
     )
 
 
 def _shown(series: Series) -> bool:
-    """Whether a device computed it: all of it, so that end to end means something."""
-    return series.on_device and not is_bound(series.algorithm)
+    """Whether a GPU computed it: all of it, so that end to end means something."""
+    return series.on_gpu and not series.bound
 
 
 def _one_core(several: list[Series], algorithm: str) -> CellTimes | None:
@@ -80,7 +80,7 @@ def _one_core(several: list[Series], algorithm: str) -> CellTimes | None:
     cells = {
         series.executor: series.cells[1]
         for series in several
-        if series.algorithm == algorithm and 1 in series.cells and series.cells[1].fit and not series.on_device
+        if series.algorithm == algorithm and 1 in series.cells and series.cells[1].fit and not series.on_gpu
     }
     return cells[rank(cells).reference] if cells else None
 

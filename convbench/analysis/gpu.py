@@ -1,4 +1,4 @@
-"""What a sweep knows of a card: its description, and what it told while it was measured."""
+"""What a sweep knows of its GPU: a description, and telemetry from while it was measured."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from convbench.results.record import Record
 
 
 def facts(machine: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A machine's card, see `card.describe`; of sweeps that knew no more its name alone, and nothing without one."""
+    """A machine's GPU as `gpu.describe` describes it; of the oldest sweeps its name alone, and empty without a GPU."""
     found = machine.get("gpu") or {}
     return {"name": found} if isinstance(found, str) else found
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a device told while cells were sampled, over all of their samples; None where it did not.
+class GpuTelemetry:
+    """What NVML reported while cells were sampled, over all of their samples; None where it reported nothing.
 
     Attributes:
-        samples: How many it told something after.
+        samples: After how many samples it reported anything.
         sm_mhz, memory_mhz: The lowest and the highest clock.
         celsius: The highest temperature.
-        watts: Energy over time where it counts energy, otherwise the mean of what it told.
-        reasons: After how many samples clocks were lowered for each reason; idling is none.
-        capped: Share of the time for which power lowered clocks.
+        watts: Energy over time where energy is counted, otherwise the mean of the readings.
+        reasons: After how many samples clocks were lowered for each reason; idling is not one.
+        capped: Share of the time for which the power limit lowered clocks.
         heated: The same for heat.
     """
 
@@ -41,12 +41,12 @@ class Told:
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Self:
-        """What the records say together."""
+        """The telemetry of all the records together."""
         several = list(records)
-        levels = [told for record in several for told in record.device if told]
+        levels = [level for record in several for level in record.device if level]
 
         def of_all(name: str) -> list[float]:
-            return [told[name] for told in levels if name in told]
+            return [level[name] for level in levels if name in level]
 
         def over_time(counter: str) -> float | None:
             counted = [record.counters for record in several]
@@ -65,7 +65,7 @@ class Told:
             memory_mhz=span("memory_mhz"),
             celsius=max(of_all("celsius"), default=None),
             watts=energy if energy is not None else sum(watts) / len(watts) if watts else None,
-            reasons=Counter(reason for told in levels for reason in told.get("reasons", ()) if reason != "idle"),
+            reasons=Counter(reason for level in levels for reason in level.get("reasons", ()) if reason != "idle"),
             capped=over_time("power_capped_seconds"),
             heated=over_time("heat_seconds"),
         )
