@@ -172,7 +172,7 @@ def _same_other(spec: Spec, pair: Mapping[str, Any], python: str | None, directo
     Raises:
         RequestError: It is not the one that the sweep began with.
     """
-    found = other.describe(pair["python"] if python is None else python, spec.to_json())
+    found = other.describe(pair["python"] if python is None else python, spec.for_workers())
     for what in ("python", "versions"):
         if found[what] != pair[what]:
             raise RequestError(
