@@ -5,6 +5,7 @@ CORES  ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+AGAINST ?=
 GPU_RUNS ?= 3
 PARTS  ?=
 GPU_REPORT := reports/gpu/$(shell date +%Y-%m-%dT%H-%M-%S)
@@ -51,8 +52,8 @@ versus: $(READY)  ## measure our algorithms beside other libraries (TORCH=1 inst
 	$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(WITH_TORCH)')
 	$(BIN)/convbench versus $(if $(CORES),--cores $(CORES))
 
-bench: $(READY)  ## time the kernels against one another
-	$(BIN)/python -m benchmarks
+bench: $(READY)  ## which kernels became slower than in the last commit (AGAINST=REVISION: than in another one)
+	$(BIN)/python -m benchmarks $(if $(AGAINST),--against $(AGAINST))
 
 gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: its tests, and comparisons with cuDNN into reports/gpu/
 	$(if $(READY),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(WITH_GPU)')

@@ -17,7 +17,7 @@ SIZES = (1, 2, 3, 5, 7, 9, 11, 13, 15, 17, 21, 25, 31)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("reports/kernel-sizes"), show_default=True)
 @click.option("--runs", default=3, show_default=True)
 def main(output: Path, runs: int) -> None:
-    """On the image and the number of kernels of the multicore experiment."""
+    """Measure on the image and the number of filters of the multicore experiment."""
     problems = [
         Problem(height=720, width=1280, out_channels=128, kernel_height=size, kernel_width=size) for size in SIZES
     ]

@@ -1,4 +1,4 @@
-"""Arguments as callers give them, whatever they give: read, or refused in one line that names the value."""
+"""Checks of callers' arguments: each is converted, or refused in an error of one line that names the value."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from convbench.errors import RequestError, shown
 
 Sides = tuple[tuple[int, int], tuple[int, int]]
 
-LARGEST: Final = 2**63 - 1  # what compiled code counts with; no array has more bytes
-LARGEST_STEP: Final = 2**31 - 1  # of stride, dilation and padding; other libraries' int
-LONGEST_NAME: Final = 200  # characters; files are named after problems
-LONGEST_LIST: Final = 10_000  # entries; some iterators never end
+LARGEST: Final = 2**63 - 1  # of int64, which compiled code counts with; no array has more bytes
+LARGEST_STEP: Final = 2**31 - 1  # of stride, dilation and padding: int in other libraries
+LONGEST_NAME: Final = 200  # characters; names become parts of file names
+LONGEST_LIST: Final = 10_000  # entries; iterators may be endless
 
 
 def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -> int:
-    """`value` as a Python int, whatever integer type it has.
+    """`value`, of any integer type, as a Python int.
 
     Raises:
-        RequestError: It is no integer (booleans and floats are none, whatever their value), or out of range.
+        RequestError: The value is not an integer (booleans and floats are refused), or is out of range.
     """
     number = _integer(value, least, most)
     if number is None:
@@ -38,14 +38,14 @@ def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -
 
 
 def real_number(name: str, value: object, *, least: float = -math.inf, wanted: str = "a number") -> float:
-    """`value` as a Python float, whatever real type it has; `wanted` says in an error what would be right.
+    """`value`, of any real type, as a Python float; `wanted` describes valid values in an error.
 
     Raises:
-        RequestError: It is no real number, NaN, or less than `least`.
+        RequestError: The value is not a real number, is NaN, or is less than `least`.
     """
     try:
         number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
-    except OverflowError:  # a whole number of hundreds of digits
+    except OverflowError:  # an integer beyond the range of float
         number = math.nan
     if not number >= least:
         limit = "" if least == -math.inf else f" from {least:g} up"
@@ -57,7 +57,7 @@ def share(name: str, value: object) -> float:
     """A share between 0 and 1, written as 0.01 or "1%".
 
     Raises:
-        RequestError: It is something else.
+        RequestError: The value is anything else.
     """
     number, text = value, value.strip() if isinstance(value, str) else ""
     with contextlib.suppress(ValueError):
@@ -69,7 +69,11 @@ def share(name: str, value: object) -> float:
 
 
 def truth(name: str, value: object) -> bool:
-    """`value` as a Python bool; only those of Python and NumPy are taken."""
+    """`value`, a bool of Python or NumPy, as a Python bool.
+
+    Raises:
+        RequestError: The value is of another type.
+    """
     if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
         raise RequestError(f"{name}={shown(value)} is not allowed; give True or False")
     return bool(value)
@@ -79,7 +83,7 @@ def whole_numbers(name: str, value: object, *, least: int) -> tuple[int, ...]:
     """A whole number, several, or text such as "1,2,4,8" as a tuple.
 
     Raises:
-        RequestError: Something else, or one of them is less than `least`.
+        RequestError: The value is anything else, or a number is less than `least`.
     """
     if isinstance(value, str):
         words = [word.strip() for word in value.split(",")]
@@ -97,7 +101,7 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     """Names separated by commas, or several names, as a tuple.
 
     Raises:
-        RequestError: Something else.
+        RequestError: The value is anything else.
     """
     entries: Iterable[object] | None = value.split(",") if isinstance(value, str) else entries_of(value)
     if entries is None:
@@ -111,7 +115,7 @@ def texts(name: str, value: object) -> tuple[str, ...]:
 
 
 def entries_of(value: Any) -> tuple[object, ...] | None:
-    """The entries of a collection, in its order; None where it is none, or has no order."""
+    """The entries of a collection in its order; None where `value` is not a collection, or has no order."""
     if isinstance(value, str | bytes | Mapping | AbstractSet):
         return None
     try:
@@ -121,10 +125,10 @@ def entries_of(value: Any) -> tuple[object, ...] | None:
 
 
 def path(name: str, value: object) -> Path:
-    """Text, or a path, as a `Path`.
+    """Text or a path as a `Path`.
 
     Raises:
-        RequestError: Something else, or what no file can be called.
+        RequestError: The value is anything else, is empty, or contains a null character.
     """
     where = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(where, str) or not where or "\0" in where:
@@ -133,7 +137,11 @@ def path(name: str, value: object) -> Path:
 
 
 def sides(padding: object) -> tuple[tuple[int, int] | Literal["same"], tuple[int, int] | Literal["same"]]:
-    """Any way to write a padding as ((top, bottom), (left, right))."""
+    """A padding in any of its notations as ((top, bottom), (left, right)), with "same" in place of a pair.
+
+    Raises:
+        RequestError: The padding is in no known notation, or a number is out of range.
+    """
     if isinstance(padding, str) and padding in ("same", "valid"):
         return ("same", "same") if padding == "same" else ((0, 0), (0, 0))
     axes = _two(padding)
@@ -148,7 +156,11 @@ def sides(padding: object) -> tuple[tuple[int, int] | Literal["same"], tuple[int
 
 
 def pair(field: str, value: object) -> tuple[int, int]:
-    """A number or (vertical, horizontal) as a pair of numbers from 1 up."""
+    """A number, or (vertical, horizontal), as a pair of numbers from 1 up.
+
+    Raises:
+        RequestError: The value is anything else, or a number is out of range.
+    """
     both = _two(value)
     if both is None:
         raise RequestError(f"{field}={shown(value)} cannot be read; write n or (vertical, horizontal)")
@@ -156,7 +168,7 @@ def pair(field: str, value: object) -> tuple[int, int]:
 
 
 def _two(value: Any) -> tuple[Any, Any] | None:
-    """Both entries of a sequence of two, or a single value twice; None for any other collection."""
+    """The entries of a sequence of two, or a single value twice; None for any other collection."""
     if isinstance(value, str | bytes | Mapping | AbstractSet):
         return None
     try:
@@ -170,7 +182,7 @@ def _two(value: Any) -> tuple[Any, Any] | None:
 
 
 def _step(field: str, given: object, value: object, *, least: int) -> int:
-    """`value`, which is part of what was given for a field, as an int."""
+    """`value` as an int; `given` is the argument that it is part of, for errors."""
     number = _integer(value, least, LARGEST_STEP)
     if number is None:
         numbers = "a whole number" if given is value else "whole numbers"
@@ -179,7 +191,7 @@ def _step(field: str, given: object, value: object, *, least: int) -> int:
 
 
 def _integer(value: Any, least: int, most: int) -> int | None:
-    """An integer of any type as a Python int; None if it is something else or out of range."""
+    """An integer of any type as a Python int; None for other types, and where it is out of range."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -192,14 +204,22 @@ def _range(least: int, most: int) -> str:
 
 
 def one_of(field: str, value: object, allowed: Collection[str]) -> str:
-    """`value`, which must be one of those allowed."""
+    """`value` if it is one of the names allowed.
+
+    Raises:
+        RequestError: It is not; the error lists them.
+    """
     if not isinstance(value, str) or value not in allowed:
         raise RequestError(f"{field}={shown(value)} is not known; choose from {', '.join(allowed)}")
     return str(value)
 
 
 def checked_name(name: object) -> str:
-    """What a problem may be called."""
+    """`name` if a problem may have it.
+
+    Raises:
+        RequestError: It is not text, is too long, or contains a character that is not allowed.
+    """
     if (
         not isinstance(name, str)
         or len(name) > LONGEST_NAME

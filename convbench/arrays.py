@@ -1,4 +1,4 @@
-"""What callers pass as arrays: whatever can be had as one of NumPy's or CuPy's, without a copy where that can be."""
+"""Arrays of callers, of whatever library, as NumPy or CuPy arrays; without a copy where the library allows it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from convbench.executors import EXECUTORS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DLPACK_CUDA: Final = 2  # DLPack's number of such devices
-REAL: Final = "fiub"  # kinds of dtypes
+DLPACK_CUDA: Final = 2  # DLPack's device type kDLCUDA
+REAL: Final = "fiub"  # NumPy's kinds of dtypes that hold real numbers
 
 
 def on_gpu(value: Any) -> bool:
@@ -23,19 +23,19 @@ def on_gpu(value: Any) -> bool:
     try:
         if hasattr(value, "__cuda_array_interface__"):
             return True
-    except RuntimeError:  # PyTorch's answer for a tensor on a GPU that has gradients
+    except RuntimeError:  # PyTorch raises it for a tensor on a GPU that has gradients
         return True
     try:
         return bool(value.__dlpack_device__()[0] == DLPACK_CUDA)
-    except Exception:  # noqa: BLE001  # it does not speak DLPack, or lies where DLPack knows no devices
+    except Exception:  # noqa: BLE001  # no DLPack, or a device without a DLPack type
         return False
 
 
 def on_host(name: str, value: Any) -> Any:
-    """The array itself, or a copy of it if it lies on a GPU.
+    """The array itself, or a copy on the host if it lies on a GPU.
 
     Raises:
-        UnavailableError: It lies on a GPU that cannot be used.
+        UnavailableError: The array lies on a GPU that cannot be used.
     """
     if not on_gpu(value):
         return value
@@ -46,16 +46,16 @@ def on_host(name: str, value: Any) -> Any:
 
 
 def as_array(name: str, value: Any, arrays: Any = np) -> NDArray[Any]:
-    """Anything as an array of NumPy's or CuPy's that holds real numbers.
+    """A NumPy or CuPy array of real numbers from any kind of array.
 
     Args:
-        name: What to call it in an error.
-        value: An array of NumPy's or CuPy's, what speaks `__array__`, CuPy's interface or DLPack, or a nested list.
-        arrays: numpy or cupy.
+        name: Name of the argument for errors.
+        value: A NumPy or CuPy array, an object with `__array__`, CuPy's interface or DLPack, or a nested list.
+        arrays: The module numpy or cupy.
 
     Raises:
-        RequestError: It cannot be had as an array, or what it holds are no real numbers.
-        UnavailableError: There is no memory for it.
+        RequestError: The value cannot be converted to an array, or does not hold real numbers.
+        UnavailableError: There is not enough memory.
     """
     array = value if type(value) is arrays.ndarray else _converted(name, value, arrays)
     if array.dtype.kind not in REAL:
@@ -72,6 +72,6 @@ def _converted(name: str, value: Any, arrays: Any) -> NDArray[Any]:
         return arrays.from_dlpack(value) if foreign else arrays.asarray(value)  # type: ignore[no-any-return]
     except MemoryError:
         raise UnavailableError(f"there is no memory to read {name} as an array") from None
-    except Exception as error:  # noqa: BLE001  # for what is no array, has gradients or is not to be shared, anything
+    except Exception as error:  # noqa: BLE001  # conversions of foreign arrays raise errors of any type
         words = str(error).strip().partition("\n")[0]
         raise RequestError(f"{name} cannot be read as an array ({words or type(error).__name__})") from None

@@ -1,4 +1,4 @@
-"""The errors convbench raises: each names the value, what is allowed, and the remedy, in one line."""
+"""The errors that convbench raises: each names the value, the valid ones and the remedy, in one line."""
 
 from typing import Final
 
@@ -10,17 +10,17 @@ class ConvbenchError(Exception):
 
 
 class RequestError(ConvbenchError, ValueError):
-    """The request is wrong and can be put right by whoever made it; the command line exits with 2."""
+    """The request is wrong and its author can correct it; the command line exits with 2."""
 
 
 class UnavailableError(ConvbenchError, RuntimeError):
-    """The request is right, but this machine, or what is installed on it, cannot do it."""
+    """The request is valid, but this machine, or the software installed on it, cannot fulfil it."""
 
 
 def shown(value: object) -> str:
-    """A value as an error names it: on one line and shortened, whatever its own `repr` does."""
+    """A value as text for an error: one line, shortened, and never an exception of the value's own `repr`."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # noqa: BLE001  # numbers of 5,000 digits have none, nor have objects that are broken
+    except Exception:  # noqa: BLE001  # integers of over 4,300 digits have no repr; an object's own may raise
         text = f"<{type(value).__name__} that cannot be printed>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}...{text[-17:]}"

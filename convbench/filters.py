@@ -1,4 +1,4 @@
-"""The kernels of the experiment: a bank of Gabor filters, random numbers, or an .npy file."""
+"""The filters of the experiment: a bank of Gabor filters, random numbers, or an .npy file."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from convbench.arguments import path as given_path
 from convbench.errors import RequestError
 
 ORIENTATIONS: Final = 16
-WAVELENGTHS: Final = 8  # 16 x 8 = the 128 kernels of the multicore experiment
-SIZE: Final = 11  # 11 x 11, as there
+WAVELENGTHS: Final = 8  # 16 x 8 = the 128 filters of the multicore experiment
+SIZE: Final = 11  # 11 x 11, as in that experiment
 _BANDWIDTH: Final = 0.56  # sigma / wavelength at a half-response bandwidth of one octave (Petkov, 1995)
 _ASPECT: Final = 0.5  # how much longer than wide the envelope is (Petkov, 1995)
-LARGEST: Final = float(np.finfo(np.float32).max)  # what they are computed in
+LARGEST: Final = float(np.finfo(np.float32).max)  # filters are computed in float32
 KINDS: Final = ("gabor", "random")
 
 
-def kernels(kind: str, seed: int = 0) -> NDArray[np.float64]:
+def filter_bank(kind: str, seed: int = 0) -> NDArray[np.float64]:
     """The bank that `--kernels` names: "gabor", "random" (128 of 11 x 11 from `seed`), or the path of an .npy file.
 
     Returns:
-        float64, shape (kernels, rows, columns).
+        float64, shape (filters, rows, columns).
 
     Raises:
-        RequestError: The file is missing or no array file, or its array is not a bank of finite numbers.
+        RequestError: The file is missing or is not an array file, or its array is not a bank of finite numbers.
     """
     if kind == "gabor":
         return gabor_bank()
     if kind == "random":
         return np.random.default_rng(seed).standard_normal((ORIENTATIONS * WAVELENGTHS, SIZE, SIZE))
-    return load_kernels(kind)
+    return load_bank(kind)
 
 
 def resolved(kind: str) -> str:
-    """What `kernels` takes, wherever the current folder is then; what is no file stays as it was written."""
+    """The name for `filter_bank` with the path of a file made absolute; a name that is no file is unchanged."""
     return kind if kind in KINDS or not Path(kind).exists() else str(Path(kind).resolve())
 
 
 def sha256(kind: str, bank: NDArray[np.float64]) -> str:
-    """Digest of a bank that came from a file, to tell whether two sweeps saw the same; empty for one that is made."""
+    """Digest of a bank from a file, to tell whether two sweeps used the same; empty for a bank that is generated."""
     return "" if kind in KINDS else hashlib.sha256(np.ascontiguousarray(bank).tobytes()).hexdigest()
 
 
@@ -68,11 +68,14 @@ def gabor_bank() -> NDArray[np.float64]:
     return np.asarray(bank / np.sqrt((bank**2).sum(axis=(1, 2), keepdims=True)))
 
 
-def load_kernels(path: str | Path) -> NDArray[np.float64]:
-    """Read a bank of kernels, shape (kernels, rows, columns), from an .npy file; never a pickle.
+def load_bank(path: str | Path) -> NDArray[np.float64]:
+    """Read a bank, shape (filters, rows, columns), from an .npy file without pickled objects.
+
+    Returns:
+        float64, of the file's shape.
 
     Raises:
-        RequestError: The file is missing or no array file, or its array is not a bank of finite numbers.
+        RequestError: The file is missing or is not an array file, or its array is not a bank of finite numbers.
     """
     path = given_path("kernels", path)
     where = f"kernels {str(path)!r}"
@@ -82,15 +85,15 @@ def load_kernels(path: str | Path) -> NDArray[np.float64]:
         bank = np.load(path, allow_pickle=False) if is_array else None
     except FileNotFoundError:
         raise RequestError(f"{where} do not exist; choose from {', '.join(KINDS)}, or give an .npy file") from None
-    except Exception as error:  # noqa: BLE001  # on damaged files, NumPy raises whatever its code runs into
+    except Exception as error:  # noqa: BLE001  # on damaged files, NumPy raises errors of any type
         words = " ".join(str(error).split()) or type(error).__name__
         raise RequestError(f"{where} cannot be read ({words}); save a plain array of numbers") from None
     if bank is None:
         raise RequestError(f"{where} are no .npy file; save one array with numpy.save")
     if bank.ndim != 3:
-        raise RequestError(f"{where} have shape {bank.shape}; three axes are needed: (kernels, rows, columns)")
+        raise RequestError(f"{where} have shape {bank.shape}; three axes are needed: (filters, rows, columns)")
     if not bank.size:
-        raise RequestError(f"{where} are empty (shape {bank.shape}); save at least one kernel of one tap")
+        raise RequestError(f"{where} are empty (shape {bank.shape}); save at least one filter of one tap")
     if not (np.issubdtype(bank.dtype, np.floating) or np.issubdtype(bank.dtype, np.integer)):
         raise RequestError(f"{where} hold {bank.dtype}; save integers or floating-point numbers")
     if not np.isfinite(bank).all():

@@ -1,4 +1,4 @@
-"""Any picture that Pillow reads, as the one-channel image that the experiment convolves."""
+"""The image that the experiment convolves: a picture in any format of Pillow's, as one channel."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Image:
     """A grayscale picture.
 
     Attributes:
-        path: The file it came from.
+        path: The picture's file.
         pixels: float32, shape (height, width), from 0 (black) to 1 (white).
-        steps: What was done to the file's pixels to get there, in order.
+        steps: The conversions of the file's pixels, in order.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class Image:
 
     @property
     def sha256(self) -> str:
-        """Digest of the pixels, to tell whether two sweeps saw the same picture."""
+        """Digest of the pixels, to tell whether two sweeps used the same picture."""
         return hashlib.sha256(self.pixels.tobytes()).hexdigest()
 
 
@@ -54,12 +54,12 @@ def load_image(path: str | Path) -> Image:
     the EXIF orientation is honoured.
 
     Raises:
-        RequestError: There is no such file, it is no picture, it is damaged, or it is absurdly large.
+        RequestError: The file does not exist, is not a picture, is damaged, or is too large for Pillow or for memory.
     """
     path = given_path("image", path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures and of damaged tags; what matters is an error
+            warnings.simplefilter("ignore")  # about large pictures and damaged tags; failures raise errors
             with PillowImage.open(path) as picture:
                 picture.load()
                 return _to_luminance(path, picture)
@@ -76,7 +76,7 @@ def load_image(path: str | Path) -> Image:
         ) from None
     except MemoryError:
         raise RequestError(f"image {str(path)!r} does not fit into memory; scale it down") from None
-    except Exception as error:  # noqa: BLE001  # on damaged files, decoders raise whatever their code runs into
+    except Exception as error:  # noqa: BLE001  # on damaged files, decoders raise errors of any type
         words = " ".join(str(error).split()) or type(error).__name__
         raise RequestError(
             f"image {str(path)!r} cannot be read ({words}); give a whole picture that may be read"
@@ -84,7 +84,7 @@ def load_image(path: str | Path) -> Image:
 
 
 def _to_luminance(path: Path, picture: PillowImage.Image) -> Image:
-    """The steps from a decoded picture of any mode to `Image`."""
+    """Convert a decoded picture of any mode."""
     steps = []
     if getattr(picture, "n_frames", 1) > 1:
         steps.append("took the first frame")
@@ -113,7 +113,7 @@ def _to_luminance(path: Path, picture: PillowImage.Image) -> Image:
 
 
 def _scaled(samples: NDArray[np.generic], steps: list[str]) -> NDArray[np.float32]:
-    """Samples of more than 8 bits as 0 to 1."""
+    """Samples of more than 8 bits, scaled to 0 to 1."""
     values = samples.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it holds values that are not finite")

@@ -1,4 +1,4 @@
-"""Whole-number arithmetic that Python has no word for."""
+"""Integer arithmetic: division rounded up, and multiples."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def round_up(number: int, multiple: int) -> int:
-    """The least multiple of `multiple` that is `number` or more."""
+    """The smallest multiple of `multiple` that is at least `number`."""
     return -(-number // multiple) * multiple

@@ -1,7 +1,7 @@
-"""One explicit, ordered table per kind of thing (algorithms, executors, report sections, ...).
+"""Explicit, ordered tables of named objects, one table for each kind (algorithms, executors, report sections, ...).
 
-A table names where each thing lives and loads it on first use, so that listing names costs no import.
-Adding a thing is a new file and one line in its table.
+A table holds the location of each object and imports it on first use, so that listing names costs no import. A new
+object is a new file and one line in its table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a table: the name users write, where the thing lives (`module:attribute`), and what it is."""
+    """A line of a table.
+
+    Attributes:
+        name: The name that users write.
+        location: "module:attribute" of the object.
+        summary: One line for help texts.
+        by_default: Whether the object is used where no names are given.
+    """
 
     name: str
     location: str
@@ -27,7 +34,10 @@ class Entry:
 
 
 class Table(Generic[T]):
-    """An ordered, read-only mapping from names to things that are imported when they are first asked for."""
+    """An ordered, read-only mapping from names to objects that are imported on first use.
+
+    `table[name]` raises a `RequestError` that lists the names if there is no such name.
+    """
 
     def __init__(self, kind: str, entries: Sequence[Entry]) -> None:
         self.kind = kind
@@ -45,7 +55,7 @@ class Table(Generic[T]):
 
     @property
     def defaults(self) -> tuple[str, ...]:
-        """The names that are used when nobody says which."""
+        """The names that are used where none are given, in the table's order."""
         return tuple(entry.name for entry in self.entries if entry.by_default)
 
     def __iter__(self) -> Iterator[str]:
@@ -58,7 +68,11 @@ class Table(Generic[T]):
         return len(self.entries)
 
     def check(self, name: str) -> str:
-        """Return `name` if the table has it; raise a `RequestError` that lists the names otherwise."""
+        """Return `name`.
+
+        Raises:
+            RequestError: The table does not have it; the error lists the names.
+        """
         if name not in self:
             raise RequestError(f"unknown {self.kind} {shown(name)}; choose from {', '.join(self.names)}")
         return name

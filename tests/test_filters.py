@@ -1,4 +1,4 @@
-"""The kernels of the experiment."""
+"""The filters of the experiment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convbench.errors import RequestError
-from convbench.filters import gabor_bank, kernels, load_kernels
+from convbench.filters import filter_bank, gabor_bank, load_bank
 
 
 def test_the_gabor_bank_has_128_different_filters_of_zero_mean_and_unit_norm():
@@ -22,14 +22,14 @@ def test_the_gabor_bank_has_128_different_filters_of_zero_mean_and_unit_norm():
 
 
 def test_random_kernels_follow_from_the_seed():
-    assert kernels("random", 1).shape == (128, 11, 11)
-    np.testing.assert_array_equal(kernels("random", 1), kernels("random", 1))
-    assert (kernels("random", 1) != kernels("random", 2)).all()
+    assert filter_bank("random", 1).shape == (128, 11, 11)
+    np.testing.assert_array_equal(filter_bank("random", 1), filter_bank("random", 1))
+    assert (filter_bank("random", 1) != filter_bank("random", 2)).all()
 
 
 def test_a_bank_from_a_file_comes_as_it_is(tmp_path):
     np.save(tmp_path / "bank.npy", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
-    bank = kernels(str(tmp_path / "bank.npy"))
+    bank = filter_bank(str(tmp_path / "bank.npy"))
     assert bank.dtype == np.float64
     np.testing.assert_array_equal(bank.ravel(), np.arange(24))
 
@@ -51,7 +51,7 @@ def test_a_bank_from_a_file_comes_as_it_is(tmp_path):
 def test_a_file_that_is_no_bank_is_one_clear_error(tmp_path, array, words):
     np.save(tmp_path / "bank.npy", array, allow_pickle=True)
     with pytest.raises(RequestError) as error:
-        load_kernels(tmp_path / "bank.npy")
+        load_bank(tmp_path / "bank.npy")
     assert words in str(error.value)
     assert "bank.npy" in str(error.value)
 
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_array_file_is_one_clear_error(tmp_path):
     np.savez(tmp_path / "several.npz", a=np.zeros((1, 2, 2)))
     for name in ("text.npy", "several.npz", "missing.npy"):
         with pytest.raises(RequestError, match=name):
-            load_kernels(tmp_path / name)
+            load_bank(tmp_path / name)
 
 
 def written(path: Path, header: str) -> Path:
@@ -84,11 +84,11 @@ def written(path: Path, header: str) -> Path:
 )
 def test_a_damaged_header_is_one_clear_error(tmp_path, header):
     with pytest.raises(RequestError, match=r"bank\.npy") as error:
-        load_kernels(written(tmp_path / "bank.npy", header))
+        load_bank(written(tmp_path / "bank.npy", header))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("path", [None, "", 1, b"bank.npy", "nul\0"])
 def test_what_is_no_path_is_one_clear_error(path):
     with pytest.raises(RequestError, match=r"^kernels=.+ is not allowed"):
-        load_kernels(path)
+        load_bank(path)

@@ -1,4 +1,4 @@
-"""What is loaded, compiled or started is so as a whole, whatever signals, threads and forks come between."""
+"""Loading, compiling and starting run to completion, whatever signals, threads and forks come between."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 
 def test_what_a_function_returns_or_raises_passes_through():
-    assert loading.whole(lambda a, b: a + b, 1, 2) == 3
+    assert loading.run_to_completion(lambda a, b: a + b, 1, 2) == 3
     with pytest.raises(ZeroDivisionError):
-        loading.whole(lambda: 1 // 0)
-    assert loading.whole(loading.whole, threading.get_ident) != threading.get_ident(), "in one other thread"
+        loading.run_to_completion(lambda: 1 // 0)
+    nested = loading.run_to_completion(loading.run_to_completion, threading.get_ident)
+    assert nested != threading.get_ident(), "in one other thread"
     assert loading.load("json") is sys.modules["json"]
 
 
@@ -29,14 +30,14 @@ def test_where_no_thread_can_be_had_it_is_done_here(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(loading._thread, "start_new_thread", refuse)
-    assert loading.whole(threading.get_ident) == threading.get_ident()
+    assert loading.run_to_completion(threading.get_ident) == threading.get_ident()
 
 
 @pytest.mark.usefixtures("alarms")
 def test_an_interrupt_ends_the_wait_and_not_what_is_waited_for():
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def errand() -> None:
+    def task() -> None:
         begun.set()
         assert go_on.wait(DEADLINE)
         ended.set()
@@ -47,17 +48,17 @@ def test_an_interrupt_ends_the_wait_and_not_what_is_waited_for():
 
     threading.Thread(target=strike_when_it_has_begun).start()
     with pytest.raises(Struck):
-        loading.whole(errand)
+        loading.run_to_completion(task)
     assert not ended.is_set()
     go_on.set()
     assert ended.wait(DEADLINE)
-    assert loading.whole(lambda: "the next") == "the next"
+    assert loading.run_to_completion(lambda: "the next") == "the next"
 
 
 def test_a_handler_may_load_while_something_is_loaded():
     begun, found = threading.Event(), []
 
-    def errand() -> str:
+    def task() -> str:
         begun.set()
         wait_until(lambda: len(waiting) > 0, DEADLINE)
         return "outer"
@@ -66,13 +67,13 @@ def test_a_handler_may_load_while_something_is_loaded():
 
     def handle(*_: object) -> None:
         waiting.append(True)
-        found.append(loading.whole(lambda: "inner"))
+        found.append(loading.run_to_completion(lambda: "inner"))
 
     before = signal.signal(signal.SIGALRM, handle)
     try:
         threading.Thread(target=lambda: (begun.wait(), signal.pthread_kill(main, signal.SIGALRM))).start()
         main = threading.main_thread().ident
-        assert loading.whole(errand) == "outer"
+        assert loading.run_to_completion(task) == "outer"
     finally:
         signal.signal(signal.SIGALRM, before)
     assert found == ["inner"]
@@ -83,19 +84,19 @@ def test_a_fork_waits_for_what_is_loaded_in_another_thread():
     begun, go_on = threading.Event(), threading.Event()
     state: list[str] = []
 
-    def errand() -> None:
+    def task() -> None:
         state.append("half")
         begun.set()
         assert go_on.wait(DEADLINE)
         state.append("whole")
 
-    thread = threading.Thread(target=loading.whole, args=(errand,))
+    thread = threading.Thread(target=loading.run_to_completion, args=(task,))
     thread.start()
     begun.wait()
     threading.Timer(0.2, go_on.set).start()
     child = os.fork()
     if child == 0:
-        os._exit(0 if state == ["half", "whole"] and loading.whole(lambda: 1) == 1 else 1)
+        os._exit(0 if state == ["half", "whole"] and loading.run_to_completion(lambda: 1) == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
     thread.join()
 

@@ -120,7 +120,7 @@ def test_several_problems_are_summed_up_by_a_geometric_mean(tmp_path):
             status="ok",
             samples=(times[run],),
             transfers={"end to end": (1.0,)},
-            peer=algorithm.startswith("cu"),
+            peer=algorithm in PEERS,
             bound=algorithm == "cublas",
         )
         for order, ((problem, algorithm), times) in enumerate(seconds.items())

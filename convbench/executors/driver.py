@@ -24,7 +24,7 @@ from convbench.executors.memory import private_empty
 from convbench.integers import round_up
 from convbench.kernels.clock import STAGES
 from convbench.kernels.tile import Phase, Work, arguments, inlined, jit, signature
-from convbench.runtime.loading import whole
+from convbench.runtime.loading import run_to_completion
 
 _CACHE_LINE = 64
 
@@ -63,7 +63,7 @@ def address(tile: Any, dtype: str) -> int:
     It may be compiled for other dtypes too.
     """
     compiled = tile.overloads[tuple(signature(dtype).args)]
-    return int(whole(compiled.library.get_pointer_to_function, compiled.fndesc.llvm_func_name))
+    return int(run_to_completion(compiled.library.get_pointer_to_function, compiled.fndesc.llvm_func_name))
 
 
 class PhaseFields(NamedTuple):
@@ -162,12 +162,12 @@ _LOADED: Final[dict[tuple[str, str], Callable[..., None]]] = {}  # loops by name
 
 def compiled_claim(dtype: str) -> Callable[..., None]:
     """`claim` for a dtype, compiled (or read from the cache on disk); it compiles nothing later, whatever the tile."""
-    return _LOADED.get(("claim", dtype)) or whole(_compile_claim, dtype)
+    return _LOADED.get(("claim", dtype)) or run_to_completion(_compile_claim, dtype)
 
 
 def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
     """The same of `claim_on_threads`; Numba has found itself a thread pool then."""
-    return _LOADED.get(("claim_on_threads", dtype)) or whole(_compile_claim_on_threads, dtype)
+    return _LOADED.get(("claim_on_threads", dtype)) or run_to_completion(_compile_claim_on_threads, dtype)
 
 
 def _compile_claim(dtype: str) -> Callable[..., None]:

@@ -27,7 +27,7 @@ from convbench.errors import RequestError, UnavailableError
 from convbench.executors import memory
 from convbench.executors.pool_worker import ANSWER, CLOSE, DROP, MAP, MOST, RUN, SYNC
 from convbench.runtime.interpreter import command, environment
-from convbench.runtime.loading import whole
+from convbench.runtime.loading import run_to_completion
 
 ONE_THREAD: Final = dict.fromkeys(
     ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
@@ -239,7 +239,7 @@ class Pool:
 
     def _carry_out(self, job: Job, count: int, segments: Sequence[memory.Segment], fields: Sequence[int]) -> list[str]:
         while len(self._workers) < count:
-            whole(self._start_worker)
+            run_to_completion(self._start_worker)
         workers = self._workers[:count]
         self._forget_closed()
         if job.closed:

@@ -23,7 +23,7 @@ import convbench
 from convbench.errors import RequestError
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
-from convbench.runtime.loading import load, whole
+from convbench.runtime.loading import load, run_to_completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,7 +83,7 @@ def start_pool() -> None:
 
     Later, a library that brings a thread pool of its own may have been loaded, and Numba would run on that one.
     """
-    whole(load("numba").get_num_threads)
+    run_to_completion(load("numba").get_num_threads)
 
 
 def most_threads() -> int:

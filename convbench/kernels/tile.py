@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from convbench.errors import UnavailableError
 from convbench.kernels.clock import STAGES
 from convbench.rounding import Errors
-from convbench.runtime.loading import load, whole
+from convbench.runtime.loading import load, run_to_completion
 from convbench.runtime.sources import digest
 
 MADE_OF: Final = ("kernels", "algorithms")
@@ -73,7 +73,7 @@ class TileName:
             UnavailableError: What the system needs for that is not to be had, such as another open file.
         """
         try:
-            return _COMPILED.get((self, dtype)) or whole(_compiled, self, dtype)
+            return _COMPILED.get((self, dtype)) or run_to_completion(_compiled, self, dtype)
         except OSError as error:
             raise UnavailableError(f"{self.module} cannot be loaded ({error.strerror or error})") from None
 

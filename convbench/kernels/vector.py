@@ -19,7 +19,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from convbench.problem import ITEM_SIZE
-from convbench.runtime.loading import whole
+from convbench.runtime.loading import run_to_completion
 
 _PROBE = """
 define void @probe(ptr %p) {
@@ -62,7 +62,7 @@ def instruction_set() -> InstructionSet:
     LLVM is asked to compile a multiply-add of 16 floats for it, and the registers that it uses give the answer: a name
     such as "haswell" stands for features that only LLVM knows.
     """
-    return whole(_instruction_set)
+    return run_to_completion(_instruction_set)
 
 
 def _instruction_set() -> InstructionSet:

@@ -21,7 +21,7 @@ def experiment(path: str | Path, kernels: str, seed: int, dtype: DType = "float3
         RequestError: The picture or the bank cannot be read, or the picture is smaller than the kernels.
     """
     picture = load_image(path)
-    bank = filters.kernels(kernels, seed)
+    bank = filters.filter_bank(kernels, seed)
     (height, width), (count, rows, columns) = picture.pixels.shape, bank.shape
     if rows > height or columns > width:
         raise RequestError(

@@ -100,7 +100,7 @@ class Spec(StoredSpec):
 
     def _bank(self) -> NDArray[np.float64]:
         """The filters of the experiment."""
-        return filters.kernels(str(self.kernels), self.seed)  # `make_spec` has filled them in
+        return filters.filter_bank(str(self.kernels), self.seed)  # `make_spec` has filled them in
 
     def _sized(self, descriptor: str, cores: int) -> str:
         """What so many cores compute of one of the problems."""

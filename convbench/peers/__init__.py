@@ -1,7 +1,7 @@
 """Other libraries' convolutions, measured beside ours in the same sweep: one file each.
 
-Each runs in the mode in which its own users would call it fastest: on as many of its own threads as it is given, or on
-a device, on the arrays of the executor that our own forms run on there.
+Each library runs in the fastest mode that its users have: on the host on the number of its own threads that it is
+given, on a GPU on the arrays of the executor that our own forms use there.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ LIBRARY: Final = "library"
 
 
 class Bound(Protocol):
-    """A library that is ready to compute one problem, again and again."""
+    """A library that is set up to compute one problem any number of times."""
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Learn where input and output are; what the library's users do once, outside their loop, is done here."""
+        """Bind input and output; what the library's users do once, outside their loop, is done here."""
 
     def __call__(self) -> None:
-        """Compute: what is timed."""
+        """Compute; this call is what is timed."""
 
     def result(self) -> NDArray[Any]:
-        """The last call's output on the host, of `problem.output_shape`: given to `take`, or the library's own."""
+        """The last call's output on the host, of `problem.output_shape`: the array given to `take`, or a copy."""
 
     def threads(self) -> int | None:
-        """How many threads the library says it uses; None if it does not tell."""
+        """Number of threads according to the library; None if it does not report it."""
 
     def close(self) -> None:
-        """Give back threads and memory."""
+        """Release threads and memory."""
 
 
 class Peer(Protocol):
@@ -47,27 +47,27 @@ class Peer(Protocol):
 
     @property
     def executor(self) -> str:
-        """`LIBRARY`, or the executor whose arrays and clock it is measured with."""
+        """`LIBRARY`, or the executor whose arrays and clock the peer is measured with."""
 
     @property
     def bound(self) -> bool:
-        """Whether what is timed is only a part of a convolution, and so a bound of one and none itself."""
+        """Whether only a part of a convolution is timed, which is a lower bound of the time of a convolution."""
 
     def available(self) -> str | None:
-        """Why it cannot be used here, and what to install; None where it can."""
+        """Why the peer cannot be used on this machine, and what to install; None where it can."""
 
     def supports(self, problem: Problem) -> str | None:
-        """Why it cannot do a problem; None where it can."""
+        """Why the peer cannot compute a problem; None where it can."""
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """Build what the library needs.
+        """Set the library up for one problem.
 
         Args:
-            problem: What it is going to compute.
+            problem: The problem that calls compute.
             weights: Shape `problem.weights_shape`.
-            cores: How many of its threads compute; 1 where it computes on a GPU.
-            precision: What it may compute products in, which the executor has; `EXACT` where it has an executor of its
-                own. Calls on a GPU return when they are queued where the executor's events are.
+            cores: Number of threads on the host; 1 on a GPU.
+            precision: Precision of products on a GPU, one that the executor offers; `EXACT` on the host. Calls on a
+                GPU return once they are queued on the stream of the executor's events.
         """
 
 
@@ -75,39 +75,48 @@ PEERS: Table[Peer] = Table(
     "peer",
     [
         Entry("onnxruntime", "convbench.peers.onnxruntime:PEER", "ONNX Runtime, input and output bound"),
-        Entry("torch", "convbench.peers.pytorch.host:CONTIGUOUS", "PyTorch, memory kept by the allocator"),
+        Entry("torch", "convbench.peers.pytorch.host:CONTIGUOUS", "PyTorch, output memory reused by its allocator"),
         Entry(
-            "torch-channels-last",
-            "convbench.peers.pytorch.host:CHANNELS_LAST",
-            "PyTorch, pixels' channels side by side",
+            "torch-channels-last", "convbench.peers.pytorch.host:CHANNELS_LAST", "PyTorch, in its channels-last layout"
         ),
         Entry("openvino", "convbench.peers.openvino:PEER", "OpenVINO, float32, input and output bound"),
-        Entry("opencv", "convbench.peers.opencv:PEER", "OpenCV's filter2D, kernel by kernel on a pool of threads"),
-        Entry("scipy", "convbench.peers.scipy:PEER", "SciPy's oaconvolve, kernel by kernel on a pool of threads"),
-        Entry("cudnn", "convbench.peers.pytorch.gpu:CONTIGUOUS", "cuDNN through PyTorch on a GPU, after its search"),
+        Entry("opencv", "convbench.peers.opencv:PEER", "OpenCV's filter2D, filter by filter on a pool of threads"),
+        Entry("scipy", "convbench.peers.scipy:PEER", "SciPy's oaconvolve, filter by filter on a pool of threads"),
         Entry(
-            "cudnn-channels-last",
-            "convbench.peers.pytorch.gpu:CHANNELS_LAST",
-            "the same, pixels' channels side by side",
+            "cudnn", "convbench.peers.pytorch.gpu:CONTIGUOUS", "cuDNN through PyTorch on a GPU, after its autotuning"
         ),
-        Entry("cublas", "convbench.peers.cublas:PEER", "cuBLAS's product with what is unrolled already: a bound"),
+        Entry(
+            "cudnn-channels-last", "convbench.peers.pytorch.gpu:CHANNELS_LAST", "the same in the channels-last layout"
+        ),
+        Entry("cublas", "convbench.peers.cublas:PEER", "cuBLAS's product with the unrolled matrix alone: a bound"),
     ],
 )
 
 
 def missing(*modules: str, extra: str) -> str | None:
-    """Why a peer cannot be used whose modules are not all installed; None if they are.
+    """Why a peer cannot be used: modules that are not installed; None if all of them are.
 
     Args:
-        modules: What it imports.
-        extra: Which of convbench's optional dependencies brings them.
+        modules: The modules that the peer imports.
+        extra: The optional dependency of convbench that installs them.
     """
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
     return f"{' and '.join(absent)} not installed; pip install 'convbench[{extra}]'" if absent else None
 
 
 def forward_float32(problem: Problem) -> str | None:
-    """Why a peer that knows only the forward direction in float32 cannot do a problem."""
+    """Why a peer that computes the forward direction in float32 alone cannot compute a problem; None if it can."""
     if problem.direction != "forward":
         return f"has no {problem.direction} form here"
     return None if problem.dtype == "float32" else f"computes no {problem.dtype}"
+
+
+def one_channel(problem: Problem) -> str | None:
+    """Why a library of image filters, which take one channel, cannot compute a problem; None if it can."""
+    if problem.direction != "forward":
+        return f"has no {problem.direction} form"
+    if problem.batch != 1 or problem.channels != 1:
+        return "takes one image of one channel"
+    if problem.stride != (1, 1) or problem.dilation != (1, 1) or problem.padding != ((0, 0), (0, 0)):
+        return "is measured with stride 1, dilation 1 and no padding alone"
+    return None

@@ -1,4 +1,4 @@
-"""ONNX Runtime: a model of one Conv node, with input and output bound to our arrays, so that nothing is copied."""
+"""ONNX Runtime: a model of one Conv node; input and output are bound to our arrays, so that nothing is copied."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OnnxRuntime:
     bound = False
 
     def available(self) -> str | None:
-        """Needs `onnx` to write the model."""
+        """Whether ONNX Runtime is installed, and `onnx`, which writes the model."""
         return missing("onnx", "onnxruntime", extra="peers")
 
     def supports(self, problem: Problem) -> str | None:
@@ -32,7 +32,7 @@ class OnnxRuntime:
         return forward_float32(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """A session on `cores` threads, with every optimisation that it has."""
+        """A session on `cores` threads with all graph optimisations."""
         return _Session(problem, weights, cores)
 
 
@@ -49,7 +49,7 @@ class _Session:
         self._binding = self._session.io_binding()
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Bind both."""
+        """Bind both arrays."""
         self._out = out
         for bind, name, array in ((self._binding.bind_input, "x", x), (self._binding.bind_output, "y", out)):
             bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
@@ -58,11 +58,11 @@ class _Session:
         self._session.run_with_iobinding(self._binding)
 
     def result(self) -> NDArray[Any]:
-        """What was bound."""
+        """The array given to `take`."""
         return self._out
 
     def threads(self) -> int:
-        """What the session's options say."""
+        """Threads according to the session's options."""
         return int(self._session.get_session_options().intra_op_num_threads)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""OpenCV: `filter2D`, which takes one kernel at a time and one thread; a pool of threads takes the kernels.
+"""OpenCV: `filter2D`, which computes one filter on one thread; a pool of threads computes all filters.
 
-It gives an output of the input's size; what lies beyond the valid part is computed too, as it is for everybody.
+The output has the input's size: the border beyond the valid part is computed too, as for every user of OpenCV.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convbench.peers import LIBRARY, missing
+from convbench.peers import LIBRARY, missing, one_channel
 from convbench.precision import EXACT
 
 if TYPE_CHECKING:
@@ -22,45 +22,45 @@ if TYPE_CHECKING:
 
 
 class OpenCv:
-    """OpenCV's image filtering, which goes through a Fourier transform from about 11 x 11 taps up."""
+    """OpenCV's image filtering, which uses a Fourier transform from about 11 x 11 taps up."""
 
     executor = LIBRARY
     bound = False
 
     def available(self) -> str | None:
-        """Whether the package is there."""
+        """Whether OpenCV is installed."""
         return missing("cv2", extra="peers")
 
     def supports(self, problem: Problem) -> str | None:
         """One image of one channel, no padding, dense steps."""
-        return plain(problem)
+        return one_channel(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """A pool of threads, each of which OpenCV leaves alone."""
-        return _Filters(problem, weights, cores)
+        """A pool of `cores` threads; OpenCV's own threads are off."""
+        return _FilterPool(problem, weights, cores)
 
 
-class _Filters:
+class _FilterPool:
     def __init__(self, problem: Problem, weights: NDArray[Any], cores: int) -> None:
         import cv2
 
         cv2.setNumThreads(1)
         self._cv2 = cv2
         self._problem = problem
-        self._kernels = weights[:, 0]
+        self._filters = weights[:, 0]
         self._planes = np.empty((problem.out_channels, problem.height, problem.width), problem.dtype)
         self._pool = ThreadPoolExecutor(cores)
         self._cores = cores
 
-    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # its planes are larger than ours
-        """Keep the image."""
+    def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        """Keep the image; the output goes to planes of the input's size, which `out` has not."""
         self._image = x[0, 0]
 
     def __call__(self) -> None:
-        list(self._pool.map(self._filter, range(len(self._kernels))))
+        list(self._pool.map(self._compute, range(len(self._filters))))
 
-    def _filter(self, number: int) -> None:
-        self._cv2.filter2D(self._image, -1, self._kernels[number], self._planes[number], anchor=(0, 0))
+    def _compute(self, number: int) -> None:
+        self._cv2.filter2D(self._image, -1, self._filters[number], self._planes[number], anchor=(0, 0))
 
     def result(self) -> NDArray[Any]:
         """The valid part of each plane."""
@@ -68,23 +68,12 @@ class _Filters:
         return self._planes[None, :, : problem.output_height, : problem.output_width]
 
     def threads(self) -> int:
-        """Of the pool."""
+        """Threads of the pool."""
         return self._cores
 
     def close(self) -> None:
-        """End the pool."""
+        """End the pool's threads."""
         self._pool.shutdown()
-
-
-def plain(problem: Problem) -> str | None:
-    """Why a library of image filters cannot do a problem."""
-    if problem.direction != "forward":
-        return f"has no {problem.direction} form"
-    if problem.batch != 1 or problem.channels != 1:
-        return "takes one image of one channel"
-    if problem.stride != (1, 1) or problem.dilation != (1, 1) or problem.padding != ((0, 0), (0, 0)):
-        return "is measured with stride 1, dilation 1 and no padding alone"
-    return None
 
 
 PEER = OpenCv()

@@ -1,4 +1,4 @@
-"""OpenVINO: a model of one convolution on the CPU device, with input and output set to our arrays."""
+"""OpenVINO: a model of one convolution on its CPU plugin, with input and output bound to our arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OpenVino:
     bound = False
 
     def available(self) -> str | None:
-        """Whether the package is there."""
+        """Whether OpenVINO is installed."""
         return missing("openvino", extra="peers")
 
     def supports(self, problem: Problem) -> str | None:
@@ -30,7 +30,7 @@ class OpenVino:
         return forward_float32(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """Compile the model for low latency in float32, not in a narrower type."""
+        """A model that is compiled for low latency and computes in float32, not in a narrower type."""
         return _Request(problem, weights, cores)
 
 
@@ -43,7 +43,7 @@ class _Request:
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,  # the sweep pins
+            "ENABLE_CPU_PINNING": False,  # the sweep pins threads
             "SCHEDULING_CORE_TYPE": "ANY_CORE",
         }
         self._openvino = openvino
@@ -51,7 +51,7 @@ class _Request:
         self._request = self._compiled.create_infer_request()
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Set both."""
+        """Set both as tensors that share our memory."""
         self._out = out
         self._request.set_input_tensor(self._openvino.Tensor(x, shared_memory=True))
         self._request.set_output_tensor(self._openvino.Tensor(out, shared_memory=True))
@@ -60,11 +60,11 @@ class _Request:
         self._request.infer()
 
     def result(self) -> NDArray[Any]:
-        """What was set."""
+        """The array given to `take`."""
         return self._out
 
     def threads(self) -> int:
-        """What the compiled model says."""
+        """Threads according to the compiled model."""
         return int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
 
     def close(self) -> None:

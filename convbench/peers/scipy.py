@@ -1,12 +1,11 @@
-"""SciPy: `oaconvolve`, the overlap-add method of Fourier transforms; a pool of threads takes the kernels."""
+"""SciPy: `oaconvolve`, the overlap-add method of Fourier transforms; a pool of threads computes all filters."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from convbench.peers import LIBRARY
-from convbench.peers.opencv import plain
+from convbench.peers import LIBRARY, one_channel
 from convbench.precision import EXACT
 
 if TYPE_CHECKING:
@@ -18,52 +17,52 @@ if TYPE_CHECKING:
 
 
 class SciPy:
-    """SciPy's fastest convolution for an image that is much larger than the kernel."""
+    """SciPy's fastest convolution for an image that is much larger than the filter."""
 
     executor = LIBRARY
     bound = False
 
     def available(self) -> str | None:
-        """Always: convbench needs SciPy itself."""
+        """None: SciPy is a dependency of convbench."""
         return None
 
     def supports(self, problem: Problem) -> str | None:
         """One image of one channel, no padding, dense steps."""
-        return plain(problem)
+        return one_channel(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """A pool of threads, and kernels flipped once, since SciPy's convolution flips them."""
+        """A pool of threads, and filters flipped once, since SciPy's convolution flips them."""
         return _Convolutions(weights[:, 0, ::-1, ::-1], cores)
 
 
 class _Convolutions:
-    def __init__(self, kernels: NDArray[Any], cores: int) -> None:
-        self._kernels = kernels
+    def __init__(self, filters: NDArray[Any], cores: int) -> None:
+        self._filters = filters
         self._pool = ThreadPoolExecutor(cores)
         self._cores = cores
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Keep both."""
+        """Keep both arrays."""
         self._image, self._out = x[0, 0], out
 
     def __call__(self) -> None:
-        list(self._pool.map(self._convolve, range(len(self._kernels))))
+        list(self._pool.map(self._convolve, range(len(self._filters))))
 
     def _convolve(self, number: int) -> None:
         from scipy.signal import oaconvolve
 
-        self._out[0, number] = oaconvolve(self._image, self._kernels[number], mode="valid")
+        self._out[0, number] = oaconvolve(self._image, self._filters[number], mode="valid")
 
     def result(self) -> NDArray[Any]:
-        """Our output, filled."""
+        """The array given to `take`."""
         return self._out
 
     def threads(self) -> int:
-        """Of the pool."""
+        """Threads of the pool."""
         return self._cores
 
     def close(self) -> None:
-        """End the pool."""
+        """End the pool's threads."""
         self._pool.shutdown()
 
 

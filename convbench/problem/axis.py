@@ -6,16 +6,16 @@ from convbench.integers import ceil_div
 
 
 def output_length(size: int, extent: int, stride: int, before: int, after: int) -> int:
-    """Output length along an axis."""
+    """Number of outputs along an axis; `extent` is the length of a dilated filter."""
     return (size + before + after - extent) // stride + 1
 
 
 def padding_after(size: int, output: int, extent: int, stride: int, before: int) -> int:
-    """Padding behind the image that the last output needs; negative where it leaves pixels unread."""
+    """Padding after the image that the last output reads; negative where pixels at the end are not read."""
     return (output - 1) * stride + extent - size - before
 
 
 def same_padding(size: int, extent: int, stride: int) -> tuple[int, int]:
-    """Padding (before, after) with which the output is ceil(size / stride); an odd zero goes behind."""
+    """Padding (before, after) for an output of length ceil(size / stride); an odd zero is added after the image."""
     total = max(0, padding_after(size, ceil_div(size, stride), extent, stride, 0))
     return (total // 2, total - total // 2)

@@ -1,7 +1,8 @@
-"""The notation of oneDNN's benchdnn for a 2-D convolution, read and written.
+"""Reader and writer of the notation of oneDNN's benchdnn for a 2-D convolution.
 
-For example `mb1ic3ih227iw227oc96oh55ow55kh11kw11sh4sw4n"alexnet:conv1"`; what is left out is deduced by the rules of
-benchdnn's `doc/knobs_desc.md` and `conv/conv_aux.cpp`. Dilations count from 0 there, and from 1 everywhere else here.
+For example `mb1ic3ih227iw227oc96oh55ow55kh11kw11sh4sw4n"alexnet:conv1"`; entries that are left out are deduced by the
+rules of benchdnn's `doc/knobs_desc.md` and `conv/conv_aux.cpp`. A dense filter has dilation 0 in the notation, and
+dilation 1 everywhere else in this package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _DTYPE_OF: Final = {"f32": "float32", "f64": "float64"}
 _DT_OF: Final = {dtype: dt for dt, dtype in _DTYPE_OF.items()}
 _DIRECTION_OF: Final = {
     "FWD_D": "forward",
-    "FWD_B": "forward",  # with a bias, which costs nothing beside the convolution
+    "FWD_B": "forward",  # with a bias, whose time is negligible
     "FWD_I": "forward",  # inference
     "BWD_D": "backward_data",
     "BWD_W": "backward_weights",
@@ -28,17 +29,17 @@ _DIRECTION_OF: Final = {
 }
 _DIR_OF: Final = {"backward_data": "BWD_D", "backward_weights": "BWD_W"}
 _EXAMPLE: Final = "'mb1ic3ih227oc96kh11sh4ph0n\"alexnet:conv1\"'"
-_MINIBATCH: Final = 2  # benchdnn's default where a descriptor leaves `mb` out
+_MINIBATCH: Final = 2  # benchdnn's default for `mb`
 
-_ENTRY = re.compile(r"(g|mb|[io]c|[iok][hw]|[sdp][hw]|[iokspd]d)([0-9]{1,19})_?")  # numbers that 64 bits hold
+_ENTRY = re.compile(r"(g|mb|[io]c|[iok][hw]|[sdp][hw]|[iokspd]d)([0-9]{1,19})_?")  # at most 19 digits, as int64 has
 _NAME = re.compile(r"""n(?P<quote>["']?)(?P<name>[^\s"']+)(?P=quote)""")
 
 
 def write(problem: Mapping[str, Any]) -> str:
-    """The descriptor of a problem, with the options before it that are not benchdnn's defaults.
+    """The descriptor of a problem, after the options that differ from benchdnn's defaults.
 
     Args:
-        problem: The fields of a `Problem`, and its "output_height" and "output_width".
+        problem: The fields of a `Problem` by name, and its "output_height" and "output_width".
     """
     options = "" if problem["direction"] == "forward" else f"--dir={_DIR_OF[problem['direction']]} "
     options += "" if problem["dtype"] == "float32" else f"--dt={_DT_OF[problem['dtype']]} "
@@ -60,10 +61,10 @@ def write(problem: Mapping[str, Any]) -> str:
 
 
 def read(descriptor: str) -> dict[str, Any]:
-    """The arguments that make the `Problem` which a descriptor describes.
+    """The arguments of `Problem` for a descriptor.
 
     Raises:
-        RequestError: It cannot be read, or what it says does not fit together.
+        RequestError: The descriptor cannot be read, or its entries contradict each other.
     """
     if not isinstance(descriptor, str):
         raise RequestError(f"problem {shown(descriptor)} is no text; write it as in {_EXAMPLE}, or make a Problem")
@@ -75,8 +76,8 @@ def read(descriptor: str) -> dict[str, Any]:
         "height": rows.size,
         "width": columns.size,
         "out_channels": _required(entries, "oc", text),
-        "kernel_height": rows.kernel,
-        "kernel_width": columns.kernel,
+        "kernel_height": rows.taps,
+        "kernel_width": columns.taps,
         "batch": entries.get("mb", _MINIBATCH),
         "channels": _required(entries, "ic", text),
         "groups": entries.get("g", 1),
@@ -89,7 +90,7 @@ def read(descriptor: str) -> dict[str, Any]:
 
 
 def _read_options(options: list[str], descriptor: str) -> dict[str, Any]:
-    """What `--dir=`, `--dt=` and `--mb=` before a descriptor say."""
+    """The arguments of `Problem` that the options `--dir=`, `--dt=` and `--mb=` before a descriptor give."""
     arguments: dict[str, Any] = {}
     for option in options:
         key, _, value = option.partition("=")
@@ -109,17 +110,25 @@ def _read_options(options: list[str], descriptor: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Axis:
-    """What a descriptor says of one direction, deductions made."""
+    """The entries of a descriptor for one axis, deduced ones included.
+
+    Attributes:
+        size: Length of the input.
+        taps: Length of a filter, without dilation.
+        stride: Step between neighbouring outputs.
+        dilation: Distance between neighbouring taps; 1 for a dense filter.
+        padding: Zeros before and after the input.
+    """
 
     size: int
-    kernel: int
+    taps: int
     stride: int
     dilation: int
     padding: tuple[int, int]
 
 
 def _read_entries(text: str) -> tuple[dict[str, int], str]:
-    """Split `g1mb2ic3...n"name"` into its numbers and its name."""
+    """Split `g1mb2ic3...n"name"` into its entries and its name."""
     entries: dict[str, int] = {}
     name = ""
     position = 0
@@ -140,18 +149,18 @@ def _read_entries(text: str) -> tuple[dict[str, int], str]:
 
 
 def _axis(entries: Mapping[str, int], axis: Literal["h", "w"], text: str) -> _Axis:
-    """One axis of a descriptor; columns that are not mentioned at all are as the rows."""
+    """The rows ("h") or the columns ("w") of a descriptor; without an entry for columns, they equal the rows."""
     if axis == "w" and not any(entries.get(letter + "w") for letter in "iokdp") and entries.get("sw", 1) == 1:
         return _axis(entries, "h", text)
     size = _required(entries, f"i{axis}", text)
-    kernel = _required(entries, f"k{axis}", text)
+    taps = _required(entries, f"k{axis}", text)
     stride = entries.get(f"s{axis}", 1)
     dilation = entries.get(f"d{axis}", 0) + 1
     padding = entries.get(f"p{axis}")
     output = entries.get(f"o{axis}", 0)
     if not output:
-        return _Axis(size, kernel, stride, dilation, (padding or 0, padding or 0))
-    extent = (kernel - 1) * dilation + 1
+        return _Axis(size, taps, stride, dilation, (padding or 0, padding or 0))
+    extent = (taps - 1) * dilation + 1
     if padding is None:
         padding = max(0, ((output - 1) * stride - size + extent) // 2)
     after = max(0, padding_after(size, output, extent, stride, padding))
@@ -160,7 +169,7 @@ def _axis(entries: Mapping[str, int], axis: Literal["h", "w"], text: str) -> _Ax
             f"o{axis}{output} in problem {shown(text)} does not follow from the rest, which gives at least {possible}; "
             f"leave o{axis} out or mend it"
         )
-    return _Axis(size, kernel, stride, dilation, (padding, after))
+    return _Axis(size, taps, stride, dilation, (padding, after))
 
 
 def _required(entries: Mapping[str, int], entry: str, text: str) -> int:

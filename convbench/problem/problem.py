@@ -1,4 +1,4 @@
-"""One convolution problem: its shapes and how its kernel steps over the input. No arrays, no way to compute it."""
+"""One convolution problem: its shapes, stride, padding, dilation and groups. No arrays, and no way to compute it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from convbench.arguments import LARGEST, Sides, checked_name, one_of, pair, side
 from convbench.errors import RequestError
 from convbench.problem.axis import output_length, padding_after, same_padding
 from convbench.problem.notation import read, write
+from convbench.problem.split import Part, split
 
 __all__ = ["DIRECTIONS", "ITEM_SIZE", "DType", "Direction", "Padding", "Problem", "Sides"]
 
@@ -26,29 +27,29 @@ DIRECTIONS: Final = ("forward", "backward_data", "backward_weights")
 class Problem:
     """A 2-D convolution: out[n,k,i,j] = sum over c,a,b of in[n, c, i*sh + a*dh - top, j*sw + b*dw - left] * w[k,c,a,b].
 
-    The kernel is not flipped (cross-correlation, as in every deep-learning framework).
+    Filters are not flipped (cross-correlation, as in every deep-learning framework).
 
     Args:
         height: Rows of the input image.
         width: Columns of the input image.
-        out_channels: Number of kernels, K.
-        kernel_height: Rows of a kernel.
-        kernel_width: Columns of a kernel.
+        out_channels: Number of filters, K.
+        kernel_height: Rows of a filter.
+        kernel_width: Columns of a filter.
         batch: Number of images, N.
         channels: Number of input channels, C.
-        groups: Groups that channels and kernels fall into; kernel k sees the `channels // groups` of its group.
-        stride: Step of the kernel in pixels: one number, or (vertical, horizontal).
+        groups: Groups of channels and filters; a filter reads the `channels // groups` channels of its group.
+        stride: Step in pixels between neighbouring outputs: one number, or (vertical, horizontal).
         padding: Zeros around the image: n, (vertical, horizontal), ((top, bottom), (left, right)), "valid" (none)
             or "same" (the output is ceil(input / stride); an odd zero goes to the bottom and right). Padding that
             no output reads is dropped, so that two ways to write one problem compare equal.
-        dilation: Distance between neighbouring kernel taps in pixels (1: dense): one number or a pair.
+        dilation: Distance in pixels between neighbouring taps of a filter (1: dense): one number or a pair.
         dtype: "float32" or "float64".
         direction: "forward", "backward_data" or "backward_weights".
-        name: What to call it, such as "alexnet:conv1"; a trailing "*4" says that a network has it four times.
+        name: Shown in tables, such as "alexnet:conv1"; a trailing "*4" says that a network has the layer four times.
 
     Raises:
-        RequestError: A value is of the wrong type or out of range, the kernel does not fit into the padded image, or
-            an array would have more than 2**63 - 1 bytes.
+        RequestError: A value is of the wrong type or out of range, a filter does not fit into the padded image, or an
+            array would have more than 2**63 - 1 bytes.
     """
 
     height: int
@@ -101,13 +102,16 @@ class Problem:
         object.__setattr__(self, "dtype", one_of("dtype", dtype, ITEM_SIZE))
         object.__setattr__(self, "direction", one_of("direction", direction, DIRECTIONS))
         object.__setattr__(self, "name", checked_name(name))
+        self._check_groups()
+        object.__setattr__(self, "padding", self._necessary_padding(padding))
+        self._check_arrays()
+
+    def _check_groups(self) -> None:
         for field, count in (("channels", self.channels), ("out_channels", self.out_channels)):
             if count % self.groups:
                 raise RequestError(
                     f"{field}={count} does not fall into groups={self.groups}; make it a multiple of {self.groups}"
                 )
-        object.__setattr__(self, "padding", self._necessary_padding(padding))
-        self._check_arrays()
 
     def _check_arrays(self) -> None:
         arrays = {"input": self.input_shape, "weights": self.weights_shape, "output": self.output_shape}
@@ -116,7 +120,7 @@ class Problem:
                 raise RequestError(f"the {array} of shape {shape} has {needed} bytes; an array has at most {LARGEST}")
 
     def _necessary_padding(self, padding: Padding) -> Sides:
-        """The padding asked for, less what no output reads."""
+        """The padding that was given, without the zeros that no output reads."""
         axes = (
             ("height", self.height, self.kernel_extent[0], self.stride[0]),
             ("width", self.width, self.kernel_extent[1], self.stride[1]),
@@ -126,8 +130,8 @@ class Problem:
             before, after = same_padding(size, extent, stride) if asked == "same" else asked
             if size + before + after < extent:
                 raise RequestError(
-                    f"a kernel that spans {extent} pixels of {axis} does not fit into {axis}={size} with padding "
-                    f"{(before, after)}; use a smaller kernel or dilation, a larger image, or more padding"
+                    f"a filter that spans {extent} pixels of {axis} does not fit into {axis}={size} with padding "
+                    f"{(before, after)}; use a smaller filter or dilation, a larger image, or more padding"
                 )
             output = output_length(size, extent, stride, before, after)
             if output == output_length(size, extent, stride, before, before):
@@ -138,13 +142,25 @@ class Problem:
         return (found[0], found[1])
 
     def grown(self, times: int) -> Problem:
-        """The problem with an image so high that it has `times` as many rows of outputs, and so of work."""
+        """The problem with a higher image, so that there are `times` as many output rows, and so as much work."""
         height = self.height + (times - 1) * self.output_height * self.stride[0]
         return replace(self, height=height)
 
+    def split(self, parts: int, axis: str | None = None) -> tuple[Part, ...]:
+        """Cut a forward problem into at most `parts` parts whose outputs tile the output; see `problem.split.split`.
+
+        Args:
+            parts: How many are wanted, from 1 up; there are fewer where the axis has less to cut.
+            axis: "images", "rows" (of the output) or "filters"; by default the first that gives as many parts.
+
+        Raises:
+            RequestError: The direction is not forward, or an argument is wrong.
+        """
+        return split(self, parts, axis)
+
     @property
     def kernel_extent(self) -> tuple[int, int]:
-        """(rows, columns) of the input that a dilated kernel spans."""
+        """(rows, columns) of the input that a dilated filter spans."""
         return (
             (self.kernel_height - 1) * self.dilation[0] + 1,
             (self.kernel_width - 1) * self.dilation[1] + 1,
@@ -202,19 +218,19 @@ class Problem:
 
     @property
     def bytes(self) -> int:
-        """Bytes of input, weights and output together: what must at least be moved."""
+        """Bytes of input, weights and output together: the least memory traffic."""
         elements = sum(math.prod(shape) for shape in (self.input_shape, self.weights_shape, self.output_shape))
         return ITEM_SIZE[self.dtype] * elements
 
     @property
     def count(self) -> int:
-        """How many times the layer occurs in its network: the 4 of the name "res2a*4", otherwise 1."""
+        """Number of times that the layer occurs in its network: 4 for the name "res2a*4", 1 without a star."""
         _, star, count = self.name.rpartition("*")
         return int(count) if star and count.isdecimal() else 1
 
     @property
     def label(self) -> str:
-        """What to call it in a table: its name, or its descriptor where it has none."""
+        """Its title in tables: the name, or the descriptor where there is no name."""
         return self.name or str(self)
 
     def __str__(self) -> str:
@@ -223,9 +239,9 @@ class Problem:
 
     @classmethod
     def parse(cls, descriptor: str) -> Problem:
-        """Read a problem in benchdnn's notation, with `--dir=`, `--dt=` and `--mb=` before it where they are needed.
+        """Read a problem in benchdnn's notation, with the options `--dir=`, `--dt=` and `--mb=N` before it, if any.
 
         Raises:
-            RequestError: The descriptor cannot be read, or what it says does not fit together.
+            RequestError: The descriptor cannot be read, or its entries contradict each other.
         """
         return cls(**read(descriptor))

@@ -116,7 +116,7 @@ def core_counts_here(counts: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def bank_here(kernels: str | None) -> str:
-    """What `filters.kernels` takes, wherever the current folder is then."""
+    """What `filters.filter_bank` takes, wherever the current folder is then."""
     from convbench import filters
 
     return "gabor" if kernels is None else filters.resolved(kernels)

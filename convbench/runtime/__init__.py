@@ -1,1 +1,1 @@
-"""What happens to Python itself: modules loaded as a whole, processes started, sources told apart."""
+"""The Python runtime: imports that run to completion, worker processes, and the digest of the sources."""

@@ -1,8 +1,8 @@
-"""How worker processes are started: with this package and its dependencies, and nothing from the current folder.
+"""The command that starts worker processes with this package and its dependencies, without the current folder.
 
-`python -m` puts the current folder before the standard library, and PYTHONPATH whatever lies beside the package: a
-file `random.py` in either would be run. So a worker is started by `-c`, with `-P`, and gets this package from where it
-lies.
+`python -m` puts the current folder before the standard library, and an entry of PYTHONPATH for this package's folder
+would do the same with the files beside the package: a file `random.py` in either would be run. So a worker is started
+with `-P` and `-c`, and imports this package from its path.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if {_PACKAGE!r} not in sys.modules:
 if parent not in sys.path and not (os.path.exists(".") and os.path.samefile(parent, ".")):
     sys.path.append(parent)
 runpy.run_module(name, run_name="__main__", alter_sys=True)
-"""  # dependencies may lie beside the package, as `pip install --target` puts them, but never before any other place
+"""  # after all others: `pip install --target` puts dependencies beside the package
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The words that start a module of this package in a process of its own; give it `environment` too.
+    """The command line that runs a module of this package in a process of its own, to be started in `environment`.
 
-    The process has the options of this interpreter (`-I`, `-E`, `-s`, `-X`, `-W`, ...), does not look into the current
-    folder, and runs the package that runs here, wherever it came from.
+    The process has the options of this interpreter (`-I`, `-E`, `-s`, `-X`, `-W`, ...), does not import from the
+    current folder, and runs the same copy of this package as this process.
 
     Raises:
-        UnavailableError: Python does not know which program it is, as where another program embeds it.
+        UnavailableError: The path of the interpreter is unknown, as where another program embeds Python.
     """
     if not sys.executable:
         raise UnavailableError(
@@ -55,8 +55,7 @@ def command(module: str, *arguments: str) -> list[str]:
 def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment with `variables` changed, for a process that `command` starts.
 
-    Of PYTHONPATH only absolute paths are passed on: an empty or relative one means a place that depends on the current
-    folder.
+    Only absolute paths of PYTHONPATH are passed on: empty and relative ones depend on the current folder.
     """
     changed = {**os.environ, **(variables or {})}
     places = [place for place in changed.pop("PYTHONPATH", "").split(os.pathsep) if Path(place).is_absolute()]

@@ -1,9 +1,10 @@
-"""Loading, compiling and starting in threads of their own, one at a time, that nothing breaks off.
+"""Importing, compiling and starting as tasks that run to completion, one at a time, each in a thread of its own.
 
-Signal handlers run in the main thread, between any two steps of it. An exception of one in the middle of an import
-leaves modules that are half there, and a call of one may begin what is going on already; Numba bears neither. A fork
-copies whatever locks other threads hold at that moment, for ever. So what must be done as a whole is done by another
-thread: the calling one waits, and may be interrupted in that, and a fork waits too.
+Signal handlers run in the main thread, between any two of its bytecodes. A handler that raises in the middle of an
+import leaves a partly initialised module, and a handler that calls may re-enter what is in progress; Numba tolerates
+neither. A fork copies the locks that other threads hold, and nobody releases them in the child. So a task that must not
+be interrupted runs in another thread: the calling thread waits and may be interrupted while it waits, and a fork waits
+for the task.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import importlib
-import logging  # noqa: F401  # its lock is taken before a fork, too: whoever asks later to be told of forks is told first
+import logging  # noqa: F401  # registers its own fork handlers first: handlers that are registered later run before them
 import os
 import sys
 import threading
@@ -21,14 +22,14 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE: Final = 1.0  # seconds that a wait lasts before it is looked whether this is a forked child
-LONGEST: Final = 60.0  # seconds that a fork waits; an errand that takes longer may wait for who forks
+PATIENCE: Final = 1.0  # seconds of waiting after which the process checks whether it is a forked child
+LONGEST: Final = 60.0  # seconds that a fork waits at most; a longer task may itself wait for the forking thread
 
 _one_at_a_time = threading.RLock()
-_errands = threading.local()  # `running` is true in a thread that is on one
+_tasks = threading.local()  # `running` is true in a thread that runs a task
 
 
-class _Errand(Generic[T]):
+class _Task(Generic[T]):
     """One call in a thread of its own."""
 
     def __init__(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
@@ -39,56 +40,63 @@ class _Errand(Generic[T]):
         self._done.acquire()
 
     def run(self) -> None:
-        """What the thread does; it is done before a fork can come between."""
-        _errands.running = True
+        """The thread's function: it holds the lock, so that no fork happens before the task is complete."""
+        _tasks.running = True
         with _one_at_a_time:
             try:
                 self._found.append(self._function(*self._arguments))
-            except BaseException as error:  # noqa: BLE001  # raised by whoever waits
+            except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
                 self._error = error
             finally:
                 self._done.release()
 
     def result(self) -> T:
-        """Wait; a child that was forked in the middle of that has no such thread, and goes on the errand itself."""
+        """Wait for the task; a child that was forked meanwhile has no such thread, and runs the task itself."""
         process = os.getpid()
         while not self._done.acquire(timeout=PATIENCE):
             if os.getpid() != process and not self._found and self._error is None:
-                return whole(self._function, *self._arguments)
+                return run_to_completion(self._function, *self._arguments)
         if self._error is not None:
             raise self._error
         return self._found[0]
 
 
-def whole(function: Callable[..., T], *arguments: Any) -> T:
-    """What `function` returns or raises, called in another thread so that it comes to its end whatever happens here."""
-    if getattr(_errands, "running", False):
+def run_to_completion(function: Callable[..., T], *arguments: Any) -> T:
+    """Call `function` in another thread, where no exception of a signal handler interrupts it.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        BaseException: What it raises.
+    """
+    if getattr(_tasks, "running", False):
         return function(*arguments)
-    errand = _Errand(function, arguments)
+    task = _Task(function, arguments)
     try:
-        _thread.start_new_thread(errand.run, ())
-    except RuntimeError:  # no thread can be had
+        _thread.start_new_thread(task.run, ())
+    except RuntimeError:  # no thread can be started
         with _one_at_a_time:
             return function(*arguments)
-    return errand.result()
+    return task.result()
 
 
 def load(module: str) -> ModuleType:
-    """The module of a name, imported as a whole."""
+    """The module of that name, imported to completion."""
     found = sys.modules.get(module)
     if found is not None and not getattr(found.__spec__, "_initializing", False):
         return found
-    return whole(importlib.import_module, module)
+    return run_to_completion(importlib.import_module, module)
 
 
 def _after_in_child() -> None:
-    """There is one thread, whose lock nobody holds."""
+    """The child has one thread, so that nobody holds the lock."""
     global _one_at_a_time  # noqa: PLW0603
     _one_at_a_time = threading.RLock()
 
 
 def _after_in_parent() -> None:
-    with contextlib.suppress(RuntimeError):  # it did not get it
+    with contextlib.suppress(RuntimeError):  # the lock was not acquired in time
         _one_at_a_time.release()
 
 

@@ -1,4 +1,4 @@
-"""What this package is made of, as a digest: to tell code from other code of the same version."""
+"""A digest of this package's sources, to tell states of the code of one version apart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDINGS: Final = (".py", ".cu", ".cuh")
 
 @cache
 def digest(*places: str) -> str:
-    """Of the sources in some of the package's files and folders; of all if none is named."""
+    """Digest of the sources in files and folders of the package, named relative to it; of all sources by default."""
     package, found = resources.files("convbench"), hashlib.sha256()
     for place in places or ("",):
         for name, file in _sources(place, package / place if place else package):
