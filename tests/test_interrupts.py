@@ -20,7 +20,8 @@ from conftest import DEADLINE, Struck, data, script, wait_until
 from convbench.errors import UnavailableError
 from convbench.executors import pool as pool_module
 from convbench.executors import threads as threads_module
-from convbench.executors.pool import Worker, pool
+from convbench.executors.pool import pool
+from convbench.executors.pool_line import Worker
 
 TRIES, PATIENCE = 2, 60.0  # seconds, however busy the machine is
 

@@ -43,7 +43,7 @@ def memory(executor: str) -> str:
     return "private" if executor == LIBRARY else EXECUTORS[executor].memory
 
 
-def plan(
+def plan(  # over 40 lines: the documentation of its arguments
     problem: Problem | str,
     weights: ArrayLike,
     *,

@@ -13,7 +13,7 @@ point, on the micro-kernel. At one of the points, where every output has the fac
 from __future__ import annotations
 
 import math
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,24 @@ from numpy.typing import NDArray
 from convbench.algorithms import Footprint
 from convbench.algorithms.winograd.cut import Cut, cut_up
 from convbench.algorithms.winograd.nested import errors, transformed_shape, transformed_weights
+from convbench.algorithms.winograd.steps import (
+    Parameters,
+    Pieces,
+    block_from_points,
+    multiply,
+    split,
+    store,
+    to_points,
+    unpack,
+)
 from convbench.epilogue import Epilogue
 from convbench.kernels.band import Band, fill_band
 from convbench.kernels.blocking import PACKING_BYTES, with_tail
 from convbench.kernels.clock import lap, ticks
-from convbench.kernels.fields import Table, pack, splitter, unpacker
-from convbench.kernels.grid import Grid, locate
-from convbench.kernels.linear_map import INPUT, OUTPUT, transform, transform_row
-from convbench.kernels.micro_kernel import micro_kernel
-from convbench.kernels.output import streamed, write_rows
-from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
+from convbench.kernels.fields import pack
+from convbench.kernels.grid import locate
+from convbench.kernels.output import streamed
+from convbench.kernels.tile import Phase, TileName, Work, jit
 from convbench.kernels.toom_cook import toom_cook
 from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
@@ -39,207 +47,7 @@ STAGES: Final = ("pad", "transform", "product", "inverse", "store")
 PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
-class Pieces(NamedTuple):
-    """What scratch is cut into.
-
-    Attributes:
-        band: The input.
-        strip: A row of tiles after the vertical transform.
-        points: Shape (vertical points, horizontal points, channels and blocks, tiles).
-        sums: Shape (points, filters of a register block, tiles of one).
-        half: Shape (vertical outputs, horizontal points, lanes).
-        runs: Rows of pixels of a register block's filters, and room for a vector.
-    """
-
-    band: int
-    strip: int
-    points: int
-    sums: int
-    half: int
-    runs: int
-
-
-class Parameters(NamedTuple):
-    """What the tile has to know.
-
-    Attributes:
-        grid: Of the units.
-        band: How bands are filled.
-        pieces: Sizes of the pieces of scratch.
-        input_rows: Rows of a band.
-        row_stride: From one row of a band to the next.
-        y_blocks: Blocks of taps below each other.
-        x_blocks: Blocks of taps side by side.
-        tile_rows: Rows of tiles in a unit.
-        tile_columns: Tiles in a row of a unit.
-        tiles: Tiles in a unit, with room for whole register blocks.
-        blocks: Register blocks of filters in a group.
-        unit_blocks: Register blocks of filters in a unit.
-        streamed: Whether outputs are written past the caches.
-        biases: Index in the weights of the first filter's bias.
-        zeros: Index in the weights of as many zeros.
-        ones: The point at which every output has the factor 1.
-        relu: Whether outputs end with ReLU.
-        columns: Offsets in a strip, for each block of taps and horizontal point.
-        no_offset: Zero.
-        parts: Offsets of channels and blocks in the points.
-    """
-
-    grid: Grid
-    band: Band
-    pieces: Pieces
-    input_rows: int
-    row_stride: int
-    y_blocks: int
-    x_blocks: int
-    tile_rows: int
-    tile_columns: int
-    tiles: int
-    blocks: int
-    unit_blocks: int
-    streamed: int
-    biases: int
-    zeros: int
-    ones: int
-    relu: int
-    columns: Table
-    no_offset: Table
-    parts: Table
-
-
-unpack = unpacker(Parameters)
-split = splitter(Pieces)
-
-
-@inlined
-def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # type: ignore[no-untyped-def]  # over 40 lines: two calls, with the name of each argument
-    """Transform a band into its points.
-
-    Vertically first, all columns of a row of tiles into the strip; then horizontally, tile by tile.
-    """
-    y_points, x_points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
-    step = p.parts.size * p.tiles
-    for part in range(p.band.channels * p.y_blocks):
-        channel, y_block = divmod(part, p.y_blocks)
-        for row in range(rows):
-            source = (channel * p.input_rows + row * y_outputs + y_block * y_taps) * p.row_stride
-            for column in range(0, p.row_stride, lanes):
-                transform(
-                    which=INPUT,
-                    outputs=y_outputs,
-                    taps=y_taps,
-                    lanes=lanes,
-                    source=pieces.band,
-                    source_begin=source + column,
-                    source_step=p.row_stride,
-                    target=pieces.strip,
-                    target_begin=column,
-                    target_step=p.row_stride,
-                )
-            for x_block in range(p.x_blocks):
-                own = p.columns[x_block * x_points : (x_block + 1) * x_points]
-                target = (part * p.x_blocks + x_block) * p.tiles + row * p.tile_columns
-                for y in range(y_points):
-                    for t in range(0, p.tile_columns, lanes):
-                        transform(
-                            which=INPUT,
-                            outputs=x_outputs,
-                            taps=x_taps,
-                            lanes=lanes,
-                            source=pieces.strip,
-                            source_begin=y * p.row_stride + t,
-                            source_step=own,
-                            target=pieces.points,
-                            target_begin=target + y * x_points * step + t,
-                            target_step=step,
-                        )
-
-
-@inlined
-def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces, weights):  # type: ignore[no-untyped-def]
-    """Sum the products of a block of filters with a register block's tiles, point by point."""
-    width = vectors * lanes
-    for point in range(points):
-        bias = p.biases + group_block * filters if point == p.ones else p.zeros
-        micro_kernel(
-            filters=filters,
-            vectors=vectors,
-            lanes=lanes,
-            x=pieces.points,
-            x_begin=point * p.parts.size * p.tiles + first_tile,
-            x_step=lanes,
-            prefetch=p.parts.size * p.tiles,
-            outer_offsets=p.no_offset,
-            inner_offsets=p.parts,
-            weights=weights,
-            weights_begin=(group_block * points + point) * p.parts.size * filters,
-            bias_begin=bias,
-            out=pieces.sums,
-            out_begin=point * filters * width,
-            filter_step=width,
-            vector_step=lanes,
-            filters_used=filters,
-            vectors_used=vectors,
-            lanes_used=width,
-            lane_step=lanes,
-            relu=0,
-        )
-
-
-@inlined
-def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, target, run):  # type: ignore[no-untyped-def]
-    """Transform one filter's sums for a vector of tiles into `y_outputs` runs of pixels.
-
-    Vertically first, into `half`; then horizontally.
-    """
-    x_points = x_outputs + x_taps - 1
-    for x in range(x_points):
-        transform(
-            which=OUTPUT,
-            outputs=y_outputs,
-            taps=y_taps,
-            lanes=lanes,
-            source=pieces.sums,
-            source_begin=begin + x * step,
-            source_step=x_points * step,
-            target=pieces.half,
-            target_begin=x * lanes,
-            target_step=x_points * lanes,
-        )
-    for row in range(y_outputs):
-        transform_row(
-            outputs=x_outputs,
-            taps=x_taps,
-            lanes=lanes,
-            source=pieces.half,
-            source_begin=row * x_points * lanes,
-            source_step=lanes,
-            target=pieces.runs,
-            target_begin=target + row * run,
-            relu=p.relu,
-        )
-
-
-@inlined
-def store(y_outputs, x_outputs, lanes, p, place, filter_number, number, rows, run, pieces, out):  # type: ignore[no-untyped-def]
-    """Write the rows of one filter of a register block, the `number`-th of it."""
-    write_rows(
-        lanes,
-        p.streamed,
-        pieces.runs[number * y_outputs * run : (number + 1) * y_outputs * run],
-        run,
-        out[place.image, filter_number],
-        place.band * p.tile_rows * y_outputs,
-        rows * y_outputs,
-        y_outputs,
-        place.segment * p.tile_columns * x_outputs,
-        p.tile_columns * x_outputs,
-    )
-
-
-def make_tile(
-    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int
-) -> Any:  # over 40 lines: the loops that belong together, with their clock
+def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
     """The tile for a register block and for tiles of so many outputs and taps."""
     width = vectors * lanes
     points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
@@ -263,21 +71,7 @@ def make_tile(
                 for t in range(0, rows * p.tile_columns, width):
                     multiply(filters, vectors, lanes, points, p, place.group * p.blocks + block, t, pieces, weights)
                     since = lap(clock, PRODUCT, since)
-                    for number in range(used):
-                        for part in range(0, width, lanes):
-                            from_points(
-                                y_outputs,
-                                y_taps,
-                                x_outputs,
-                                x_taps,
-                                lanes,
-                                p,
-                                number * width + part,
-                                filters * width,
-                                pieces,
-                                number * y_outputs * run + (t + part) * x_outputs,
-                                run,
-                            )
+                    block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, t, pieces)
                     since = lap(clock, INVERSE, since)
                 for number in range(used):
                     own = place.group * group_filters + block * filters + number

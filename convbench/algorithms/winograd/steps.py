@@ -1,0 +1,233 @@
+"""The steps of a tile of `winograd`, which become part of it: transforms there and back, products, and the store."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from convbench.kernels.band import Band
+from convbench.kernels.fields import Table, splitter, unpacker
+from convbench.kernels.grid import Grid
+from convbench.kernels.linear_map import INPUT, OUTPUT, transform, transform_row
+from convbench.kernels.micro_kernel import micro_kernel
+from convbench.kernels.output import write_rows
+from convbench.kernels.tile import inlined
+
+
+class Pieces(NamedTuple):
+    """What scratch is cut into.
+
+    Attributes:
+        band: The input.
+        strip: A row of tiles after the vertical transform.
+        points: Shape (vertical points, horizontal points, channels and blocks, tiles).
+        sums: Shape (points, filters of a register block, tiles of one).
+        half: Shape (vertical outputs, horizontal points, lanes).
+        runs: Rows of pixels of a register block's filters, and room for a vector.
+    """
+
+    band: int
+    strip: int
+    points: int
+    sums: int
+    half: int
+    runs: int
+
+
+class Parameters(NamedTuple):
+    """What the tile has to know.
+
+    Attributes:
+        grid: Of the units.
+        band: How bands are filled.
+        pieces: Sizes of the pieces of scratch.
+        input_rows: Rows of a band.
+        row_stride: From one row of a band to the next.
+        y_blocks: Blocks of taps below each other.
+        x_blocks: Blocks of taps side by side.
+        tile_rows: Rows of tiles in a unit.
+        tile_columns: Tiles in a row of a unit.
+        tiles: Tiles in a unit, with room for whole register blocks.
+        blocks: Register blocks of filters in a group.
+        unit_blocks: Register blocks of filters in a unit.
+        streamed: Whether outputs are written past the caches.
+        biases: Index in the weights of the first filter's bias.
+        zeros: Index in the weights of as many zeros.
+        ones: The point at which every output has the factor 1.
+        relu: Whether outputs end with ReLU.
+        columns: Offsets in a strip, for each block of taps and horizontal point.
+        no_offset: Zero.
+        parts: Offsets of channels and blocks in the points.
+    """
+
+    grid: Grid
+    band: Band
+    pieces: Pieces
+    input_rows: int
+    row_stride: int
+    y_blocks: int
+    x_blocks: int
+    tile_rows: int
+    tile_columns: int
+    tiles: int
+    blocks: int
+    unit_blocks: int
+    streamed: int
+    biases: int
+    zeros: int
+    ones: int
+    relu: int
+    columns: Table
+    no_offset: Table
+    parts: Table
+
+
+unpack = unpacker(Parameters)
+split = splitter(Pieces)
+
+
+@inlined
+def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # type: ignore[no-untyped-def]  # over 40 lines: two calls, with the name of each argument
+    """Transform a band into its points.
+
+    Vertically first, all columns of a row of tiles into the strip; then horizontally, tile by tile.
+    """
+    y_points, x_points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
+    step = p.parts.size * p.tiles
+    for part in range(p.band.channels * p.y_blocks):
+        channel, y_block = divmod(part, p.y_blocks)
+        for row in range(rows):
+            source = (channel * p.input_rows + row * y_outputs + y_block * y_taps) * p.row_stride
+            for column in range(0, p.row_stride, lanes):
+                transform(
+                    which=INPUT,
+                    outputs=y_outputs,
+                    taps=y_taps,
+                    lanes=lanes,
+                    source=pieces.band,
+                    source_begin=source + column,
+                    source_step=p.row_stride,
+                    target=pieces.strip,
+                    target_begin=column,
+                    target_step=p.row_stride,
+                )
+            for x_block in range(p.x_blocks):
+                own = p.columns[x_block * x_points : (x_block + 1) * x_points]
+                target = (part * p.x_blocks + x_block) * p.tiles + row * p.tile_columns
+                for y in range(y_points):
+                    for t in range(0, p.tile_columns, lanes):
+                        transform(
+                            which=INPUT,
+                            outputs=x_outputs,
+                            taps=x_taps,
+                            lanes=lanes,
+                            source=pieces.strip,
+                            source_begin=y * p.row_stride + t,
+                            source_step=own,
+                            target=pieces.points,
+                            target_begin=target + y * x_points * step + t,
+                            target_step=step,
+                        )
+
+
+@inlined
+def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces, weights):  # type: ignore[no-untyped-def]
+    """Sum the products of a block of filters with a register block's tiles, point by point."""
+    width = vectors * lanes
+    for point in range(points):
+        bias = p.biases + group_block * filters if point == p.ones else p.zeros
+        micro_kernel(
+            filters=filters,
+            vectors=vectors,
+            lanes=lanes,
+            x=pieces.points,
+            x_begin=point * p.parts.size * p.tiles + first_tile,
+            x_step=lanes,
+            prefetch=p.parts.size * p.tiles,
+            outer_offsets=p.no_offset,
+            inner_offsets=p.parts,
+            weights=weights,
+            weights_begin=(group_block * points + point) * p.parts.size * filters,
+            bias_begin=bias,
+            out=pieces.sums,
+            out_begin=point * filters * width,
+            filter_step=width,
+            vector_step=lanes,
+            filters_used=filters,
+            vectors_used=vectors,
+            lanes_used=width,
+            lane_step=lanes,
+            relu=0,
+        )
+
+
+@inlined
+def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, target, run):  # type: ignore[no-untyped-def]
+    """Transform one filter's sums for a vector of tiles into `y_outputs` runs of pixels.
+
+    Vertically first, into `half`; then horizontally.
+    """
+    x_points = x_outputs + x_taps - 1
+    for x in range(x_points):
+        transform(
+            which=OUTPUT,
+            outputs=y_outputs,
+            taps=y_taps,
+            lanes=lanes,
+            source=pieces.sums,
+            source_begin=begin + x * step,
+            source_step=x_points * step,
+            target=pieces.half,
+            target_begin=x * lanes,
+            target_step=x_points * lanes,
+        )
+    for row in range(y_outputs):
+        transform_row(
+            outputs=x_outputs,
+            taps=x_taps,
+            lanes=lanes,
+            source=pieces.half,
+            source_begin=row * x_points * lanes,
+            source_step=lanes,
+            target=pieces.runs,
+            target_begin=target + row * run,
+            relu=p.relu,
+        )
+
+
+@inlined
+def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, first_tile, pieces):  # type: ignore[no-untyped-def]
+    """Transform the sums of `used` filters for a register block's tiles into runs of pixels."""
+    width, run = vectors * lanes, p.tiles * x_outputs
+    for number in range(used):
+        for part in range(0, width, lanes):
+            target = number * y_outputs * run + (first_tile + part) * x_outputs
+            from_points(
+                y_outputs,
+                y_taps,
+                x_outputs,
+                x_taps,
+                lanes,
+                p,
+                number * width + part,
+                filters * width,
+                pieces,
+                target,
+                run,
+            )
+
+
+@inlined
+def store(y_outputs, x_outputs, lanes, p, place, filter_number, number, rows, run, pieces, out):  # type: ignore[no-untyped-def]
+    """Write the rows of one filter of a register block, the `number`-th of it."""
+    write_rows(
+        lanes,
+        p.streamed,
+        pieces.runs[number * y_outputs * run : (number + 1) * y_outputs * run],
+        run,
+        out[place.image, filter_number],
+        place.band * p.tile_rows * y_outputs,
+        rows * y_outputs,
+        y_outputs,
+        place.segment * p.tile_columns * x_outputs,
+        p.tile_columns * x_outputs,
+    )
