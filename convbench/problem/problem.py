@@ -146,7 +146,7 @@ class Problem:
         height = self.height + (times - 1) * self.output_height * self.stride[0]
         return replace(self, height=height)
 
-    def split(self, parts: int, axis: str | None = None) -> tuple[Part, ...]:
+    def split(self, parts: int, axis: str | None = None) -> tuple[Part[Problem], ...]:
         """Cut a forward problem into at most `parts` parts whose outputs tile the output; see `problem.split.split`.
 
         Args:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from convbench.arguments import one_of, whole_number
 from convbench.errors import RequestError
 from convbench.integers import ceil_div
-
-if TYPE_CHECKING:
-    from convbench.problem.problem import Problem
 
 Slices = tuple[slice, slice, slice, slice]
 Range = tuple[int, int]  # [first, last)
@@ -23,8 +20,65 @@ Range = tuple[int, int]  # [first, last)
 _ALL: Final = slice(None)
 
 
+class Whole(Protocol):
+    """What has to be known of a problem to cut it: a dataclass with these fields and properties."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def direction(self) -> str:
+        """Of the convolution."""
+
+    @property
+    def batch(self) -> int:
+        """Images."""
+
+    @property
+    def channels(self) -> int:
+        """Of the input."""
+
+    @property
+    def out_channels(self) -> int:
+        """Of the output."""
+
+    @property
+    def groups(self) -> int:
+        """Of channels."""
+
+    @property
+    def group_channels(self) -> int:
+        """Channels of a group."""
+
+    @property
+    def group_filters(self) -> int:
+        """Filters of a group."""
+
+    @property
+    def height(self) -> int:
+        """Rows of the input."""
+
+    @property
+    def output_height(self) -> int:
+        """Rows of the output."""
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Vertical and horizontal."""
+
+    @property
+    def padding(self) -> tuple[Range, Range]:
+        """(top, bottom) and (left, right)."""
+
+    @property
+    def kernel_extent(self) -> tuple[int, int]:
+        """Rows and columns that a dilated kernel spans."""
+
+
+P = TypeVar("P", bound=Whole)
+
+
 @dataclass(frozen=True)
-class Part:
+class Part(Generic[P]):
     """One part of a problem.
 
     For an input `x`, weights `w` and an output `out` of the whole problem, `out[part.output]` is the convolution
@@ -37,13 +91,13 @@ class Part:
         output: Slices (batch, out_channels, rows, columns) of the output that the part computes.
     """
 
-    problem: Problem
+    problem: P
     input: Slices
     weights: slice
     output: Slices
 
 
-def split(problem: Problem, parts: int, axis: str | None = None) -> tuple[Part, ...]:
+def split(problem: P, parts: int, axis: str | None = None) -> tuple[Part[P], ...]:
     """Cut a forward problem into at most `parts` parts whose outputs tile the output.
 
     Args:
@@ -64,7 +118,7 @@ def split(problem: Problem, parts: int, axis: str | None = None) -> tuple[Part, 
     count = whole_number("parts", parts, least=1)
     if axis is not None:
         return tuple(_CUTS[one_of("axis", axis, _CUTS)](problem, count))
-    found: list[Part] = []
+    found: list[Part[P]] = []
     for cut in _CUTS.values():
         other = list(cut(problem, count))
         if len(other) > len(found):
@@ -74,7 +128,7 @@ def split(problem: Problem, parts: int, axis: str | None = None) -> tuple[Part, 
     return tuple(found)
 
 
-def _images(problem: Problem, parts: int) -> Iterator[Part]:
+def _images(problem: P, parts: int) -> Iterator[Part[P]]:
     """Parts of whole images; every part needs all weights."""
     for first, last in _ranges(problem.batch, parts):
         images = slice(first, last)
@@ -82,7 +136,7 @@ def _images(problem: Problem, parts: int) -> Iterator[Part]:
         yield Part(part, (images, _ALL, _ALL, _ALL), _ALL, (images, _ALL, _ALL, _ALL))
 
 
-def _rows(problem: Problem, parts: int) -> Iterator[Part]:
+def _rows(problem: P, parts: int) -> Iterator[Part[P]]:
     """Parts of output rows in all images; neighbours share the input rows that kernels of both reach."""
     count = min(parts, _most_row_parts(problem))
     if count == 1:
@@ -97,7 +151,7 @@ def _rows(problem: Problem, parts: int) -> Iterator[Part]:
         yield Part(part, (_ALL, _ALL, slice(low, high), _ALL), _ALL, (_ALL, _ALL, slice(first, last), _ALL))
 
 
-def _filters(problem: Problem, parts: int) -> Iterator[Part]:
+def _filters(problem: P, parts: int) -> Iterator[Part[P]]:
     """Parts of whole groups, or where there are fewer groups than parts, of filters of one group."""
     channels, filters = problem.group_channels, problem.group_filters
     if problem.groups >= parts:
@@ -112,7 +166,7 @@ def _filters(problem: Problem, parts: int) -> Iterator[Part]:
             yield _of_filters(part, group * channels, group * filters + first)
 
 
-def _of_filters(part: Problem, channel: int, filter_: int) -> Part:
+def _of_filters(part: P, channel: int, filter_: int) -> Part[P]:
     """The part that begins at a channel of the input and at a filter."""
     filters = slice(filter_, filter_ + part.out_channels)
     channels = slice(channel, channel + part.channels)
@@ -128,7 +182,7 @@ def _ranges(size: int, parts: int) -> Iterator[Range]:
         yield first, first + length + (part < longer)
 
 
-def _most_row_parts(problem: Problem) -> int:
+def _most_row_parts(problem: Whole) -> int:
     """How many ranges of output rows there can be such that the kernels of each range reach the image.
 
     Rows of outputs whose kernels lie wholly in the padding are no part of their own, since a problem has one row of
@@ -142,7 +196,7 @@ def _most_row_parts(problem: Problem) -> int:
     return max(1, min(shortest_last, (rows - 1) // above if above else rows))  # the first has ceil(rows / n)
 
 
-_CUTS: Final[Mapping[str, Callable[[Problem, int], Iterator[Part]]]] = {
+_CUTS: Final[Mapping[str, Callable[[Any, int], Iterator[Part[Any]]]]] = {
     "images": _images,
     "rows": _rows,
     "filters": _filters,
