@@ -32,10 +32,10 @@ $(READY): pyproject.toml
 test: $(READY)  ## run the tests that take minutes together
 	$(BIN)/python -m pytest -m 'not long' --numprocesses auto --dist loadfile
 
-test-all: test  ## then those that take half an hour: every card, other processors, sanitizers, fifty kills
+test-all: test  ## then those that take half an hour: every GPU architecture, other processors, sanitizers, fifty kills
 	$(BIN)/python -m pytest -m long --numprocesses auto --dist worksteal
 
-check: $(READY)  ## ruff, mypy and the layers contract
+check: $(READY)  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
