@@ -58,8 +58,8 @@ def conv2d(  # over 40 lines: the documentation of its arguments
     May be called from any thread, from a signal handler, and, but for a GPU, in a forked child.
 
     `winograd` and `fft` compute a tile of outputs from all of the inputs under it. So one NaN or infinity in `x`
-    spreads, as NaN, over a whole tile of outputs there; by definition it belongs in those alone whose kernel covers it.
-    One in `w` spreads over all outputs of its kernel. The rounding errors of one number that is far larger than the
+    spreads, as NaN, over a whole tile of outputs there; by definition it belongs in those alone whose window covers it.
+    One in `w` spreads over all outputs of its filter. The rounding errors of one number that is far larger than the
     rest spread likewise, and it overflows sooner. Where that matters, choose a form that sums tap by tap, for instance
     `algorithm="direct"`.
 
@@ -67,13 +67,13 @@ def conv2d(  # over 40 lines: the documentation of its arguments
         x: (height, width), (channels, height, width) or (batch, channels, height, width), of any layout, byte order and
             alignment, writable or not. An array of CuPy's, or anything else that lies on a GPU and speaks its or
             DLPack's protocol, is convolved there, without a copy.
-        w: (kernels, rows, columns) for one channel a group, or (kernels, channels // groups, rows, columns). They are
+        w: (filters, rows, columns) for one channel a group, or (filters, channels // groups, rows, columns). They are
             packed at every call, on the host: from a GPU they are brought there first. A plan packs them once.
-        bias: (kernels,), added to each output channel while outputs are in registers.
-        stride: Step of the kernel: n or (vertical, horizontal).
+        bias: (filters,), added to each output channel while outputs are in registers.
+        stride: Step of the window: n or (vertical, horizontal).
         padding: Zeros around the image: n, (vertical, horizontal), ((top, bottom), (left, right)), "valid" or "same".
         dilation: Distance of kernel taps: n or (vertical, horizontal).
-        groups: Groups that channels and kernels fall into.
+        groups: Groups that channels and filters fall into.
         out: Where to put the result; allocated if not given, which costs more than the convolution where it is large.
             Nothing is written to it if any argument is wrong.
         cores: How many to use; default: those that this process may use, and Numba's pool of threads has.
@@ -87,7 +87,7 @@ def conv2d(  # over 40 lines: the documentation of its arguments
             computes has no other.
 
     Returns:
-        (kernels, rows, columns), or (batch, kernels, rows, columns) if `x` is 4-D: float64 if `x` or `w` is (or is
+        (filters, rows, columns), or (batch, filters, rows, columns) if `x` is 4-D: float64 if `x` or `w` is (or is
         wider than that), otherwise float32. On a GPU, where `x` is.
 
     Raises:

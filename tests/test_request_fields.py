@@ -14,6 +14,7 @@ import pytest
 from conftest import Convbench
 
 import convbench
+from convbench.analysis.differences import differences
 from convbench.api import SweepCall
 from convbench.cli import cli
 from convbench.cli.options import options
@@ -204,6 +205,27 @@ def test_a_field_is_added_by_one_entry(capsys):
 def test_the_shape_of_a_stored_spec_is_that_of_the_fields_which_are_stored():
     assert set(SPEC.known) == {*BEFORE, "arithmetic", "shuffle"}
     check(BEFORE, SPEC, "")
+
+
+@pytest.mark.parametrize("call", [make_spec, convbench.sweep])
+@pytest.mark.parametrize(
+    ("words", "named", "says"),
+    [
+        ((), {"nothing": 1}, "got an unexpected keyword argument 'nothing'"),
+        ((PROBLEMS, "direct"), {}, "too many positional arguments"),
+        ((PROBLEMS,), {"problems": PROBLEMS}, "multiple values for argument 'problems'"),
+    ],
+)
+def test_an_argument_that_is_unknown_is_told_of_the_function_that_was_called(call, words, named, says):
+    with pytest.raises(TypeError, match=rf"^{call.__name__}\(\): {says}"):
+        call(*words, **named)
+
+
+def test_sweeps_that_do_not_say_their_order_are_compared_as_what_they_were():
+    now = as_json(make_spec(PROBLEMS, **ASKED))
+    before = {name: value for name, value in now.items() if name != "shuffle"}
+    assert differences({"spec": before}, {"spec": now}) == ["shuffle: cells -> problems"]
+    assert differences({"spec": before}, {"spec": before}) == []
 
 
 @pytest.fixture

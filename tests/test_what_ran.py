@@ -10,12 +10,16 @@ import json
 import pytest
 from test_store import HEADER, RECORD
 
+from convbench.analysis.times import CellTimes
 from convbench.measure.outcome import kind
 from convbench.peers import PEERS
+from convbench.report.conditions import section as conditions_section
 from convbench.report.content import Material
 from convbench.report.ran import ran_table
 from convbench.report.summary import section as summary_section
 from convbench.report.versus import section as versus_section
+from convbench.request import Request
+from convbench.request.field import fields_of
 from convbench.results.export import to_csv
 from convbench.results.record import Record
 from convbench.results.store import Sweep, load
@@ -99,3 +103,66 @@ def test_a_sweep_says_what_ran(simulated, told):
     assert record.variant["backend"] == "numba"
     assert record.variant["precision"] == "exact"
     assert "backend numba, precision exact" in found.report()
+
+
+def of_precision(name: str, **changes: object) -> Record:
+    return dataclasses.replace(RECORD, variant={"backend": "numba", "precision": name}, **changes)
+
+
+def test_what_products_were_computed_in_is_what_records_say():
+    """Records of before said it by the flag `tf32` alone."""
+    for records, products in (
+        ([RECORD], "float32"),
+        ([dataclasses.replace(RECORD, flags=("tf32",))], "tf32"),
+        ([of_precision("exact")], "float32"),
+        ([of_precision("tf32", flags=("tf32",))], "tf32"),
+        ([of_precision("half", flags=("half",))], "half"),
+        ([of_precision("exact"), of_precision("half", run=1)], "half"),
+    ):
+        assert CellTimes.of(2, records).products == products
+
+
+@pytest.mark.parametrize(
+    ("spec", "title", "request_says"),
+    [
+        ({"allow_tf32": False}, "Times (hot caches)", "exact in their dtype"),
+        ({"allow_tf32": True}, "Times (hot caches, TF32 allowed on GPUs)", "inputs may be rounded to TF32 on GPUs"),
+        (
+            {"allow_tf32": False, "arithmetic": "half"},
+            "Times (hot caches, half allowed)",
+            "may be computed in half; exact in their dtype where they cannot",
+        ),
+    ],
+)
+def test_titles_and_conditions_say_what_products_may_be_computed_in(spec, title, request_says):
+    spec = {"cache": "hot", **spec}
+    material = Material(Sweep(None, {**HEADER, "spec": spec}, (RECORD,)), spec)
+    assert material.titled("Times") == title
+    [table] = [table for table in conditions_section(material).tables if table.name == "request"]
+    assert dict(table.rows)["products"] == request_says
+
+
+def test_sets_of_weights_are_called_filters():
+    material = Material(Sweep(None, HEADER, (RECORD,)), {"kernels": "gabor"})
+    [table] = [table for table in conditions_section(material).tables if table.name == "request"]
+    assert dict(table.rows)["filters"] == "gabor"
+    assert "The bank of filters." in fields_of(Request)["kernels"].option.help
+
+
+def test_a_precision_on_the_host_has_its_flag_explained_and_its_column_beside_libraries():
+    ours = of_precision("half", flags=("half",))
+    theirs = of_precision("exact", algorithm="scipy", executor="library", peer=True, flags=())
+    spec = {"cache": "hot", "allow_tf32": False, "arithmetic": "half"}
+    material = Material(Sweep(None, {**HEADER, "spec": spec}, (ours, theirs)), spec)
+    [table] = versus_section(material).tables
+    assert table.columns[-1].title == "products"
+    assert {row[0]: row[-1] for row in table.rows} == {"direct": "half", "scipy": "float32"}
+    [flags] = [table for table in conditions_section(material).tables if table.name == "flags"]
+    says = "asked for by --arithmetic half: products computed in half, or a library permitted to compute them so"
+    assert flags.rows == [["half", says, 1]]
+
+
+def test_new_columns_of_the_csv_file_come_after_those_of_before():
+    before = "run,order,problem,algorithm,executor,cores,status,reason,sample,loops,seconds,max_relative_error,flags,"
+    before += "base,sm_mhz,memory_mhz,celsius,watts,clock_reasons"
+    assert to_csv(Sweep(None, HEADER, ())) == f"{before},peer,bound,variant\n"

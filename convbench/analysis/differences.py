@@ -14,6 +14,8 @@ from convbench.request.stored import StoredSpec
 QUANTITY: Final = {"cache": "caches", "scaling": "scaling"}
 """Sweeps that differ in these measured different quantities, whose ratio says nothing of the code."""
 MANNER: Final = tuple(name for name, field in stored(StoredSpec).items() if field.manner)
+ABSENT: Final = {name: field.absent for name, field in stored(StoredSpec).items() if field.absent != field.default}
+"""What a sweep had that does not say, where it is not the default of today."""
 MACHINE_FACTS: Final = (
     "cpu",
     "vector",
@@ -49,7 +51,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
     """The differences between two sweeps' machines, versions and manner of measuring, a line each."""
     lines = []
     for what, keys in (("machine", MACHINE_FACTS), ("versions", None), ("spec", (*QUANTITY, *MANNER))):
-        one, other = first.get(what, {}), second.get(what, {})
+        absent = ABSENT if what == "spec" else {}
+        one, other = ({**absent, **header.get(what, {})} for header in (first, second))
         lines += [
             f"{key}: {_brief(one.get(key))} -> {_brief(other.get(key))}"
             for key in keys or sorted({*one, *other})

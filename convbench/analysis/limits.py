@@ -56,7 +56,7 @@ class Limits:
         return max(found, default=None)
 
     def share_of_peak(self, products: str, rate: float, cores: int) -> float | None:
-        """The direct form's operations a second over the multiply-add limit of a dtype; None for TF32, which has none.
+        """The direct form's operations a second over the multiply-add limit of a dtype; None where that is unknown.
 
         A form with fewer multiplications can go beyond 1.
         """

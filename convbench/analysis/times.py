@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from convbench.analysis.statistics import Estimate, geometric_mean, mean_time, median
+from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 from convbench.results.record import Fact, Record
 
 OUT_OF_FITS: Final = "oversubscribed"
-TF32: Final = "tf32"
 WAITING: Final = "waiting"
 """The part of a call's time outside all stages: starting, claiming units, waiting for the last worker."""
 
@@ -111,9 +111,19 @@ class CellTimes:
         return self.flops / self.mean.value
 
     @property
+    def precision(self) -> str:
+        """The name of the precision of its products: of several, one that is not exact.
+
+        Records of before said no other than TF32, by a flag.
+        """
+        said = [str(variant["precision"]) for variant in self.variants if "precision" in variant]
+        names = said or [name for name in self.flags if name == TF32.name]
+        return next((name for name in names if name != EXACT.name), EXACT.name)
+
+    @property
     def products(self) -> str:
-        """The type of its products: the problem's dtype, or "tf32"."""
-        return TF32 if TF32 in self.flags else Problem.parse(self.problem).dtype
+        """The type of its products: the problem's dtype, or the precision that rounds them, such as "tf32"."""
+        return Problem.parse(self.problem).dtype if self.precision == EXACT.name else self.precision
 
     def stage(self, name: str) -> float | None:
         """Seconds that a worker spent in a stage, or `WAITING` outside of all of them: mean over runs.

@@ -196,5 +196,5 @@ def _check_memory(problem: Problem) -> None:
     if needed > _MEMORY_SHARE * free:
         raise RequestError(
             f"problem {problem} needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
-            "use a smaller image, fewer kernels or a smaller batch"
+            "use a smaller image, fewer filters or a smaller batch"
         )

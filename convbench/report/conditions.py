@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
+from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
-from convbench.report.content import Column, Material, Section, Table, Value
+from convbench.report.content import Column, Material, Section, Table, Value, arithmetic
 from convbench.report.gpu_facts import described, telemetry_table
 from convbench.report.ran import ran_table
 from convbench.results.record import Record
@@ -31,6 +32,13 @@ FLAGS: Final[Mapping[str, str]] = {
     "tf32": "asked for by --allow-tf32: inputs of products rounded to TF32, or a library permitted to round them",
     "thread_variables": "variables that rule thread pools were set outside; convbench sets and reads back its own",
     "drift": "a small fixed piece of work before the cell took over 10 % longer than the fastest of the sweep",
+}
+PRECISION_FLAG: Final = (
+    "asked for by --arithmetic {0}: products computed in {0}, or a library permitted to compute them so"
+)
+PRODUCTS: Final[Mapping[str, str]] = {
+    EXACT.name: "exact in their dtype",
+    TF32.name: "inputs may be rounded to TF32 on GPUs",
 }
 
 
@@ -151,7 +159,7 @@ def _cores(machine: Mapping[str, Any]) -> str:
 
 
 def _request_table(spec: Mapping[str, Any], started: str) -> Table:
-    source = spec.get("source") or {}
+    source, allowed = spec.get("source") or {}, arithmetic(spec)
     rows: list[list[Value]] = [
         ["started", started],
         ["problems", ", ".join(spec.get("problems", ()))],
@@ -159,12 +167,12 @@ def _request_table(spec: Mapping[str, Any], started: str) -> Table:
             "image",
             "; ".join((source["path"].rpartition("/")[2], *source["steps"])) if source else "random numbers",
         ],
-        ["kernels", str(spec.get("kernels", ""))],
+        ["filters", str(spec.get("kernels", ""))],
         ["runs", spec.get("runs", 0)],
         ["precision", f"{spec['precision']:.2%}" if spec.get("precision") else "not asked for"],
         ["scaling", spec.get("scaling", "strong")],
         ["caches", spec.get("cache", "hot")],
-        ["products", "inputs may be rounded to TF32 on GPUs" if spec.get("allow_tf32") else "exact in their dtype"],
+        ["products", PRODUCTS.get(allowed, f"may be computed in {allowed}; exact in their dtype where they cannot")],
         ["cores", ", ".join(map(str, spec.get("cores", ())))],
         ["seed", spec.get("seed", 0)],
     ]
@@ -187,5 +195,7 @@ def _outcome_table(material: Material) -> Table:
 
 
 def _flag_table(records: tuple[Record, ...]) -> Table:
-    rows: list[list[Value]] = [[flag, FLAGS.get(flag, ""), count] for flag, count in raised(records).items()]
+    precisions = {str(record.variant.get("precision")) for record in records} - FLAGS.keys()
+    meaning = {**FLAGS, **{name: PRECISION_FLAG.format(name) for name in precisions}}
+    rows: list[list[Value]] = [[flag, meaning.get(flag, ""), count] for flag, count in raised(records).items()]
     return Table("flags", "Flags that were raised", [Column("flag"), Column("meaning"), Column("records")], rows)

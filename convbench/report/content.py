@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from convbench.analysis.series import Series, group
 from convbench.analysis.statistics import Estimate
+from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 from convbench.report.labels import labels, slugs
 from convbench.results.store import Sweep
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 Value = str | int | float | Estimate | None
+ALLOWED: Final = {TF32.name: "TF32 allowed on GPUs"}
+"""In titles, a precision that products may be computed in, where "NAME allowed" does not say all."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Material:
         """The title of a table or figure of measured times, with the manner of measuring."""
         manner = [f"{self.spec['cache']} caches"] if "cache" in self.spec else []
         manner += ["weak scaling"] if self.scaled else []
-        manner += ["TF32 allowed on GPUs"] if self.spec.get("allow_tf32") else []
+        allowed = arithmetic(self.spec)
+        manner += [] if allowed == EXACT.name else [ALLOWED.get(allowed, f"{allowed} allowed")]
         return f"{title} ({', '.join(manner)})" if manner else title
 
     @property
@@ -127,6 +131,11 @@ class Material:
         for series in self.series:
             found.setdefault(Problem.parse(series.problem), []).append(series)
         return found
+
+
+def arithmetic(spec: Mapping[str, Any]) -> str:
+    """The name of the precision that a sweep's products may be computed in; sweeps of before knew TF32 alone."""
+    return str(spec.get("arithmetic") or (TF32.name if spec.get("allow_tf32") else EXACT.name))
 
 
 def written(value: Value, column: Column) -> str:

@@ -17,7 +17,7 @@ def section(_: Material) -> Section:
     return Section(
         "The paper's own numbers",
         [
-            "Pandey, Nagwani and Verma: the same image size and kernels in Java threads on a 2.4 GHz Opteron 6136. "
+            "Pandey, Nagwani and Verma: the same image size and filters in Java threads on a 2.4 GHz Opteron 6136. "
             "Its runs were not paired, so only the ratio of averages is given.",
             *paper.ERRATA,
         ],

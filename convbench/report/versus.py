@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from convbench.analysis.fastest import Ranking, rank
 from convbench.analysis.limits import Limits
 from convbench.analysis.series import Series
 from convbench.analysis.statistics import geometric_mean
-from convbench.analysis.times import TF32, CellTimes, ratio, ratios_by_run
+from convbench.analysis.times import CellTimes, ratio, ratios_by_run
+from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
-from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
+from convbench.report.content import Column, Material, Section, Table, Value, arithmetic, seconds_spec
 from convbench.report.labels import slug
 
 Place = int | str  # so many cores, or the executor of a GPU
 Key = tuple[str, str]  # algorithm and executor
+WRITTEN: Final = {TF32.name: "TF32"}
 
 TEXT = (
     "Every candidate was measured in every run, in random order. A library runs in the mode that its own users would "
@@ -94,10 +97,11 @@ def _table(material: Material, problem: Problem, place: Place, cells: dict[Key, 
         *(Column("ratio", ".2f"), Column("GFLOP/s", ".1f"), Column("of peak", ".0%")),
     ]
     rows = [_row(key, cell, ranking if ours else None, limits) for key, cell in cells.items()]
-    if isinstance(place, str) and material.spec.get("allow_tf32"):
+    rounded = any(cell.precision != EXACT.name for cell in cells.values())
+    if rounded or (isinstance(place, str) and arithmetic(material.spec) != EXACT.name):
         columns.append(Column("products"))
         for row, cell in zip(rows, cells.values(), strict=True):
-            row.append("TF32" if cell.products == TF32 else cell.products)
+            row.append(WRITTEN.get(cell.products, cell.products))
     on = _on(place) if all(cell.fit for cell in cells.values()) else f"{_on(place)} (oversubscribed)"
     title = material.titled(f"{material.label(problem)} on {on}, the fastest first")
     return Table(slug("versus", material.slug(problem), _on(place)), title, columns, rows)

@@ -62,7 +62,7 @@ class Request:
         forms.perhaps(forms.text_of_path),
         None,
         'Its bank of filters: "gabor", "random", or the path of an .npy file; default: "gabor".',
-        option=Option("The bank of kernels.", "gabor", "gabor|random|FILE.npy"),
+        option=Option("The bank of filters.", "gabor", "gabor|random|FILE.npy"),
         settle=forms.bank_here,
         stored=TEXT,
         absent="gabor",

@@ -147,12 +147,18 @@ def called_with(
     """
 
     def decorate(function: Callable[[Request], Result]) -> Callable[Arguments, Result]:
+        kind = cast(type, request)
+        signature = _signature(kind, function)
+
         @wraps(function)
         def called(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:  # which the request would tell of itself
+                raise TypeError(f"{function.__name__}(): {error}") from None
             return function(request(*args, **kwargs))
 
-        kind = cast(type, request)
-        called.__signature__ = _signature(kind, function)  # type: ignore[attr-defined]
+        called.__signature__ = signature  # type: ignore[attr-defined]
         before, _, after = (function.__doc__ or "").partition("\n\n    Returns:")
         if after:
             called.__doc__ = f"{before}\n\n    Args:\n{_described(kind)}\n\n    Returns:{after}"

@@ -36,9 +36,11 @@ COLUMNS: Final = (
         "loops",
         "seconds",
     ),
-    *("max_relative_error", "flags", "base", "peer", "bound", "variant"),
+    *("max_relative_error", "flags", "base"),
     *("sm_mhz", "memory_mhz", "celsius", "watts", "clock_reasons"),
+    *("peer", "bound", "variant"),
 )
+"""New columns come last, for programs that go by position."""
 
 
 def rows(sweep: Sweep) -> Iterator[tuple[Any, ...]]:
@@ -49,7 +51,7 @@ def rows(sweep: Sweep) -> Iterator[tuple[Any, ...]]:
         end = (record.check.get("max_relative_error"), " ".join(record.flags), record.base)
         ran = (record.peer, record.bound, variant)
         for number, seconds in enumerate(record.samples) if record.samples else [(None, None)]:
-            yield (*start, number, record.loops, seconds, *end, *ran, *_levels(record, number))
+            yield (*start, number, record.loops, seconds, *end, *_levels(record, number), *ran)
 
 
 def _levels(record: Record, number: int | None) -> tuple[Any, ...]:
