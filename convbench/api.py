@@ -1,4 +1,4 @@
-"""convbench as a library: the convolution itself, and sweeps without the command line."""
+"""The library interface: the convolution, and sweeps without the command line."""
 
 from __future__ import annotations
 
@@ -55,44 +55,44 @@ def conv2d(  # over 40 lines: the documentation of its arguments
 ) -> NDArray[Any]:
     """Convolve images with a bank of filters (cross-correlation: the filters are not flipped).
 
-    May be called from any thread, from a signal handler, and, but for a GPU, in a forked child.
+    It may be called from any thread, from a signal handler, and, except on a GPU, in a forked child.
 
-    `winograd` and `fft` compute a tile of outputs from all of the inputs under it. So one NaN or infinity in `x`
-    spreads, as NaN, over a whole tile of outputs there; by definition it belongs in those alone whose window covers it.
-    One in `w` spreads over all outputs of its filter. The rounding errors of one number that is far larger than the
-    rest spread likewise, and it overflows sooner. Where that matters, choose a form that sums tap by tap, for instance
-    `algorithm="direct"`.
+    `winograd` and `fft` compute each tile of outputs from all inputs of the tile. A NaN or infinity in `x` therefore
+    turns a whole tile of outputs into NaN, not only the outputs whose taps read it; one in `w` does so for all outputs
+    of its filter. Likewise, a number that is far larger than the others spreads its rounding errors over these outputs,
+    and it overflows earlier. Where that matters, choose a form that sums over taps, for instance `algorithm="direct"`.
 
     Args:
-        x: (height, width), (channels, height, width) or (batch, channels, height, width), of any layout, byte order and
-            alignment, writable or not. An array of CuPy's, or anything else that lies on a GPU and speaks its or
-            DLPack's protocol, is convolved there, without a copy.
-        w: (filters, rows, columns) for one channel a group, or (filters, channels // groups, rows, columns). They are
-            packed at every call, on the host: from a GPU they are brought there first. A plan packs them once.
-        bias: (filters,), added to each output channel while outputs are in registers.
-        stride: Step of the window: n or (vertical, horizontal).
+        x: Shape (height, width), (channels, height, width) or (batch, channels, height, width), of any layout, byte
+            order and alignment, writable or not. A CuPy array, or any other object on a GPU that supports the CUDA
+            array interface or DLPack, is convolved on that GPU without a copy.
+        w: Shape (filters, rows, columns) for one channel per group, or (filters, channels // groups, rows, columns).
+            Weights are packed on the host at every call, after a copy from the GPU if necessary; a plan packs once.
+        bias: Shape (filters,), added to each output channel while outputs are in registers.
+        stride: Stride of the kernel: n or (vertical, horizontal).
         padding: Zeros around the image: n, (vertical, horizontal), ((top, bottom), (left, right)), "valid" or "same".
-        dilation: Distance of kernel taps: n or (vertical, horizontal).
-        groups: Groups that channels and filters fall into.
-        out: Where to put the result; allocated if not given, which costs more than the convolution where it is large.
-            Nothing is written to it if any argument is wrong.
-        cores: How many to use; default: those that this process may use, and Numba's pool of threads has.
-        memory_limit: Bytes that may be used beside input, weights and output: a form's scratch and packed weights, and
-            a copy of `x` where one is needed. What is needed is known before it is taken.
-        algorithm: One of `convbench.algorithms.ALGORITHMS`; default: the first of `convbench.preference.PREFERENCE`
-            that can.
-        allow_tf32: Short for `arithmetic="tf32"`: a GPU may round the factors of float32's products to TF32.
-        activation: "relu" makes negative outputs zero, in the same go as the bias; None leaves them.
-        arithmetic: What products may be computed in, one of `convbench.precision.PRECISIONS`; exact where the form that
-            computes has no other.
+        dilation: Distance between kernel taps: n or (vertical, horizontal).
+        groups: Number of groups of channels and filters.
+        out: Output array; default: a new array, whose allocation takes longer than the convolution if it is large.
+            Nothing is written to it if an argument is invalid.
+        cores: Number of cores; default: those available to this process, at most the threads of Numba's pool.
+        memory_limit: Bytes that may be used in addition to input, weights and output: a form's scratch and packed
+            weights, and a copy of `x` where one is needed. The limit is checked before anything is allocated.
+        algorithm: One of `convbench.algorithms.ALGORITHMS`; default: the first one in
+            `convbench.preference.PREFERENCE` that supports the problem.
+        allow_tf32: Equivalent to `arithmetic="tf32"`: a GPU may round the factors of float32 products to TF32.
+        activation: "relu" makes negative outputs zero, in the same pass as the bias; None for no activation.
+        arithmetic: Precision that products may be computed in, one of `convbench.precision.PRECISIONS`; exact where the
+            form does not support it.
 
     Returns:
-        (filters, rows, columns), or (batch, filters, rows, columns) if `x` is 4-D: float64 if `x` or `w` is (or is
-        wider than that), otherwise float32. On a GPU, where `x` is.
+        Shape (filters, rows, columns), or (batch, filters, rows, columns) if `x` is 4-D: float64 if `x` or `w` is
+        float64 or wider, otherwise float32; on the GPU of `x` if it is on one.
 
     Raises:
-        RequestError: An argument is wrong, or no algorithm keeps to `memory_limit`.
-        UnavailableError: `x` lies on a GPU that cannot be used, no algorithm can do this there, or memory ran out.
+        RequestError: An argument is invalid, or no algorithm fits `memory_limit`.
+        UnavailableError: `x` is on a GPU that cannot be used, no algorithm supports the problem there, or memory is
+            insufficient.
     """
     executor, count = executor_for(x, cores)
     image = _of_dimensions("x", as_array("x", x, EXECUTORS[executor].module()), (2, 3, 4))
@@ -103,7 +103,7 @@ def conv2d(  # over 40 lines: the documentation of its arguments
     wanted = candidates(problem, executor, count, algorithm, allowed_precision(arithmetic, allow_tf32=allow_tf32))
     copied = _copied(image, problem.dtype) + _copied(weights, problem.dtype)
     if isinstance(out, np.ndarray) and np.may_share_memory(out, weights):
-        weights = weights.copy()  # some form may use them as they are while it writes
+        weights = weights.copy()  # a form may read unpacked weights while it writes
     with _place(image), chosen_plan(problem, weights, wanted, limit, copied, epilogue) as plan:
         return plan(image, out)
 
@@ -128,10 +128,10 @@ def sweep(call: SweepCall) -> Results:
     """Measure problems, or the multicore experiment if none is given, as `convbench sweep` does.
 
     Returns:
-        What was measured.
+        The results.
 
     Raises:
-        RequestError: A value is wrong, or the directory cannot be used.
+        RequestError: A value is invalid, or the directory cannot be used.
     """
     measure = partial(
         run_sweep,
@@ -144,7 +144,7 @@ def sweep(call: SweepCall) -> Results:
 
 
 def _measured_in_passing(measure: Callable[[Path], store.Sweep]) -> store.Sweep:
-    """Measure into a temporary directory that stays only if something goes wrong after the first measurement."""
+    """Measure into a temporary directory, which is kept only if an error occurs after the first measurement."""
     directory = Path(tempfile.mkdtemp(prefix="convbench-"))
     try:
         measured = measure(directory)
@@ -165,7 +165,7 @@ def _measured_in_passing(measure: Callable[[Path], store.Sweep]) -> store.Sweep:
 
 
 def load(directory: str | Path) -> Results:
-    """Read what a sweep wrote; lines that cannot be read are named in `Results.faults`.
+    """Read the results of a sweep; `Results.faults` lists unreadable lines.
 
     Raises:
         RequestError: The directory holds no sweep.
@@ -175,18 +175,18 @@ def load(directory: str | Path) -> Results:
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep's records and what follows from them."""
+    """A sweep's records, and quantities derived from them."""
 
     sweep: store.Sweep
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """Every record, in the order in which they were measured."""
+        """All records, in the order of measurement."""
         return self.sweep.records
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Lines of the results file that could not be read."""
+        """Unreadable lines of the results file."""
         return self.sweep.faults
 
     def speedups(self, base: int = 1) -> dict[Cell, Estimate]:
@@ -203,7 +203,7 @@ class Results:
         }
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A pandas frame with a row for each sample, and one for each record that has none.
+        """A pandas DataFrame with a row for each sample, and one for each record without samples.
 
         Raises:
             UnavailableError: pandas is not installed.
@@ -216,7 +216,7 @@ class Results:
 
 
 def _problem(image: NDArray[Any], weights: NDArray[Any], **how: Any) -> Problem:
-    """The problem of an image of 2 to 4 axes and weights of 3 or 4; `how` are arguments of `Problem`."""
+    """The problem of an image with 2 to 4 axes and weights with 3 or 4; `how` holds further arguments of `Problem`."""
     wide = any(array.dtype.kind == "f" and array.itemsize >= 8 for array in (image, weights))
     return Problem(
         height=image.shape[-2],
@@ -232,7 +232,7 @@ def _problem(image: NDArray[Any], weights: NDArray[Any], **how: Any) -> Problem:
 
 
 def _place(array: Any) -> AbstractContextManager[object]:
-    """The GPU that an array lies on, as the context in which calls on it are made; on the host there is none."""
+    """The GPU of an array as a context manager for calls; a null context for arrays on the host."""
     place: AbstractContextManager[object] = array.device if on_gpu(array) else nullcontext()
     return place
 
@@ -245,6 +245,6 @@ def _of_dimensions(name: str, array: NDArray[Any], dimensions: tuple[int, ...]) 
 
 
 def _copied(array: NDArray[Any], dtype: str) -> int:
-    """Bytes of the copy that is made of an array, if one is."""
+    """Bytes of the copy that a plan makes of an array; 0 if it makes none."""
     as_it_is = array.dtype == dtype and array.flags.c_contiguous and getattr(array.flags, "aligned", True)
     return 0 if as_it_is else array.size * ITEM_SIZE[dtype]

@@ -1,4 +1,4 @@
-"""What a layer ends with, applied while an output is still in registers: a bias for each output channel, and ReLU."""
+"""The epilogue of a layer, applied while outputs are in registers: a bias for each output channel, and ReLU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Epilogue:
     """out = activation(convolution + bias).
 
     Attributes:
-        bias: Shape (out_channels,), of the problem's dtype; None for none.
+        bias: Shape (out_channels,), of the problem's dtype; None for no bias.
         relu: Whether negative outputs become zero; NaN stays NaN.
     """
 
@@ -27,15 +27,15 @@ class Epilogue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether outputs are left as they are."""
+        """Whether outputs are left unchanged."""
         return self.bias is None and not self.relu
 
     def biases(self, problem: Problem, filters: int) -> NDArray[Any]:
         """The bias of every filter, zero where there is none.
 
         Args:
-            problem: Whose filters they are.
-            filters: Of a group, those included that are not there: whole register blocks of them.
+            problem: The problem.
+            filters: Filters of a group, rounded up to whole register blocks.
 
         Returns:
             Shape (groups, filters), of the problem's dtype.

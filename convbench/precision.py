@@ -1,7 +1,7 @@
-"""How far the factors of products may be rounded, as values: one line of `PRECISIONS` each.
+"""Precisions of products, as values: one entry of `PRECISIONS` for each.
 
-A form offers an implementation for each precision that it has (see `algorithms.Implementation`), an executor says which
-it can compute in, and the check of an output allows what the precision costs.
+A form offers an implementation for each precision that it supports (see `algorithms.Implementation`), an executor
+reports which precisions it supports, and the check of an output applies the precision's tolerance.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from convbench.registry import Entry, Table
 
 @dataclass(frozen=True)
 class Precision:
-    """What products are computed in.
+    """The precision in which products are computed.
 
     Attributes:
-        name: As in `PRECISIONS`.
-        rounds: What happens to the factors of a product, in words.
-        tolerance: For each dtype of a problem that the precision is for: the largest error of an output that a check
-            allows, over the largest output.
+        name: Name in `PRECISIONS`.
+        rounds: How the factors of a product are rounded, in words.
+        tolerance: For each dtype that the precision supports, the largest error of an output that a check allows,
+            divided by the largest output.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Precision:
     tolerance: Mapping[str, float]
 
     def unsupported_reason(self, dtype: str) -> str | None:
-        """Why products of a dtype cannot be computed so; None where they can."""
+        """Why the precision does not support a dtype; None if it does."""
         return None if dtype in self.tolerance else f"computes no {dtype} in {self.name}"
 
 

@@ -1,4 +1,4 @@
-"""What `conv2d` computes with: an executor for an array, and the first form that can and keeps to the memory limit."""
+"""How `conv2d` chooses: an executor for the input, and the first supported form within the memory limit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ PREFERENCE: Final[Mapping[str, Sequence[str]]] = {
     "numba": ("winograd", "direct", "unrolled", "naive"),
     "gpu": ("winograd", "unrolled", "direct"),
 }
-"""What `conv2d` tries, in this order, by the executor's backend."""
+"""Forms that `conv2d` tries, in order of preference, by backend of the executor."""
 
 
 def executor_for(x: ArrayLike, cores: int | None) -> tuple[str, int]:
-    """Where `x` is convolved, and on how many cores.
+    """The name of the executor for `x`, and the number of cores.
 
     Raises:
-        RequestError: `cores` makes no sense.
-        UnavailableError: `x` lies on a GPU that cannot be used.
+        RequestError: `cores` is invalid, see `checked_cores`.
+        UnavailableError: `x` is on a GPU that cannot be used.
     """
     gpu = on_gpu(x)
     count = 1 if gpu else min(machine.usable_cores(), most_threads())
@@ -42,7 +42,7 @@ def executor_for(x: ArrayLike, cores: int | None) -> tuple[str, int]:
 
 
 def candidates(problem: Problem, executor: str, cores: int, algorithm: str | None, precision: str) -> list[Candidate]:
-    """Those that can compute a problem, the preferred first, but before them those that have the precision."""
+    """Candidates that support a problem: those with the precision first, then in order of preference."""
     names = PREFERENCE[EXECUTORS[executor].backend] if algorithm is None else (ALGORITHMS.check(algorithm),)
     every = [Candidate(name, executor, cores, precision) for name in names]
     reasons = {candidate.algorithm: candidate.unsupported_reason(problem) for candidate in every}
@@ -61,15 +61,15 @@ def chosen_plan(
     copied: int,
     epilogue: Epilogue,
 ) -> Plan:
-    """The first candidate that keeps to the memory limit, and for which there is memory.
+    """A plan for the first candidate within the memory limit whose memory can be allocated.
 
     Args:
-        problem: What to compute.
+        problem: The problem.
         weights: Its weights.
-        wanted: At least one, the preferred first.
+        wanted: Candidates in order of preference, at least one.
         memory_limit: Bytes; None for no limit.
-        copied: Bytes that are used in any case.
-        epilogue: What outputs end with.
+        copied: Bytes of copies of arguments, which count towards the limit for every candidate.
+        epilogue: The epilogue.
     """
     needed = []
     for candidate in wanted:

@@ -1,10 +1,10 @@
-"""How far rounding errors can take an output, and how far they are expected to.
+"""Bounds and estimates of the rounding errors of outputs.
 
-u is the unit roundoff of a dtype, half of its epsilon; gamma(n) = n u / (1 - n u) bounds what n roundings in a row can
-do to a number (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1).
+u is the unit roundoff of a dtype, half of its epsilon; gamma(n) = n u / (1 - n u) bounds the relative error of n
+consecutive roundings (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1).
 
-An epilogue is not part of the bounds: adding a bias is one more rounding, with an error of u times |sum + bias| at
-most; ReLU has no error and enlarges none.
+The bounds do not include an epilogue: adding a bias is one more rounding, with an error of at most u |sum + bias|; ReLU
+is exact and does not increase errors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from convbench.problem import Problem
 
-TF32_ROUNDOFF: Final = 2.0**-10  # what a tensor core may cut off a factor; most round, and err by half of that
+TF32_ROUNDOFF: Final = 2.0**-10  # error of a tensor core that truncates a factor; most round, with half that error
 TF32_ESTIMATE: Final = 2.0**-9  # both factors of every product are rounded
 
 
@@ -26,13 +26,13 @@ class Errors:
     """Rounding errors of the outputs of a form of the convolution.
 
     Attributes:
-        bound: For every finite input and finite weights with which nothing on the way overflows or falls below the
-            smallest normal number, packed weights and the numbers of a transform included: of any output, over max |x|
-            times the largest sum of |weights| of one filter, which is what no output exceeds.
-        estimate: Of the largest output error over the largest output, where inputs are independent random numbers of
-            mean zero, weights are of like size, and there are some dozens of inputs and of outputs or more; for many
-            random problems it was never exceeded. Where a few weights are far larger than the others, or few inputs
-            take part, the largest output is an accident and the bound is all that holds.
+        bound: Upper bound of the error of any output, divided by max |x| times the largest sum of |weights| of one
+            filter, which no output exceeds. It holds for all finite inputs and weights for which no intermediate
+            result, packed weights and transforms included, overflows or falls below the smallest normal number.
+        estimate: Estimate of the largest error of an output, divided by the largest output, for inputs that are
+            independent random numbers of mean zero, weights of similar magnitude, and at least a few dozen inputs and
+            outputs; it was not exceeded in many random problems. Where a few weights are far larger than the others, or
+            an output depends on few inputs, the largest output varies widely and only the bound holds.
     """
 
     bound: float
@@ -45,21 +45,21 @@ def unit_roundoff(dtype: str) -> float:
 
 
 def gamma(roundings: float, dtype: str) -> float:
-    """What so many roundings in a row can do at most; infinity where they are too many for a bound."""
+    """Bound of the relative error of consecutive roundings; infinity where they are too many for a bound."""
     product = roundings * unit_roundoff(dtype)
     return product / (1 - product) if product < 1 else math.inf
 
 
 def of_sums(problem: Problem) -> Errors:
-    """Of outputs that are sums over all taps in whatever order.
+    """Errors of outputs that are sums over all taps in any order.
 
-    The bound is Higham's for inner products. Where roundings are independent, errors grow with the root of their number
-    (Higham and Mary, "A new approach to probabilistic rounding error analysis", 2019).
+    The bound is Higham's for inner products. If roundings are independent, errors grow with the square root of their
+    number (Higham and Mary, "A new approach to probabilistic rounding error analysis", 2019).
     """
     estimate = unit_roundoff(problem.dtype) * math.sqrt(9 + 2 * problem.taps)
     return Errors(gamma(problem.taps + 1, problem.dtype), estimate)
 
 
 def of_sums_in_tf32(problem: Problem) -> Errors:
-    """Of such sums on tensor cores, whose additions cut off what float32 cannot hold, rather than round it."""
+    """Errors of such sums on tensor cores, whose additions truncate to float32 instead of rounding."""
     return Errors(2.5 * TF32_ROUNDOFF + gamma(2 * (problem.taps + 1), "float32"), TF32_ESTIMATE)

@@ -1,4 +1,4 @@
-"""What is computed: a file or a folder for each form of the convolution, none of which knows of parallelism."""
+"""Forms of the convolution, a file or a folder for each; none of them deals with parallelism."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ if TYPE_CHECKING:
     from convbench.epilogue import Epilogue
     from convbench.problem import Problem
 
-SCRATCH_BYTES: Final = 2**26  # of a worker, that nobody minds; beyond that ...
-SCRATCH_SHARE: Final = 4  # ... so many times the bytes of input, weights and output together
+SCRATCH_BYTES: Final = 2**26  # scratch of a worker that is always allowed; a larger one is allowed up to ...
+SCRATCH_SHARE: Final = 4  # ... this multiple of the total size of input, weights and output
 
 Supports = Callable[["Problem"], str | None]
-"""Says why a problem cannot be done; None where it can."""
+"""Returns the reason why a problem is unsupported, or None if it is supported."""
 
 Prepare = Callable[["Problem", "NDArray[Any]", "Epilogue"], Any]
-"""Packs weights, of `problem.weights_shape` and `problem.dtype`; returns `Work` on the host, `GpuWork` on a GPU."""
+"""Packs weights of `problem.weights_shape` and `problem.dtype`; returns `Work` on the host, `GpuWork` on a GPU."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The memory that a form needs beside input, weights as they are given, and output.
+    """The memory that a form needs in addition to input, unpacked weights and output.
 
     Attributes:
-        scratch_bytes: Of each worker.
-        weights_bytes: Of the packed weights, once; 0 where weights are used as they are.
-        packing_bytes: While weights are packed, beside them and before there is any scratch.
-        workspace_bytes: Of what one phase leaves for the next, once for all workers.
+        scratch_bytes: Scratch of each worker.
+        weights_bytes: Packed weights, shared by all workers; 0 where weights are used unpacked.
+        packing_bytes: Temporary memory of the packing, in addition to the packed weights; freed before scratch is
+            allocated.
+        workspace_bytes: Data that phases pass to later phases, shared by all workers.
     """
 
     scratch_bytes: int
@@ -42,12 +43,12 @@ class Footprint:
     workspace_bytes: int = 0
 
     def total(self, workers: int) -> int:
-        """The most that is taken at a time, with so many workers."""
+        """Peak memory in bytes with a given number of workers."""
         return self.weights_bytes + max(workers * self.scratch_bytes + self.workspace_bytes, self.packing_bytes)
 
 
 def any_problem(_: Problem) -> None:
-    """No reason against any problem."""
+    """Supports every problem."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,13 @@ class Implementation:
     """One form of the convolution on one backend, in one precision.
 
     Attributes:
-        backend: What it is compiled by, which executors name: "numba" or "gpu".
-        prepare: Packs weights and returns the work to be done.
-        precision: What products are computed in, from `PRECISIONS`.
-        supports: Why it cannot do a problem that the form as such can.
-        footprint: The memory that a problem needs, told without packing its weights.
-        fuses_epilogue: Whether `prepare` heeds the epilogue; if not, it is a phase of its own after the others, which
-            only the host has.
+        backend: The backend of the executors that run it, "numba" or "gpu".
+        prepare: Packs weights and returns the work.
+        precision: Precision of products, from `PRECISIONS`.
+        supports: Reason why it does not support a problem that the form supports in general.
+        footprint: The memory that a problem needs, computed without packing its weights; None if that is not possible.
+        fuses_epilogue: Whether the work of `prepare` includes the epilogue; if not, the host runs it as an additional
+            last phase, and a GPU does not support one.
     """
 
     backend: str
@@ -77,26 +78,26 @@ class Algorithm:
     """One form of the convolution.
 
     Attributes:
-        supports: Why the form cannot do a problem, whatever computes it.
-        implementations: At most one for each backend and precision.
+        supports: Reason why the form does not support a problem on any backend.
+        implementations: At most one implementation for each backend and precision.
     """
 
     supports: Supports
     implementations: tuple[Implementation, ...]
 
     def find(self, backend: str, precision: str = "exact") -> Implementation | None:
-        """The implementation for a backend and a precision, if there is one."""
+        """The implementation for a backend and a precision; None if there is none."""
         return next((one for one in self.implementations if (one.backend, one.precision) == (backend, precision)), None)
 
     def unsupported_reason(self, problem: Problem, backend: str, precision: str = "exact") -> str | None:
-        """Why the form cannot do a problem on a backend in a precision; None where it can."""
+        """Why a problem is unsupported on a backend in a precision; None if it is supported."""
         found = self.find(backend, precision)
         if found is None:
             return f"has no {backend} form" + ("" if precision == "exact" else f" in {precision}")
         return self.supports(problem) or found.supports(problem)
 
     def footprint(self, problem: Problem, backend: str = "numba", precision: str = "exact") -> Footprint:
-        """The memory that a supported problem needs; an implementation that cannot tell packs zeros to find out."""
+        """The memory that a supported problem needs; found by packing zeros where there is no `footprint` function."""
         found = self.find(backend, precision)
         if found is None:
             raise KeyError(backend, precision)
@@ -111,12 +112,12 @@ class Algorithm:
 
 
 def forward_only(problem: Problem) -> str | None:
-    """Why a form that knows only the forward direction cannot do a problem."""
+    """Why a form that computes only the forward direction does not support a problem; None if it does."""
     return None if problem.direction == "forward" else f"has no {problem.direction} form"
 
 
 def within_reason(footprint: Callable[[Problem], Footprint]) -> Supports:
-    """A limit for implementations whose scratch can grow far beyond what a problem itself takes."""
+    """A limit on scratch, for implementations whose scratch can be far larger than the problem's arrays."""
 
     def supports(problem: Problem) -> str | None:
         needed, most = footprint(problem).scratch_bytes, max(SCRATCH_BYTES, SCRATCH_SHARE * problem.bytes)

@@ -1,4 +1,4 @@
-"""The textbook loops, for comparison: what every other form is a faster way of."""
+"""The textbook loops, as a reference for comparison with the other forms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convbench.rounding import of_sums
 
 
 class Parameters(NamedTuple):
-    """What the tile has to know: the grid of units, and the problem's geometry."""
+    """The parameters of the tile: the grid of units, and the problem's geometry."""
 
     grid: Grid
     kernel_height: int
@@ -55,7 +55,7 @@ def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
-    """The weights as they are; nothing is packed."""
+    """The work, with unpacked weights."""
     grid = Grid(problem.batch, problem.groups, problem.output_height, segments=1, filter_blocks=problem.group_filters)
     (top, _), (left, _) = problem.padding
     kernel = problem.kernel_height, problem.kernel_width

@@ -1,7 +1,7 @@
-"""What forms on a GPU share: CUDA sources, and what fills them in and launches them."""
+"""Building blocks of the GPU algorithms: CUDA sources, their parameters, and launches."""
 
 from pathlib import Path
 from typing import Final
 
 SOURCES: Final = Path(__file__).parent
-"""The folder of the sources."""
+"""The folder of the CUDA sources."""

@@ -1,4 +1,4 @@
-"""The epilogue of a convolution on a GPU: where `cuda/epilogue.cuh` finds the bias."""
+"""The epilogue of a convolution on a GPU: the macros of `cuda/epilogue.cuh`, and the bias."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NO_BIAS: Final = -1
 
 
 def with_epilogue(packed: NDArray[Any], problem: Problem, epilogue: Epilogue) -> tuple[NDArray[Any], dict[str, int]]:
-    """Append the bias to packed weights, and tell kernels what to apply.
+    """Append the bias to packed weights, and define the macros of the epilogue.
 
     Args:
         packed: Weights as the kernels read them, 1-D, of the problem's dtype.
-        problem: Whose output channels have the bias.
-        epilogue: What the outputs end with.
+        problem: The problem.
+        epilogue: The epilogue.
 
     Returns:
         The packed weights, followed by one number for each output channel where there is a bias; and the macros of

@@ -1,8 +1,8 @@
-"""The seam between algorithms and executors on a GPU: CUDA kernels, and the order in which they turn input into output.
+"""The interface between algorithms and executors on a GPU: CUDA kernels and the order of their launches.
 
 An algorithm turns a problem and its weights into `GpuWork`, whose launches are its phases. All kernels have one
-signature, `kernel(const real* x, const real* weights, real* out, real* scratch)`, as all tiles on the host have; all
-other values are known when a kernel is compiled, and reach it as macros.
+signature, `kernel(const real* x, const real* weights, real* out, real* scratch)`; all other values are known when a
+kernel is compiled, and are passed as macros.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from convbench.problem import Problem
 from convbench.rounding import Errors
 
 REAL: Final = {"float32": "float", "float64": "double"}
-MOST_FILTERS: Final = {"float32": 8, "float64": 4}  # of a thread: sums that fit its registers
-THREAD_BLOCKS: Final = 2048  # wanted at least, where the problem allows: a few waves of a large GPU
-SHARED_BYTES: Final = 48 * 2**10  # of a thread block, which every NVIDIA GPU grants without being asked for more
+MOST_FILTERS: Final = {"float32": 8, "float64": 4}  # maximum filters of a thread, whose sums fit its registers
+THREAD_BLOCKS: Final = 2048  # minimum number, where the problem allows it: a few waves of a large GPU
+SHARED_BYTES: Final = 48 * 2**10  # shared memory of a thread block that needs no opt-in on any NVIDIA GPU
 
 
 Matrix = tuple[tuple[Fraction, ...], ...]
@@ -55,21 +55,21 @@ def geometry_macros(problem: Problem) -> dict[str, int]:
 
 
 def macros_of(sizes: Mapping[str, int], prefix: str = "") -> dict[str, int]:
-    """Sizes as macros: their names in capitals."""
+    """Sizes as macros, with upper-case names."""
     return {f"{prefix}{name.upper()}": value for name, value in sizes.items()}
 
 
 def thread_filters(problem: Problem) -> int:
-    """The filters whose sums a thread keeps: a power of two, bounded by registers and by the filters of a group."""
+    """Number of filters of a thread: a power of two, bounded by registers and by the filters of a group."""
     return min(MOST_FILTERS[problem.dtype], 1 << (problem.group_filters - 1).bit_length())
 
 
 def filter_blocks_each(filter_blocks: int, places: int) -> int:
-    """The filter blocks that a thread block computes one after the other, so that a GPU has enough thread blocks.
+    """Number of filter blocks that a thread block computes in sequence, chosen to give enough thread blocks.
 
     Args:
-        filter_blocks: Of a group.
-        places: Thread blocks that there would be if each computed all filter blocks.
+        filter_blocks: Filter blocks of a group.
+        places: Number of thread blocks if each computed all filter blocks.
     """
     parts = min(filter_blocks, max(1, ceil_div(THREAD_BLOCKS, places)))
     return ceil_div(filter_blocks, parts)
@@ -82,16 +82,16 @@ def _as_code(name: str, matrix: Matrix) -> str:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel of a work, and the thread blocks that run it.
+    """One kernel launch of a work.
 
     Attributes:
-        sources: Files of the kernel's source, which are joined in this order.
+        sources: Files of the kernel's source, concatenated in this order.
         name: The kernel's name in the source.
-        macros: Values that the source leaves open, by name.
-        blocks: Thread blocks.
+        macros: Macros that the source expects, by name.
+        blocks: Number of thread blocks.
         threads: Threads of a thread block.
-        stage: What the kernel does, in a word.
-        matrices: Constant matrices that the source leaves open, by name.
+        stage: Name of the stage that the kernel computes.
+        matrices: Constant matrices that the source expects, by name.
     """
 
     sources: tuple[Path, ...]
@@ -109,22 +109,22 @@ class Launch:
         return "".join([*matrices, *(source.read_text(encoding="utf-8") for source in self.sources)])
 
     def options(self, dtype: str) -> tuple[str, ...]:
-        """The compiler's options: language and macros."""
+        """The compiler options: language standard and macros."""
         macros = (f"-D{name}={value}" for name, value in self.macros)
         return ("--std=c++17", f"-Dreal={REAL[dtype]}", *macros)
 
 
 @dataclass(frozen=True)
 class GpuWork:
-    """What an executor runs on a GPU.
+    """The work that an executor runs on a GPU.
 
     Attributes:
-        launches: The phases, in their order; each begins when the one before has ended.
+        launches: The phases in their order; each begins when the previous one has ended.
         weights: Packed as the kernels read them, 1-D, of the problem's dtype.
-        scratch_size: Elements of the problem's dtype that a call needs beside input, weights and output; the phases
-            share them.
-        errors: Rounding errors of the outputs; None if they are not known.
-        variant: The choices that were made for the problem, such as tile sizes and threads, by name.
+        scratch_size: Elements of the problem's dtype that a call needs in addition to input, weights and output,
+            shared by all phases.
+        errors: Rounding errors of the outputs; None if unknown.
+        variant: Choices made for the problem, such as tile sizes and threads, by name.
     """
 
     launches: tuple[Launch, ...]

@@ -1,4 +1,4 @@
-"""What a precision means on a GPU: one entry of `GPU_PRECISIONS` for each precision of `PRECISIONS` that a GPU has."""
+"""Precisions on a GPU: one entry of `GPU_PRECISIONS` for each precision of `PRECISIONS` that a GPU supports."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class GpuPrecision:
     """How a GPU, and NVIDIA's libraries on it, compute products in one precision.
 
     Attributes:
-        capability: Ten times the first compute capability that has such products.
-        source: The tile of a matrix product.
-        filters: Filters that a thread block may compute at a time.
-        depths: Terms that a step may have, where shared memory holds two steps; the last is always allowed.
+        capability: Ten times the lowest compute capability that supports such products.
+        source: CUDA source of a matrix product's tile.
+        filters: Allowed numbers of filters of a thread block.
+        depths: Allowed numbers of terms of a step, where shared memory holds two steps; the last is always allowed.
         errors: Rounding errors of sums of such products.
         cublas_compute_type: CuPy's name of cuBLAS's compute type for one product of float32.
         cublas_math_mode: cuBLAS's math mode for several products of float32 at once, a `cublasMath_t`.

@@ -1,4 +1,4 @@
-"""A matrix product on a GPU: the thread blocks of `cuda/product.cuh` and `cuda/product_tf32.cuh`."""
+"""Matrix products on a GPU: chooses the thread blocks of `cuda/product.cuh` and `cuda/product_tf32.cuh`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from convbench.precision import Precision
 from convbench.problem import ITEM_SIZE
 
 WEIGHTS: Final = SOURCES / "weights.cuh"
-PADDING: Final = 16  # elements at most, of a row of each factor in shared memory
-OWN_ROWS: Final = 8  # of a thread, as in the source
+PADDING: Final = 16  # maximum padding of a row of each factor in shared memory, in elements
+OWN_ROWS: Final = 8  # rows (and below, columns) of the result of a thread, as in the source
 OWN_COLUMNS: Final = {"float32": 8, "float64": 4}
 WARP: Final = 32
-PREFETCH_REGISTERS: Final = 24  # elements of the next step that a thread can hold
-THREADS: Final = (64, 128, 256)  # of a thread block
+PREFETCH_REGISTERS: Final = 24  # elements of the next step that a thread can hold in registers
+THREADS: Final = (64, 128, 256)  # threads of a thread block
 MOST_SPLITS: Final = 16
-LEAST_STEPS: Final = 8  # of a split
+LEAST_STEPS: Final = 8  # minimum steps of a split
 
-# The model by which thread blocks are chosen: a large GPU, and cycles of one of its multiprocessors.
+# Cost model for choosing thread blocks: cycles of one multiprocessor of a large GPU.
 MULTIPROCESSORS: Final = 132
-BUSY_WARPS: Final = 8  # of a multiprocessor; fewer leave it idle part of the time
-LOAD: Final = 8  # instructions for an element of the inputs, with its address
-STEP: Final = 40  # further instructions of a step, the barrier's wait included
-BYTES: Final = 16  # a cycle and multiprocessor, to memory
-LAUNCH: Final = 5000  # cycles that another launch costs
+BUSY_WARPS: Final = 8  # warps that saturate a multiprocessor
+LOAD: Final = 8  # instructions to load an input element, address computation included
+STEP: Final = 40  # further instructions of a step, waiting at the barrier included
+BYTES: Final = 16  # memory bandwidth of a multiprocessor, in bytes per cycle
+LAUNCH: Final = 5000  # cycles of an additional launch
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Blocks:
         filters: Rows of a thread block.
         columns: Columns of a thread block.
         depth: Terms of a step.
-        lanes_y: Lanes of a warp below each other.
+        lanes_y: Lanes of a warp along the rows of the result.
         threads: Threads of a thread block.
-        splits: Parts of the terms of one sum, each computed by a thread block of its own.
+        splits: Parts of the terms of a sum (split-K), each computed by a separate thread block.
     """
 
     filters: int
@@ -56,24 +56,24 @@ class Blocks:
 
     @property
     def macros(self) -> dict[str, int]:
-        """The macros of the product's source."""
+        """The macros of the source of the product."""
         return {"FILTERS": self.filters, "COLUMNS": self.columns, "LANES_Y": self.lanes_y, "DEPTH": self.depth}
 
     def number(self, filters: int, columns: int) -> int:
-        """Thread blocks of one product; splits are not counted."""
+        """Number of thread blocks of one product, not counting splits."""
         return ceil_div(filters, self.filters) * ceil_div(columns, self.columns)
 
 
 @dataclass(frozen=True)
 class Products:
-    """Matrix products of one shape, computed at the same time.
+    """A batch of matrix products of one shape.
 
     Attributes:
         filters: Rows of each result.
         columns: Columns of each result.
         terms: Terms of each sum.
-        number: How many products.
-        dtype: Of all elements.
+        number: Number of products.
+        dtype: Dtype of all elements.
     """
 
     filters: int
@@ -84,7 +84,7 @@ class Products:
 
     @property
     def results(self) -> int:
-        """Elements of all results."""
+        """Number of elements of all results."""
         return self.filters * self.columns * self.number
 
 
@@ -94,12 +94,12 @@ def product_sources(precision: Precision) -> tuple[Path, ...]:
 
 
 def best_blocks(products: Products, precision: Precision, *, may_split: bool) -> Blocks:
-    """The thread blocks with which a large GPU is estimated to finish first.
+    """The thread blocks with the least estimated time on a large GPU.
 
     Args:
-        products: What to compute.
-        precision: Of the products; one of `GPU_PRECISIONS`.
-        may_split: Whether sums may be computed in parts, which another launch adds.
+        products: The products.
+        precision: Precision of the products, one in `GPU_PRECISIONS`.
+        may_split: Whether sums may be computed in parts (split-K), which an additional launch adds.
     """
     return min(
         (
@@ -116,7 +116,7 @@ def _most_splits(terms: int, depth: int) -> int:
 
 
 def _shapes(products: Products, precision: GpuPrecision) -> list[Blocks]:
-    """Thread blocks that fit shared memory; none has twice the rows that are needed."""
+    """Thread blocks that fit shared memory and have less than twice the rows that are needed."""
     found = []
     heights, depths, dtype = precision.filters, precision.depths, products.dtype
     largest = max(heights[0], 1 << (products.filters - 1).bit_length())
@@ -134,7 +134,7 @@ def _shapes(products: Products, precision: GpuPrecision) -> list[Blocks]:
 
 
 def _cycles(blocks: Blocks, products: Products) -> float:
-    """An estimate of the cycles of the busiest multiprocessor of a large GPU."""
+    """Estimated cycles of the busiest multiprocessor of a large GPU."""
     steps = math.ceil(ceil_div(products.terms, blocks.depth) / blocks.splits)
     number = blocks.number(products.filters, products.columns) * products.number * blocks.splits
     warps = math.ceil(number / MULTIPROCESSORS) * blocks.threads // WARP

@@ -1,6 +1,6 @@
-"""Where and on how many cores a convolution is computed: one file each, none of which knows what is computed.
+"""Executors, which determine where and on how many cores work runs: one file each, independent of the algorithms.
 
-An executor takes `Work` and decides who fills which units of it.
+An executor takes `Work` and assigns its units to workers.
 """
 
 from __future__ import annotations
@@ -19,53 +19,53 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """Work that is ready to run, again and again.
+    """Work that is ready to run any number of times.
 
     Attributes:
-        setup: Seconds that getting ready took, by step ("compile", "start").
+        setup: Seconds of set-up, by step ("compile", "start").
         clock: Ticks (see `clock.ticks`) that each worker has spent in each stage of the work so far, shape (workers,
-            STAGES); None where `shares` tells of stages.
+            STAGES); None for a `QueueingRunner`, which measures stages by `shares`.
     """
 
     setup: dict[str, float]
 
     @property
     def clock(self) -> NDArray[np.int64] | None:
-        """See above."""
+        """See the class docstring."""
 
     @property
     def pids(self) -> Sequence[int]:
-        """The processes that compute, where it is not the calling one."""
+        """The worker processes; empty where the calling process computes."""
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Convolve `x` into `out`: both 4-D, C-contiguous, aligned, of the work's dtype, not overlapping.
 
-        May be called from several threads at once, from a signal handler in the middle of another call, and in a forked
-        child. An exception in the middle of a call, such as an interrupt, leaves nothing behind that later calls feel.
+        Calls may come from several threads at once, from a signal handler during another call, and from a forked child.
+        An exception during a call, such as an interrupt, does not affect later calls.
         """
 
     def threads(self) -> int:
-        """How many threads compute, as read back from whatever runs them."""
+        """Number of threads that compute, as reported by the thread pool or library that runs them."""
 
     def close(self) -> None:
-        """Give back what the runner holds; no call begins after that. May be called twice."""
+        """Release all resources; no call may begin afterwards. Idempotent."""
 
 
 class QueueingRunner(Runner, Protocol):
-    """One whose calls return when they are queued."""
+    """A runner whose calls return once they are queued."""
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
-        """What share of a call's time each stage takes; waits for a call of its own."""
+        """The share of each stage in the time of a call; runs a separate call and waits for it."""
 
 
 class Executor(Protocol):
     """A way to run work.
 
     Attributes:
-        backend: What compiles the work that it runs, "numba" or "gpu".
-        scales: Whether it can be given a number of cores; one that cannot runs on one.
-        memory: The kind of memory that `empty` gives, "private", "shared" or "gpu"; arrays of one kind serve all
-            executors that name it.
+        backend: Backend of the work that it runs, "numba" or "gpu".
+        scales: Whether the number of cores can be chosen; otherwise it is 1.
+        memory: Kind of memory that `empty` allocates, "private", "shared" or "gpu"; executors with the same kind can
+            use each other's arrays.
     """
 
     backend: str
@@ -73,41 +73,41 @@ class Executor(Protocol):
     memory: str
 
     def available(self) -> str | None:
-        """Why it cannot be used on this machine, and the remedy; None where it can."""
+        """Why the executor cannot be used on this machine, and the remedy; None if it can."""
 
     def unsupported_precision(self, precision: Precision) -> str | None:
-        """Why it cannot compute products in a precision, whatever form asks for it; None where it can."""
+        """Why it cannot compute products in a precision, regardless of the form; None if it can."""
 
     def module(self) -> Any:
-        """The array module that its arrays are of: numpy or cupy."""
+        """The array module of its arrays: numpy or cupy."""
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """An array of undefined content where this executor reads and writes fastest."""
+        """Allocate an array of undefined content in the memory that this executor accesses fastest."""
 
     def input(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
-        """An array of its module as its runners read it: C-contiguous, aligned, of a dtype; a copy where it is not."""
+        """Convert an array of its module to a C-contiguous, aligned array of a dtype, copying only if necessary."""
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
-        """Copy one of NumPy's arrays into one of its own, and wait until it is there."""
+        """Copy a NumPy array into an array of the executor, and wait for completion."""
 
     def download(self, array: NDArray[Any], into: NDArray[Any] | None = None) -> NDArray[Any]:
-        """One of its arrays as one of NumPy's: `into`, or a new one, or the same if it is one."""
+        """Convert an array of the executor to a NumPy array: `into` if given, the array itself, or a new one."""
 
     def open(self, work: Any, cores: int) -> Runner:
-        """Compile, start and allocate, so that a call does nothing but compute."""
+        """Compile, start workers and allocate memory, so that a call only computes."""
 
 
 class GpuExecutor(Executor, Protocol):
-    """An executor with memory of its own, whose calls return before they are done."""
+    """An executor with separate memory and asynchronous calls."""
 
     def evict(self) -> Callable[[], object]:
-        """Make what fills the GPU's caches with something else, by reading."""
+        """Make a function that evicts the GPU's caches by reading other data."""
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
-        """Seconds of so many calls in a row, by the GPU's clock."""
+        """Seconds of `loops` consecutive calls, by the GPU's clock."""
 
     def usable(self) -> bool:
-        """Whether this process can still compute on it after something went wrong."""
+        """Whether this process can still use the GPU after an error."""
 
 
 EXECUTORS: Table[Executor] = Table(
@@ -122,7 +122,7 @@ EXECUTORS: Table[Executor] = Table(
 
 
 def gpu_executor(name: str) -> GpuExecutor | None:
-    """The executor of a name, if it is one with memory of its own."""
+    """The executor of that name if it is a GPU executor; otherwise None."""
     if name not in EXECUTORS or EXECUTORS[name].memory != "gpu":
         return None
     return cast("GpuExecutor", EXECUTORS[name])

@@ -1,9 +1,10 @@
-"""The two compiled loops that run tiles: one worker's, and Numba's thread pool of them.
+"""The two compiled loops that run tiles: one for a single worker, one for Numba's thread pool.
 
-Workers claim one unit after the other from a common counter, so that a worker that is held up leaves its share to the
-others. Both loops take the address of the tile's machine code: they are compiled once for all tiles and kept on disk.
-Had they a tile for a closure, each tile would compile them anew in every process. Were it one of Numba's first-class
-functions, Numba would call Python in every call to find its address, and what a signal handler raises there is lost.
+Workers claim units one at a time from a shared counter, so that the others take over the share of a delayed worker.
+Both loops take the address of a tile's machine code, so that they are compiled once for all tiles and cached on disk. A
+tile as a closure variable would require compiling the loops for each tile in every process. For a tile as a first-class
+function, Numba would run Python code in every call to find its address, and an exception of a signal handler there
+would be lost.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _CACHE_LINE = 64
 
 @intrinsic
 def fetch_add(typing_context, counter, step):  # type: ignore[no-untyped-def]
-    """Add to counter[0] and return what it was, as one indivisible step for threads and processes alike."""
+    """Atomically add to counter[0] and return its previous value; atomic among threads and among processes."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -58,23 +59,23 @@ def call_tile(typing_context, address, x, weights, out, parameters, workspace, s
 
 
 def address(tile: Any, dtype: str) -> int:
-    """Where a tile's machine code for a dtype is, see `TileName.load`; keep the tile as long as it is called.
+    """Address of a tile's machine code for a dtype; see `TileName.load`.
 
-    It may be compiled for other dtypes too.
+    The tile may be compiled for other dtypes as well. The caller must keep it alive while the address is in use.
     """
     compiled = tile.overloads[tuple(signature(dtype).args)]
     return int(run_to_completion(compiled.library.get_pointer_to_function, compiled.fndesc.llvm_func_name))
 
 
 class PhaseFields(NamedTuple):
-    """What the loops know of a phase, as a row of a table of int64.
+    """The description of a phase for the loops, a row of a table of int64.
 
     Attributes:
         tile: Address of the tile's machine code.
-        units: How many there are.
+        units: Number of units.
         begin: Index of the phase's first parameter among those of all phases.
-        end: Index after its last one.
-        first_stage: Place of its first stage in a worker's clock.
+        end: Index after the phase's last parameter.
+        first_stage: Index of the phase's first stage in a worker's clock.
     """
 
     tile: int
@@ -86,12 +87,12 @@ class PhaseFields(NamedTuple):
 
 @dataclass(frozen=True)
 class Loaded:
-    """The phases of a work, compiled, as the loops take them.
+    """The compiled phases of a work, in the representation of the loops.
 
     Attributes:
-        tiles: Kept as long as their machine code may be called.
-        table: Shape (phases, fields of `PhaseFields`), int64.
-        parameters: Of all phases, one behind the other.
+        tiles: The tiles, kept alive while their machine code may be called.
+        table: A row of `PhaseFields` for each phase, int64.
+        parameters: Concatenated parameters of all phases.
     """
 
     tiles: tuple[Any, ...]
@@ -100,7 +101,7 @@ class Loaded:
 
 
 def load_phases(phases: Sequence[Phase], first_stages: Sequence[int], dtype: str) -> Loaded:
-    """Compile the tiles of some phases (or read them from the cache on disk)."""
+    """Compile the tiles of phases, or read them from the cache on disk."""
     tiles = tuple(phase.tile.load(dtype) for phase in phases)
     ends = np.cumsum([phase.parameters.size for phase in phases])
     rows = [
@@ -121,7 +122,7 @@ def phase_fields(row):  # type: ignore[no-untyped-def]
 
 @jit
 def claim(row, x, weights, out, parameters, workspace, scratch, clock, counter):  # type: ignore[no-untyped-def]
-    """Fill unit after unit of the phase in a row of the table until none is left."""
+    """Claim and compute units of the phase of a row of the table until none is left."""
     phase = phase_fields(row)
     own, own_clock = parameters[phase.begin : phase.end], clock[phase.first_stage :]
     while True:
@@ -131,7 +132,7 @@ def claim(row, x, weights, out, parameters, workspace, scratch, clock, counter):
         call_tile(phase.tile, x, weights, out, own, workspace, scratch, own_clock, unit, unit + 1)
 
 
-get_num_threads = types.ExternalFunction("get_num_threads", types.intp())  # of Numba's pool, as it declares them
+get_num_threads = types.ExternalFunction("get_num_threads", types.intp())  # of Numba's pool, declared as in Numba
 set_num_threads = types.ExternalFunction("set_num_threads", types.void(types.intp))
 
 
@@ -139,13 +140,13 @@ set_num_threads = types.ExternalFunction("set_num_threads", types.void(types.int
 def claim_on_threads(  # type: ignore[no-untyped-def]
     table, x, weights, out, parameters, workspace, scratch, clock, counters, team
 ):
-    """The same for one phase after the other on as many threads as `scratch` has rows.
+    """Run `claim` for each phase in turn on as many threads as `scratch` has rows.
 
-    `team` gets the number of the thread that took each row. A parallel loop ends when all of its threads have come to
-    its end, which is the barrier between phases.
+    `team[row]` receives the number of the thread that ran a row. The end of a parallel loop is the barrier between
+    phases.
 
-    The number of threads is set here and set back: a signal handler that raises in Numba's own function for that, which
-    takes a lock, leaves the lock taken.
+    The number of threads is set and restored in compiled code: Numba's Python function for that takes a lock, which
+    would stay locked if a signal handler raised in it.
     """
     before = get_num_threads()
     set_num_threads(scratch.shape[0])
@@ -157,16 +158,16 @@ def claim_on_threads(  # type: ignore[no-untyped-def]
     set_num_threads(before)
 
 
-_LOADED: Final[dict[tuple[str, str], Callable[..., None]]] = {}  # loops by name and dtype
+_LOADED: Final[dict[tuple[str, str], Callable[..., None]]] = {}  # compiled loops by name and dtype
 
 
 def compiled_claim(dtype: str) -> Callable[..., None]:
-    """`claim` for a dtype, compiled (or read from the cache on disk); it compiles nothing later, whatever the tile."""
+    """`claim` compiled for a dtype, or read from the cache on disk; serves all tiles without further compilation."""
     return _LOADED.get(("claim", dtype)) or run_to_completion(_compile_claim, dtype)
 
 
 def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
-    """The same of `claim_on_threads`; Numba has found itself a thread pool then."""
+    """`claim_on_threads` compiled for a dtype, likewise; Numba has then chosen a thread pool."""
     return _LOADED.get(("claim_on_threads", dtype)) or run_to_completion(_compile_claim_on_threads, dtype)
 
 
@@ -177,14 +178,14 @@ def _compile_claim(dtype: str) -> Callable[..., None]:
 
 def _compile_claim_on_threads(dtype: str) -> Callable[..., None]:
     numba.get_num_threads()
-    compiled_claim(dtype)  # which it calls, and which compiles nothing by itself
+    compiled_claim(dtype)  # called by the loop, and not compiled automatically
     scratch, rows = getattr(types, dtype)[:, ::1], types.int64[:, ::1]
-    shared = arguments(dtype)[:-4]  # of a tile's arguments: those that all workers have in common
+    shared = arguments(dtype)[:-4]  # the arguments of a tile that all workers share
     return _compiled(claim_on_threads, dtype, rows, *shared, scratch, rows, rows, types.int64[::1])
 
 
 def _compiled(loop: Any, dtype: str, *arguments: types.Type) -> Callable[..., None]:
-    if (loaded := _LOADED.get((loop.__name__, dtype))) is not None:  # another thread wanted it, too
+    if (loaded := _LOADED.get((loop.__name__, dtype))) is not None:  # compiled meanwhile by another thread
         return loaded
     loop.disable_compile(False)  # noqa: FBT003
     loop.compile(types.void(*arguments))
@@ -193,10 +194,10 @@ def _compiled(loop: Any, dtype: str, *arguments: types.Type) -> Callable[..., No
 
 
 def new_scratch(work: Work, workers: int) -> NDArray[Any]:
-    """One row for each worker, on cache lines of its own.
+    """Scratch with one row for each worker, padded to whole cache lines to avoid false sharing.
 
-    It is zero, for what a tile computes in the unused lanes of its vectors: left-overs there could be denormal numbers,
-    on which processors are a hundred times as slow.
+    It is zero-initialised: tiles compute on unused lanes of vectors, and undefined content could be denormal numbers,
+    on which processors are 100 times slower.
     """
     line = _CACHE_LINE // work.dtype.itemsize
     columns = max(line, round_up(work.scratch_size, line))
@@ -206,17 +207,17 @@ def new_scratch(work: Work, workers: int) -> NDArray[Any]:
 
 
 def new_clock(workers: int) -> NDArray[np.int64]:
-    """Where each worker's tile counts the ticks of its stages, on a cache line of its own."""
+    """Tick counts of stages, zero; one row, a cache line, for each worker."""
     clock = private_empty((workers, STAGES), "int64")
     clock.fill(0)
     return clock
 
 
 def new_workspace(work: Work) -> NDArray[Any]:
-    """What the phases of a call pass on to one another."""
+    """The workspace of a call, in which phases pass data to later phases."""
     return private_empty((max(1, work.workspace_size),), work.dtype.name)
 
 
 def new_counters(phases: int) -> NDArray[np.int64]:
-    """What workers claim units from, for each phase on a cache line of its own; they must be zero before each call."""
+    """Counters from which workers claim units, a cache line for each phase; to be zeroed before each call."""
     return np.zeros((phases, _CACHE_LINE // 8), np.int64)

@@ -1,6 +1,6 @@
 """An NVIDIA GPU through CuPy.
 
-Calls return when their work is queued, as everywhere in CuPy. Times are those of CUDA events in the same queue.
+Calls return once their work is queued, as is usual in CuPy. Times are measured by CUDA events in the same stream.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.errors import RequestError, UnavailableError
 from convbench.runtime.loading import load
 
-EVICTION_BYTES: Final = 2**28  # more than the second-level cache of any GPU
-VECTOR_BYTES: Final = 16  # of a kernel's write
+EVICTION_BYTES: Final = 2**28  # larger than the L2 cache of any GPU
+VECTOR_BYTES: Final = 16  # bytes of a kernel's vector store
 WAIT: Final = SOURCES / "wait.cu"
-CYCLES: Final = 3e9  # of a second, more than the clock of any GPU has
-HEAD_START: Final = 1e-4  # seconds by which a kernel delays calls while the host queues them, at least ...
-LONGEST_HEAD_START: Final = 0.02  # ... and at most
+CYCLES: Final = 3e9  # upper bound of a GPU's clock, in Hz
+HEAD_START: Final = 1e-4  # minimum seconds for which a kernel delays calls while the host queues them
+LONGEST_HEAD_START: Final = 0.02  # maximum of the same
 FORKED: Final = "CUDA does not outlive a fork; start the process afresh, as multiprocessing does with 'spawn'"
-TOGETHER: Final = 128  # calls that are queued at once, few enough that the queue has room for all their kernels
+TOGETHER: Final = 128  # maximum number of calls that are queued at once, bounded by the capacity of the queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,16 +41,16 @@ class Gpu:
     backend = "gpu"
     scales = False
     memory = "gpu"
-    _pid = 0  # of the process that used the GPU first
-    _queueing = 0.0  # seconds in which the host queued a call, the last time
+    _pid = 0  # the process that used the GPU first
+    _queueing = 0.0  # seconds that the host took to queue a call, last time
 
     def available(self) -> str | None:
-        """Why no GPU can be used, and the remedy; None where one can."""
+        """Why no GPU can be used, and the remedy; None if one can."""
         try:
             cupy = load("cupy")
         except ModuleNotFoundError:
             return "CuPy is not installed; pip install 'convbench[gpu]'"
-        except ImportError as error:  # a CuPy for another CUDA, or half of one
+        except ImportError as error:  # CuPy for another CUDA version, or a partial installation
             return f"CuPy cannot be loaded ({_first_line(error)}); install the one for this machine's CUDA"
         if self.lost():
             return FORKED
@@ -62,7 +62,7 @@ class Gpu:
         return None if gpus else "there is no NVIDIA GPU"
 
     def lost(self) -> bool:
-        """Whether another process used the GPU first, and this one was forked from it."""
+        """Whether this process was forked from one that had used the GPU."""
         return self._pid not in (0, os.getpid())
 
     def module(self) -> Any:
@@ -76,20 +76,20 @@ class Gpu:
         return self.module().empty(shape, dtype)  # type: ignore[no-any-return]
 
     def input(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
-        """A C-contiguous array of a dtype, as kernels read it; a copy where it is not one."""
+        """Convert an array to C order and a dtype, copying only if necessary."""
         return self.module().ascontiguousarray(array, dtype)  # type: ignore[no-any-return]
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
-        """Copy to the GPU's memory, and wait until the copy is there."""
-        into.set(array)  # type: ignore[attr-defined]  # CuPy's
+        """Copy to the GPU's memory, and wait for completion."""
+        into.set(array)  # type: ignore[attr-defined]  # a CuPy array
         self.module().cuda.Device().synchronize()
 
     def download(self, array: NDArray[Any], into: NDArray[Any] | None = None) -> NDArray[Any]:
         """Copy to the host's memory."""
-        return array.get(out=into)  # type: ignore[attr-defined, no-any-return]  # CuPy's
+        return array.get(out=into)  # type: ignore[attr-defined, no-any-return]  # a CuPy array
 
     def unsupported_precision(self, precision: Precision) -> str | None:
-        """Tensor cores compute some precisions, which earlier GPUs lack."""
+        """Some precisions need tensor cores, which older GPUs lack."""
         if (known := GPU_PRECISIONS.get(precision.name)) is None:
             return f"no GPU form computes in {precision.name}"
         if int(self.module().cuda.Device().compute_capability) >= known.capability:
@@ -97,19 +97,19 @@ class Gpu:
         return f"{precision.name} needs a GPU of compute capability {known.capability / 10:.1f} or more"
 
     def evict(self) -> Callable[[], object]:
-        """Make a function that queues a kernel which fills the GPU's caches with other data.
+        """Make a function that queues a kernel which evicts the GPU's caches.
 
-        The kernel reads: data that it wrote would be written back while the next call runs.
+        The kernel only reads: data that it wrote would be written back during the next call.
         """
         buffer, largest = self.empty((EVICTION_BYTES // 4,), "float32"), self.empty((), "float32")
         buffer.fill(1)
         return lambda: buffer.max(out=largest)
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
-        """Seconds on the GPU from the begin of the first of `loops` calls to the end of the last.
+        """Seconds on the GPU from the beginning of the first of `loops` calls to the end of the last.
 
-        The host queues calls while a kernel keeps the GPU busy, so that the GPU never idles between calls because the
-        host is slower.
+        A preceding kernel keeps the GPU busy while the host queues the calls, so that the GPU does not wait for the
+        host between calls.
         """
         whole, rest = divmod(loops, TOGETHER)
         return sum(self._queued(call, count) for count in [TOGETHER] * whole + [rest] * (rest > 0))
@@ -128,7 +128,7 @@ class Gpu:
         return float(cuda.get_elapsed_time(begin, end)) / 1e3
 
     def hold_up(self, seconds: float = 0.0) -> None:
-        """Queue a kernel that takes at least so many seconds and touches no memory."""
+        """Queue a kernel that takes at least `seconds` (limited to the range of head starts) and accesses no memory."""
         seconds = min(LONGEST_HEAD_START, max(HEAD_START, seconds))
         self._wait((1,), (1,), (int(seconds * CYCLES),))
 
@@ -137,7 +137,7 @@ class Gpu:
         return self.module().RawKernel(WAIT.read_text(encoding="utf-8"), "wait", options=("--std=c++17",))
 
     def usable(self) -> bool:
-        """Whether the GPU still computes for this process: some errors, such as a wild address, end that for good."""
+        """Whether this process can still use the GPU; some errors, such as an invalid address, are permanent."""
         cuda = self.module().cuda
         try:
             cuda.Device().synchronize()
@@ -146,7 +146,7 @@ class Gpu:
         return True
 
     def open(self, work: GpuWork, cores: int) -> Runner:  # noqa: ARG002
-        """Compile the kernels for the GPU at hand, and send the weights."""
+        """Compile the kernels for the current GPU, and copy the weights to it."""
         return GpuRunner(work, self)
 
 
@@ -173,8 +173,8 @@ class GpuRunner:
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Queue the kernels that fill `out`; both arrays lie on the GPU."""
-        if out.data.ptr % VECTOR_BYTES:  # type: ignore[attr-defined]  # CuPy's
+        """Queue the kernels that compute `out`; both arrays are on the GPU."""
+        if out.data.ptr % VECTOR_BYTES:  # type: ignore[attr-defined]  # a CuPy array
             raise RequestError(f"out begins between multiples of {VECTOR_BYTES} bytes; give an array of its own")
         if self._gpu.lost():
             raise UnavailableError(FORKED)
@@ -183,7 +183,7 @@ class GpuRunner:
             self._launch(place, x, out, scratch)
 
     def _new_scratch(self) -> NDArray[Any]:
-        """Scratch for one call; CuPy's pool reuses it in later calls of the same stream, never in another one."""
+        """Scratch for one call; CuPy's pool reuses the memory in later calls on the same stream only."""
         return self._gpu.empty((self._scratch_size,), self._dtype)
 
     def _launch(self, place: int, x: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
@@ -191,7 +191,7 @@ class GpuRunner:
         self._kernels[place]((launch.blocks,), (launch.threads,), (x, self._weights, out, scratch))
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
-        """The share of each launch in a call's time, from a call of its own: events between launches cost time."""
+        """The share of each launch in a call's time, from a separate call, since events between launches cost time."""
         if len(self._launches) == 1:
             return [1.0]
         events = [self._cuda.Event() for _ in range(len(self._launches) + 1)]
@@ -206,11 +206,11 @@ class GpuRunner:
         return [part / sum(parts) for part in parts]
 
     def threads(self) -> int:
-        """One, of the host."""
+        """One: the host's calling thread."""
         return 1
 
     def close(self) -> None:
-        """Give back the weights."""
+        """Release the weights."""
         self._weights = None
 
 

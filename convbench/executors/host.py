@@ -1,4 +1,4 @@
-"""What executors on the host have in common: their arrays are NumPy's, and lie where they are."""
+"""The base class of executors on the host: their arrays are NumPy arrays, used in place."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """An executor whose arrays are the host's."""
+    """An executor on the host."""
 
     backend = "numba"
 
     def unsupported_precision(self, precision: Precision) -> str | None:  # noqa: ARG002
-        """Whatever a form has tiles for."""
+        """Supports every precision that a form has tiles for."""
         return None
 
     def module(self) -> Any:
-        """NumPy's."""
+        """NumPy."""
         return np
 
     def input(self, array: Any, dtype: str) -> NDArray[Any]:
-        """As tiles read it."""
+        """See `readable`."""
         return readable(array, dtype)
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
-        """Copy."""
+        """Copy on the host."""
         into[...] = array
 
     def download(self, array: NDArray[Any], into: NDArray[Any] | None = None) -> NDArray[Any]:
-        """It is there already; copied only where `into` says where to."""
+        """The array itself, or `into` after copying to it."""
         if into is None:
             return array
         into[...] = array
@@ -42,19 +42,19 @@ class Host:
 
 
 def readable(array: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """An array as tiles read it: C-contiguous, aligned, of a dtype and the machine's byte order, copied if it is not.
+    """Convert an array to C order, a dtype, native byte order and alignment, as tiles need; copies only if necessary.
 
-    What is only marked read-only is not copied, since no tile writes to its input.
+    A read-only array is not copied for that reason alone, since no tile writes to its input.
     """
     if array.dtype != dtype or not (array.flags.c_contiguous and array.flags.aligned):
         return np.array(array, dtype, order="C")
-    return array if array.flags.writeable else np.asarray(_Unmarked(array))
+    return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 
-class _Unmarked:
-    """An array's memory without the mark that it is read-only, which compiled code takes for another type."""
+class _Writeable:
+    """An array's memory presented as writeable: for Numba, read-only arrays have a different type."""
 
     def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array  # kept as long as the memory is looked at
+        self._array = array  # keeps the memory alive
         interface = array.__array_interface__
         self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}

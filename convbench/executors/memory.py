@@ -1,8 +1,8 @@
-"""Arrays on page boundaries: private ones, and ones that other processes can map without a copy.
+"""Page-aligned arrays in private memory, and in shared memory that other processes can map without a copy.
 
-Both ask for huge pages, because touching 462 MB for the first time in pages of 4 KiB takes a second. Shared memory has
-no name: it is a file descriptor that is passed to the processes that need it, and the system takes it back when the
-last of them is gone, however they end.
+Both request huge pages, because the first access to 462 MB in pages of 4 KiB takes a second. Shared memory is
+anonymous: its file descriptor is passed to the processes that need it, and the system frees it when the last of them
+has ended, normally or not.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from convbench.integers import round_up
 
 _HUGE_PAGE: Final = 2 * 2**20
-DESCRIPTORS: Final = 2  # that a segment takes: `mmap` has one of its own
-# An object for epoll owns any descriptor, and closes it without a word, where a file's would complain.
+DESCRIPTORS: Final = 2  # file descriptors of a segment; `mmap` duplicates the one it is given
+# An epoll object can own any descriptor and closes it silently; a file object would emit a ResourceWarning.
 _OWNER: Final[Callable[[int], Any]] = select.epoll.fromfd if hasattr(select, "epoll") else io.FileIO
 
 
 class Segment(mmap.mmap):
-    """A stretch of shared memory: what tells it apart, where it is mapped here, and what others map it by.
+    """A segment of shared memory: its number, its address in this process, and its file descriptor.
 
-    When its last array is gone, the interpreter gives back mapping and descriptor without any of Python's code, so that
-    no signal handler can come between, and no exception of one is lost in a finalizer.
+    When its last array is deallocated, the interpreter releases mapping and descriptor without running Python code, so
+    that no signal handler can run in between and no exception of one is lost in a finalizer.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Segment(mmap.mmap):
 
     @property
     def fd(self) -> int:
-        """The descriptor."""
+        """The file descriptor."""
         return int(self.owner.fileno())
 
 
@@ -51,10 +51,10 @@ _numbers = itertools.count()
 
 
 def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """An array of undefined content that starts on a page boundary, in huge pages where the system has them.
+    """Allocate a page-aligned array of undefined content, in huge pages where the system has them.
 
     Raises:
-        MemoryError: There is none.
+        MemoryError: Out of memory.
     """
     size = _size(shape, dtype)
     if size >= _HUGE_PAGE:
@@ -65,7 +65,7 @@ def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 
 
 def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """The same in shared memory; `locate` tells another process where."""
+    """Allocate a page-aligned array in shared memory; `locate` returns its place for another process."""
     size = max(_size(shape, dtype), mmap.PAGESIZE)
     owner = _anonymous_file()
     os.ftruncate(owner.fileno(), size)
@@ -81,7 +81,7 @@ def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 
 
 def shared_together(*wanted: tuple[tuple[int, ...], str]) -> list[NDArray[Any]]:
-    """Arrays of these shapes and dtypes in one stretch of shared memory, each on a page boundary."""
+    """Allocate arrays of given shapes and dtypes in one shared segment, each page-aligned."""
     sizes = [_size(shape, dtype) for shape, dtype in wanted]
     begins = [0, *itertools.accumulate(round_up(size, mmap.PAGESIZE) for size in sizes)]
     block = shared_empty((begins[-1],), "uint8")
@@ -92,7 +92,7 @@ def shared_together(*wanted: tuple[tuple[int, ...], str]) -> list[NDArray[Any]]:
 
 
 def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
-    """Copies of arrays in one stretch of shared memory, each on a page boundary."""
+    """Copy arrays into one shared segment, each page-aligned."""
     copies = shared_together(*((array.shape, array.dtype.name) for array in arrays))
     for copy, array in zip(copies, arrays, strict=True):
         copy[...] = array
@@ -100,46 +100,46 @@ def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def map_shared(fd: int) -> mmap.mmap:
-    """Map a segment that another process made, every page of it, so that no call pays for that later.
+    """Map a segment of another process, including its page table entries, so that no call incurs page faults later.
 
     The descriptor may be closed afterwards.
     """
     mapping = _advised(mmap.mmap(fd, os.fstat(fd).st_size))
-    np.frombuffer(mapping, np.uint8)[:: mmap.PAGESIZE].max()  # a page table entry is made when its page is read
+    np.frombuffer(mapping, np.uint8)[:: mmap.PAGESIZE].max()  # reading a page creates its page table entry
     return mapping
 
 
 def view(mapping: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """The array that begins `offset` bytes into a mapping."""
+    """The array at `offset` bytes in a mapping."""
     return np.frombuffer(mapping, dtype, _size(shape, "uint8"), offset).reshape(shape)
 
 
 def locate(array: NDArray[Any]) -> tuple[Segment, int] | None:
-    """The segment that an array lies in, and how many bytes into it; None where its memory is not shared."""
+    """The segment that contains an array, and the offset in bytes; None where its memory is not shared."""
     address = _address(array)
-    for segment in _living():
+    for segment in _mapped_segments():
         if segment.address <= address and address + array.nbytes <= segment.address + len(segment):
             return segment, address - segment.address
     return None
 
 
 def descriptors_left() -> bool:
-    """Whether arrays may still have a segment each: of the files that this process may open, half are for others."""
+    """Whether another segment may be allocated: segments use at most half of the files that this process may open."""
     try:
         import resource
-    except ImportError:  # where there is no such limit
+    except ImportError:  # a system without such a limit
         return True
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return most == resource.RLIM_INFINITY or DESCRIPTORS * len(_living()) < most / 2
+    return most == resource.RLIM_INFINITY or DESCRIPTORS * len(_mapped_segments()) < most / 2
 
 
 def live_segments() -> frozenset[int]:
-    """The numbers of the segments that still hold an array."""
-    return frozenset(segment.number for segment in _living())
+    """Numbers of the segments that still contain an array."""
+    return frozenset(segment.number for segment in _mapped_segments())
 
 
-def _living() -> list[Segment]:
-    """The segments; one whose addresses are being given back is none any more."""
+def _mapped_segments() -> list[Segment]:
+    """Segments that are still mapped; one that is being deallocated does not count."""
     return [segment for known in list(_segments.values()) if (segment := known()) is not None]
 
 
@@ -171,9 +171,9 @@ def _advised(mapping: mmap.mmap) -> mmap.mmap:
 
 
 def _anonymous_file() -> Any:
-    """A file without a name, as an object that owns its descriptor: in memory where the system has such files.
+    """An anonymous file, in memory where the system has such files; returns the object that owns its descriptor.
 
-    From the descriptor to its owner no step is Python's, between which a signal handler might raise.
+    The owner takes the descriptor without running Python code in between, in which a signal handler might raise.
     """
     if not hasattr(os, "memfd_create"):
         return tempfile.TemporaryFile()

@@ -1,7 +1,7 @@
-"""The worker processes of the `processes` executor: who computes, and what happens when a call is interrupted.
+"""The pool of worker processes of the `processes` executor, and its recovery from interrupted calls.
 
-What an interrupted call has asked for is waited for before anybody uses the workers again; where that cannot be, they
-are killed. New workers are started when a call needs them, so what happens in one plan's call never reaches another's.
+The requests of an interrupted call are completed before the workers are used again; if that fails, the workers are
+killed. A call starts missing workers, so that a failure in one plan's call does not affect other plans.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from convbench.runtime.loading import run_to_completion
 
 
 class Job(Protocol):
-    """Work as the workers know it.
+    """Work, as the pool sends it to workers.
 
     Attributes:
-        number: Tells it apart.
-        segments: Of shared memory that it needs.
+        number: Identifies the work in this process.
+        segments: Segments of shared memory that it needs.
     """
 
     number: int
 
     @property
     def segments(self) -> Sequence[memory.Segment]:
-        """See above."""
+        """See the class docstring."""
 
     @property
     def closed(self) -> bool:
-        """Whether it is not to be opened any more."""
+        """Whether the work must not be opened any more."""
 
     def order(self, row: int) -> bytes:
-        """The message by which the worker of a row opens it, without its head."""
+        """The body of the message with which worker `row` opens the work."""
 
 
 class Pool:
-    """The workers of this process; one call at a time, from whatever thread."""
+    """The workers of this process; they serve one call at a time, from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may call a plan in the middle of another's call
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call a plan during another call
         self._workers: list[Worker] = []
         self._busy = False
         self._closed: deque[int] = deque()
@@ -59,31 +59,31 @@ class Pool:
         count: int,
         segments: Sequence[memory.Segment] = (),
         fields: Sequence[int] = (),
-        break_off: Callable[[], object] = lambda: None,
+        cancel: Callable[[], object] = lambda: None,
     ) -> None:
-        """Have the first `count` workers open `job` and, with the `fields` of a RUN, fill its units.
+        """Make the first `count` workers open `job` and, if there are `fields`, run a phase of it.
 
         Args:
             job: The work.
-            count: How many workers take part; those that are missing are started.
-            segments: Of shared memory that the fields name.
-            fields: What RUN has behind the work's number.
-            break_off: Called where the call is interrupted, to have the workers come to its end soon.
+            count: Number of workers; missing ones are started.
+            segments: Segments of shared memory that the fields refer to.
+            fields: Fields of a RUN request after the work's number.
+            cancel: Called if the call is interrupted, to make the workers finish early.
 
         Raises:
-            UnavailableError: A worker cannot be started, fails or dies; whoever calls next gets new ones.
+            UnavailableError: A worker cannot be started, fails or dies; the next call starts new ones.
         """
         with self._lock:
-            if self._busy:  # a call was interrupted just as it ended, or this one comes from within it
-                self._settle()
+            if self._busy:  # a call was interrupted as it ended, or a signal handler makes this call during another
+                self._drain()
             self._busy = True
             try:
                 failures = self._carry_out(job, count, segments, fields)
             except GoneError as error:
-                raise self._lost(error.worker) from None
+                raise self._worker_died(error.worker) from None
             except BaseException as error:
-                break_off()
-                self._settle()
+                cancel()
+                self._drain()
                 if isinstance(error, OSError):
                     raise UnavailableError(f"the processes executor cannot be used ({error.strerror})") from None
                 raise
@@ -92,22 +92,22 @@ class Pool:
             raise UnavailableError(failures[0])
 
     def pids(self, count: int) -> tuple[int, ...]:
-        """The first workers' process numbers."""
+        """Process IDs of the first `count` workers."""
         return tuple(worker.pid for worker in self._workers[:count])
 
     def close_later(self, number: int) -> None:
-        """Have the workers forget a work before the next call; may be called at any moment, by a finalizer as well."""
+        """Schedule a work to be closed before the next call; safe at any time, also in a finalizer."""
         self._closed.append(number)
 
     def stop(self, *, kill: bool = False) -> None:
-        """Stop every worker; the next call starts new ones."""
+        """Stop all workers; the next call starts new ones."""
         with self._lock:
             while self._workers:
                 self._workers.pop().stop(kill=kill)
             self._busy = False
 
     def abandon(self) -> None:
-        """Forget every worker, in a forked child."""
+        """Drop all workers in a forked child, without stopping them."""
         for worker in self._workers:
             worker.abandon()
 
@@ -145,11 +145,11 @@ class Pool:
             for worker in self._workers:
                 worker.close(numbers)
 
-    def _settle(self) -> None:
-        """Wait for what an interrupted call has begun; kill the workers if that is interrupted as well."""
+    def _drain(self) -> None:
+        """Wait for the requests of an interrupted call; kill the workers if that is interrupted as well."""
         try:
             for worker in self._workers:
-                worker.settle()
+                worker.drain()
         except GoneError:
             self.stop(kill=True)
         except BaseException:
@@ -157,7 +157,7 @@ class Pool:
             raise
         self._busy = False
 
-    def _lost(self, worker: Worker) -> UnavailableError:
+    def _worker_died(self, worker: Worker) -> UnavailableError:
         status = worker.stop()
         self.stop(kill=True)
         return UnavailableError(
@@ -180,12 +180,12 @@ def pool() -> Pool:
 
 
 def next_number() -> int:
-    """A number that no other work of this process has."""
+    """A number that is unique among the works of this process."""
     return next(_numbers)
 
 
-def _start_over() -> None:
-    """In a forked child: the workers are its parent's, and whoever held the lock is not here."""
+def _reset_in_child() -> None:
+    """Replace the pool in a forked child: the workers are its parent's, and the lock's holder does not exist there."""
     global _pool
     before, _pool = _pool, Pool()
     before.abandon()
@@ -195,6 +195,6 @@ def _stop() -> None:
     _pool.stop()
 
 
-atexit.register(_stop)  # whichever is this process's then
+atexit.register(_stop)  # the pool at that time
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_over)
+    os.register_at_fork(after_in_child=_reset_in_child)

@@ -1,8 +1,8 @@
-"""What a worker of the `processes` executor runs: it maps shared memory, and fills units when a message says so.
+"""The program of a worker process of the `processes` executor: it maps shared memory and computes units on request.
 
-Started with the descriptor of its end of a socket pair, which keeps messages whole. Messages are raw bytes (nothing is
-pickled): a command letter, the number of the request, and what the structures below say. The worker leaves when the
-other end is gone.
+Its argument is the descriptor of its end of a socket pair, which preserves message boundaries. Messages are raw bytes,
+not pickles: a command letter, the number of the request, and the fields of the structures below. The worker exits when
+the other end is closed.
 """
 
 from __future__ import annotations
@@ -26,30 +26,28 @@ from convbench.executors.memory import map_shared, view
 if TYPE_CHECKING:
     from convbench.kernels.tile import Phase
 
-MOST: Final = 2**15  # bytes of a message
-SYNC: Final = struct.Struct("<cq")  # b"s"; answered. Likewise b"o", to open a work, followed by the work as JSON
-MAP: Final = struct.Struct("<cqq")  # b"m", segment; its descriptor comes with the message; answered
+MESSAGE_BYTES: Final = 2**15  # maximum bytes of a message
+SYNC: Final = struct.Struct("<cq")  # b"s", and b"o" to open a work, followed by the work as JSON; answered
+MAP: Final = struct.Struct("<cqq")  # b"m", segment; its descriptor is attached to the message; answered
 DROP: Final = struct.Struct("<cqq")  # b"d", segment
 CLOSE: Final = struct.Struct("<cqq")  # b"c", work
-RUN: Final = struct.Struct(
-    "<cqqq3q3q6q6q"
-)  # b"r", work, phase; answered. Then, of counter, workspace, input and output:
-DIMENSIONS: Final = (1, 1, 4, 4)  # segment, offset and so many lengths
-ANSWER: Final = struct.Struct("<q")  # the request, followed by what went wrong, if anything did
+RUN: Final = struct.Struct("<cqqq3q3q6q6q")  # b"r", work, phase, and the places of four arrays; answered
+DIMENSIONS: Final = (1, 1, 4, 4)  # of counter, workspace, input and output; a place is segment, offset and shape
+ANSWER: Final = struct.Struct("<q")  # the request's number, followed by an error message if it failed
 
 Run = Callable[..., None]
 
 
 class PoolWorker:
-    """The state of one worker process: its end of the line, the segments it has mapped, and the work it has open."""
+    """The state of a worker process: its end of the socket pair, mapped segments, and open works."""
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
         self._segments: dict[int, mmap.mmap] = {}
-        self._works: dict[int, tuple[Run, str, object]] = {}  # the last is what must be kept
+        self._works: dict[int, tuple[Run, str, object]] = {}  # function, dtype, object to keep alive
 
     def serve(self) -> None:
-        """Do what the messages say until the other end is closed."""
+        """Carry out requests until the other end is closed."""
         commands: dict[bytes, Callable[..., None]] = {
             b"m": self._map,
             b"d": self._drop,
@@ -60,7 +58,7 @@ class PoolWorker:
         answered = (b"s", b"m", b"o", b"r")
         while True:
             try:
-                message, fds, _, _ = socket.recv_fds(self._line, MOST, 1)
+                message, fds, _, _ = socket.recv_fds(self._line, MESSAGE_BYTES, 1)
             except ConnectionResetError:
                 return
             if not message:
@@ -70,8 +68,8 @@ class PoolWorker:
             try:
                 if letter in commands:
                     commands[letter](message, *fds)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
-                words = f"{type(error).__name__}: {error}".encode()[: MOST // 2]
+            except Exception as error:  # noqa: BLE001  # any error is reported to the caller
+                words = f"{type(error).__name__}: {error}".encode()[: MESSAGE_BYTES // 2]
             if letter in answered:
                 try:
                     self._line.send(ANSWER.pack(number) + words)
@@ -79,9 +77,9 @@ class PoolWorker:
                     return
 
     def _map(self, message: bytes, fd: int | None = None) -> None:
-        """Requests may come twice where the caller was interrupted between sending one and noting that it has."""
+        """Map a segment; a request may repeat if the caller was interrupted between sending and recording it."""
         _, _, segment = MAP.unpack(message)
-        if fd is None:  # the system drops one that would be too many
+        if fd is None:  # the system discards descriptors beyond the process's limit
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         try:
             if segment not in self._segments:
@@ -113,7 +111,7 @@ class PoolWorker:
         run(phase, *(self._view(place, dtype) for place in places[1:]), counter)
 
     def _load(self, order: dict[str, Any]) -> tuple[Run, object]:
-        """Load the tiles and make room for them; what is called, and the tiles, whose machine code that needs."""
+        """Load tiles and allocate scratch; returns the function to call, and the tiles, to be kept alive for it."""
         from convbench.executors.driver import compiled_claim, load_phases, new_scratch
         from convbench.kernels.tile import FunctionName, Work
 
@@ -136,7 +134,7 @@ class PoolWorker:
         return run, loaded
 
     def _phase(self, order: dict[str, Any]) -> Phase:
-        """A phase as a message names it."""
+        """The phase that a message describes."""
         from convbench.kernels.tile import Phase, TileName
 
         arguments = order["tile"]["arguments"]
@@ -151,9 +149,7 @@ class PoolWorker:
 
 def main() -> None:
     """Serve the socket whose descriptor is the only argument."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process of a terminal; the caller says what is to be
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent to all processes of a terminal; only the caller handles it
     line = socket.socket(fileno=int(sys.argv[1]))
     PoolWorker(line).serve()
 

@@ -1,10 +1,10 @@
-"""Many cores: a persistent pool of worker processes fills the units in shared memory.
+"""Many cores: a persistent pool of worker processes computes the units in shared memory.
 
 Workers are plain subprocesses, not children of `multiprocessing`: they do not run the caller's main module again, and
-they leave by themselves when the caller is gone. A call sends each of them some two hundred bytes that say where input
-and output lie; nothing is pickled, and arrays that already lie in shared memory are not copied.
+they exit when the caller ends. A call sends each of them about 200 bytes with the places of input and output; nothing
+is pickled, and arrays in shared memory are not copied.
 
-Calls from several threads wait for one another: each has the workers, and so the cores, to itself.
+Calls from several threads are serialised, so that each uses all workers and cores.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Processes(Host):
     memory = "shared"
 
     def available(self) -> str | None:
-        """Needs a system that passes file descriptors between processes, in messages that stay whole."""
+        """Needs Unix sockets that preserve message boundaries and pass file descriptors."""
         if hasattr(socket, "SCM_RIGHTS") and hasattr(socket, "SOCK_SEQPACKET"):
             with contextlib.suppress(OSError):
                 for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
@@ -53,9 +53,9 @@ class Processes(Host):
         return "this system cannot pass shared memory between processes; use the threads executor"
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Shared memory; private memory, which is copied when it is used, where descriptors for it run out.
+        """Allocate shared memory; where descriptors run out, private memory, which calls copy.
 
-        What a child that is forked later writes to shared memory, this process sees.
+        Shared memory stays shared with children that are forked later: their writes are visible here.
         """
         try:
             if memory.descriptors_left():
@@ -65,18 +65,18 @@ class Processes(Host):
         return memory.private_empty(shape, dtype)
 
     def open(self, work: Work, cores: int) -> Runner:
-        """Start the workers that are missing, and have each load the tile."""
+        """Start missing workers, and make each load the tiles."""
         return ProcessesRunner(work, cores)
 
 
 @dataclass
 class CallSpace:
-    """What one call at a time may use.
+    """Shared memory for one call at a time.
 
     Attributes:
-        counter: What units are claimed from.
-        workspace: What phases pass on to one another.
-        staging: Arrays to copy through.
+        counter: Counter from which workers claim units.
+        workspace: Data that phases pass to later phases.
+        staging: Copies of inputs and outputs that are not in shared memory, by role.
     """
 
     counter: NDArray[np.int64]
@@ -84,56 +84,56 @@ class CallSpace:
     staging: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def shared(self, role: str, array: NDArray[Any]) -> NDArray[Any]:
-        """The array itself if it lies in shared memory, otherwise one of its shape that does."""
+        """The array itself if it is in shared memory, otherwise a staging array of its shape."""
         if memory.locate(array):
             return array
         if role not in self.staging or self.staging[role].shape != array.shape:
-            self.staging[role] = _had(memory.shared_empty, array.shape, array.dtype.name)
+            self.staging[role] = _allocated(memory.shared_empty, array.shape, array.dtype.name)
         return self.staging[role]
 
 
 class ProcessesRunner:
-    """Tells the workers where input and output lie, and waits until they are through."""
+    """Sends the places of input and output to the workers, and waits for completion."""
 
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()
         self._work, self._cores, self._dtype = work, cores, work.dtype.name
         for phase in work.phases:
-            phase.tile.load(self._dtype)  # compiled once, here; the workers find it on disk
+            phase.tile.load(self._dtype)  # compiled once, here; workers load it from the cache on disk
         compiled = time.perf_counter()
         self.number = next_number()
         parameters = (phase.parameters for phase in work.phases)
-        self._weights, *self._parameters = _had(memory.shared_copies, work.weights, *parameters)
-        self._own_what_changes()
+        self._weights, *self._parameters = _allocated(memory.shared_copies, work.weights, *parameters)
+        self._allocate_writable()
         self._forget = weakref.finalize(self, _forget, self.number)
         self._forget.atexit = False
         pool().call(self, cores)
         self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
 
-    def _own_what_changes(self) -> None:
-        """Make what workers write to: a forked child needs its own."""
-        self.clock: NDArray[np.int64] = _had(memory.shared_empty, (self._cores, STAGES), "int64")
+    def _allocate_writable(self) -> None:
+        """Allocate the memory that workers write to; a forked child needs its own."""
+        self.clock: NDArray[np.int64] = _allocated(memory.shared_empty, (self._cores, STAGES), "int64")
         self.clock.fill(0)
         self._idle = [self._new_space()]
         self._pid = os.getpid()
 
     def _new_space(self) -> CallSpace:
         workspace = (max(1, self._work.workspace_size),), self._dtype
-        counter, shared = _had(memory.shared_together, ((1,), "int64"), workspace)
+        counter, shared = _allocated(memory.shared_together, ((1,), "int64"), workspace)
         return CallSpace(counter, shared)
 
     @property
     def segments(self) -> Sequence[memory.Segment]:
-        """Of shared memory, that the work needs."""
-        return [_located(array)[0] for array in (self._weights, self.clock)]
+        """Segments of shared memory that the work needs."""
+        return [_place_in_segment(array)[0] for array in (self._weights, self.clock)]
 
     @property
     def closed(self) -> bool:
-        """Whether it is not to be called any more."""
+        """Whether the runner is closed."""
         return not self._forget.alive
 
     def order(self, row: int) -> bytes:
-        """What the worker of a row has to know to open the work."""
+        """The message body with which worker `row` opens the work, as JSON."""
         work = self._work
         return json.dumps(
             {
@@ -158,13 +158,13 @@ class ProcessesRunner:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The workers' process numbers."""
+        """Process IDs of the workers."""
         return pool().pids(self._cores)
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Fill `out`, through shared memory where an array does not lie there."""
+        """Compute `out`, copying arrays that are not in shared memory."""
         if os.getpid() != self._pid:
-            self._own_what_changes()
+            self._allocate_writable()
         try:
             space = self._idle.pop()
         except IndexError:
@@ -174,23 +174,23 @@ class ProcessesRunner:
             if source is not x:
                 source[:] = x
             arrays = (space.counter, space.workspace, source, target)
-            segments = [_located(array)[0] for array in arrays]
+            segments = [_place_in_segment(array)[0] for array in arrays]
             fields = [number for array in arrays for number in _flat_place(array)]
-            for number, phase in enumerate(self._work.phases):  # a call ends when all workers have: the barrier
+            for number, phase in enumerate(self._work.phases):  # `call` returns when all workers are done: the barrier
                 space.counter[0] = 0
-                break_off = partial(space.counter.fill, phase.units)
-                pool().call(self, self._cores, segments, [number, *fields], break_off=break_off)
+                cancel = partial(space.counter.fill, phase.units)
+                pool().call(self, self._cores, segments, [number, *fields], cancel=cancel)
             if target is not out:
                 out[:] = target
         finally:
-            self._idle.append(space)  # by now no worker claims from its counter, whatever has happened
+            self._idle.append(space)  # no worker uses its counter any more, even after an error
 
     def threads(self) -> int:
-        """One in each worker."""
+        """One thread in each worker."""
         return self._cores
 
     def close(self) -> None:
-        """Have the workers forget the work; they stay for the next."""
+        """Make the workers close the work; they remain for other plans."""
         self._forget()
 
 
@@ -198,8 +198,8 @@ def _forget(number: int) -> None:
     pool().close_later(number)
 
 
-def _had(allocate: Callable[..., T], *arguments: Any) -> T:
-    """Shared memory, or a clear word that there is none."""
+def _allocated(allocate: Callable[..., T], *arguments: Any) -> T:
+    """Call an allocator of shared memory, with errors as `UnavailableError`."""
     try:
         return allocate(*arguments)
     except OSError as error:
@@ -209,20 +209,20 @@ def _had(allocate: Callable[..., T], *arguments: Any) -> T:
         ) from None
 
 
-def _located(array: NDArray[Any]) -> tuple[memory.Segment, int]:
+def _place_in_segment(array: NDArray[Any]) -> tuple[memory.Segment, int]:
     place = memory.locate(array)
-    assert place is not None  # noqa: S101  # only arrays in shared memory get here
+    assert place is not None  # noqa: S101  # callers pass arrays in shared memory only
     return place
 
 
 def _place(array: NDArray[Any]) -> tuple[int, int, tuple[int, ...]]:
-    """Where a worker finds an array: segment, offset, shape."""
-    segment, offset = _located(array)
+    """The place of an array in shared memory: segment number, offset in bytes, shape."""
+    segment, offset = _place_in_segment(array)
     return segment.number, offset, array.shape
 
 
 def _flat_place(array: NDArray[Any]) -> tuple[int, ...]:
-    """The same as plain numbers."""
+    """The place of an array as consecutive integers."""
     segment, offset, shape = _place(array)
     return segment, offset, *shape
 

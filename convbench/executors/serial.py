@@ -1,7 +1,7 @@
-"""One core: the calling thread fills all units.
+"""One core: the calling thread computes all units.
 
-Calls from several threads run side by side, each with scratch of its own: that is what a program wants that computes on
-one core in each of several threads.
+Calls from several threads run concurrently, each with its own scratch, for programs that compute on one core in each of
+several threads.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class Serial(Host):
     memory = "private"
 
     def available(self) -> str | None:
-        """Always."""
+        """Always available."""
         return None
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Private memory on a page boundary."""
+        """Allocate page-aligned private memory."""
         return private_empty(shape, dtype)
 
     def open(self, work: Work, cores: int) -> Runner:  # noqa: ARG002
-        """Compile the tile."""
+        """Compile the tiles."""
         return SerialRunner(work)
 
 
 @dataclass
 class CallSpace:
-    """What one call at a time may write to beside its output: workspace, scratch, and ticks of stages."""
+    """Memory that one call at a time writes to besides its output: workspace, scratch, and ticks of stages."""
 
     workspace: NDArray[Any]
     scratch: NDArray[Any]
@@ -51,7 +51,7 @@ class CallSpace:
 
 
 class SerialRunner:
-    """Calls each phase's tile once for all units."""
+    """Calls the tile of each phase once for all units."""
 
     pids = ()
 
@@ -67,17 +67,17 @@ class SerialRunner:
 
     @property
     def clock(self) -> NDArray[np.int64]:
-        """Of all threads that have called, as of one worker."""
+        """The ticks of all calling threads, summed as those of one worker."""
         ticks: NDArray[np.int64] = sum(self._clocks.copy())  # type: ignore[assignment]
         return ticks
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Fill `out`."""
+        """Compute `out`."""
         work, space = self._work, None
         try:
             try:
                 space = self._idle.pop()
-            except IndexError:  # as many threads as there are spaces are computing
+            except IndexError:  # all spaces are in use by other threads
                 space = self._new_space()
             for tile, phase, stage in zip(self._tiles, work.phases, work.first_stages, strict=True):
                 tile(
@@ -95,11 +95,11 @@ class SerialRunner:
         return CallSpace(driver.new_workspace(self._work), driver.new_scratch(self._work, 1)[0], clock)
 
     def threads(self) -> int:
-        """The calling one."""
+        """One: the calling thread."""
         return 1
 
     def close(self) -> None:
-        """Scratch goes with the runner."""
+        """Nothing to release: scratch is freed with the runner."""
 
 
 SERIAL = Serial()

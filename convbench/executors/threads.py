@@ -1,10 +1,10 @@
-"""Many cores: Numba's thread pool fills the units.
+"""Many cores: Numba's thread pool computes the units.
 
-Calls from several threads wait for one another: each has the pool, and so the cores, to itself. Side by side they would
-share the cores, and not every pool that Numba may run on allows it.
+Calls from several threads are serialised, so that each uses the whole pool and all cores. Concurrent calls would share
+the cores, and not all threading layers of Numba support them.
 
-OpenMP's threads do not survive a `fork`, and GNU's ends a child that calls for them, whoever started them. So a forked
-child fills the units on Python's threads: they start more slowly, and the tiles that they run are the same.
+OpenMP threads do not survive a `fork`, and GNU OpenMP terminates a forked child that uses them. A forked child
+therefore runs the same tiles on Python threads, which start more slowly.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Threads(Host):
     memory = "private"
 
     def available(self) -> str | None:
-        """Always: Numba brings a thread pool of its own where there is no OpenMP or TBB."""
+        """Always available: Numba has its own thread pool where there is no OpenMP or TBB."""
         return None
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Private memory on a page boundary."""
+        """Allocate page-aligned private memory."""
         return private_empty(shape, dtype)
 
     def open(self, work: Work, cores: int) -> Runner:
-        """Compile the tile and the parallel loop, and start the pool.
+        """Compile the tiles and the parallel loop, and start the pool.
 
         Raises:
             RequestError: Numba's pool is smaller than `cores`.
@@ -57,50 +57,50 @@ class Threads(Host):
         return ThreadsRunner(work, cores)
 
 
-PATIENCE: Final = 0.1  # seconds that a wait lasts before it is looked whether its end was missed
+POLL_SECONDS: Final = 0.1  # seconds of waiting, after which the end is checked by polling
 
 
 class _Process:
-    """What is so of this process alone, and not of its parent."""
+    """State of this process that a forked child must not inherit."""
 
     def __init__(self) -> None:
-        self.one_call_at_a_time = threading.RLock()  # a signal handler may call a plan in the middle of a call
+        self.one_call_at_a_time = threading.RLock()  # re-entrant: a signal handler may call a plan during a call
         self.is_forked = convbench.is_forked()
 
-    def start_over(self) -> None:
-        """In a forked child: the pool's threads are its parent's, and whoever held the lock is not here."""
+    def reset_in_child(self) -> None:
+        """Reset in a forked child: it has neither the pool's threads nor the lock's holder."""
         self.one_call_at_a_time = threading.RLock()
         self.is_forked = True
 
 
 _process = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.start_over)
+    os.register_at_fork(after_in_child=_process.reset_in_child)
 
 
 def start_pool() -> None:
-    """Start Numba's pool now, on what it prefers of what this system has.
+    """Start Numba's pool now, on the threading layer that Numba prefers on this system.
 
-    Later, a library that brings a thread pool of its own may have been loaded, and Numba would run on that one.
+    If it were started after a library with its own thread pool is loaded, Numba might use that pool instead.
     """
     run_to_completion(load("numba").get_num_threads)
 
 
 def most_threads() -> int:
-    """The threads of Numba's pool, which is as large as the processors were many when Numba was loaded."""
+    """Number of threads of Numba's pool: the number of processors when Numba was imported."""
     most: int = load("numba").config.NUMBA_NUM_THREADS
     return most
 
 
 @dataclass
 class CallSpace:
-    """What one call at a time may write to beside its output.
+    """Memory that one call at a time writes to besides its output.
 
     Attributes:
-        workspace: What phases pass on to one another.
-        scratch: A row for each thread.
-        counters: What the units of each phase are claimed from.
-        team: Which thread of the pool took each row.
+        workspace: Data that phases pass to later phases.
+        scratch: Scratch, a row for each thread.
+        counters: Counters from which the units of each phase are claimed.
+        team: Number of the pool's thread that ran each row.
     """
 
     workspace: NDArray[Any]
@@ -136,16 +136,16 @@ class ThreadsRunner:
         self.clock = driver.new_clock(cores)
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Fill `out`."""
+        """Compute `out`."""
         with _process.one_call_at_a_time:
             try:
                 space = self._idle.pop()
-            except IndexError:  # this call is a signal handler's in the middle of another
+            except IndexError:  # a call of a signal handler during another call
                 space = self._new_space()
             space.counters.fill(0)
             self._last = space
             (self._on_python_threads if _process.is_forked else self._on_pool)(x, out, space)
-            self._idle.append(space)  # but not after an exception: a second one may have left a helper behind
+            self._idle.append(space)  # not after an exception: a second one may have left a thread running on it
 
     def _on_pool(self, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
         self._claim_on_threads(
@@ -167,16 +167,16 @@ class ThreadsRunner:
                 *(space.scratch[row], self.clock[row], counter),
             )
 
-        helpers = [Helper(fill, row) for row in range(1, self._cores)]
+        threads = [CancellableThread(fill, row) for row in range(1, self._cores)]
         try:
-            for helper in helpers:
-                helper.start()
+            for thread in threads:
+                thread.start()
             fill(0)
-            for helper in helpers:
-                helper.join()
+            for thread in threads:
+                thread.join()
         except BaseException:
-            counter[0] = self._work.phases[phase].units  # what is left is not computed
-            _wait_in_any_case(helpers)
+            counter[0] = self._work.phases[phase].units  # the remaining units are skipped
+            _join_all(threads)
             raise
 
     def _new_space(self) -> CallSpace:
@@ -189,25 +189,25 @@ class ThreadsRunner:
         )
 
     def threads(self) -> int:
-        """How many threads of the pool took part in the last call."""
+        """Number of threads that took part in the last call."""
         return len(set(self._last.team.tolist()) - {-1})
 
     def close(self) -> None:
-        """The pool is Numba's and stays; scratch goes with the runner."""
+        """Nothing to release: the pool belongs to Numba, and scratch is freed with the runner."""
 
 
-class Helper:
-    """A call in a thread of Python's that begins at once, later or, where nobody waits for it any more, never."""
+class CancellableThread:
+    """A function call in a Python thread; `join` cancels it if the thread has not begun it."""
 
     def __init__(self, function: Callable[[int], None], row: int) -> None:
         self._function, self._row = function, row
-        self._claim: dict[str, str] = {}  # who was first: the thread, to begin, or the caller, who needs it no longer
-        self._is_through = False
-        self._end = _thread.allocate_lock()  # released when it is
+        self._claim: dict[str, str] = {}  # "by": "thread" if the call has begun, "caller" if it is cancelled
+        self._has_ended = False
+        self._end = _thread.allocate_lock()  # released when the call has ended
         self._end.acquire()
 
     def start(self) -> None:
-        """Begin; where no thread can be had, the others do its share."""
+        """Start the thread; if the system refuses one, the other threads compute its share."""
         with contextlib.suppress(RuntimeError):
             _thread.start_new_thread(self._run, ())
 
@@ -216,24 +216,24 @@ class Helper:
             try:
                 self._function(self._row)
             finally:
-                self._is_through = True
+                self._has_ended = True
                 self._end.release()
 
     def join(self) -> None:
-        """Return when it is through, or will never begin; may be interrupted at any step, and called again."""
+        """Cancel the call, or wait for its end if it has begun; may be interrupted at any point and called again."""
         if self._claim.setdefault("by", "caller") == "thread":
-            while not self._is_through:
-                self._end.acquire(timeout=PATIENCE)  # which an interrupted wait may have acquired
+            while not self._has_ended:
+                self._end.acquire(timeout=POLL_SECONDS)  # an interrupted wait may have acquired it already
 
 
-def _wait_in_any_case(helpers: Iterable[Helper]) -> None:
-    """Do not leave before helpers are through, however often that is interrupted: they write to the caller's output."""
-    for helper in helpers:
+def _join_all(threads: Iterable[CancellableThread]) -> None:
+    """Join all threads despite any interrupts, since they write to the caller's output."""
+    for thread in threads:
         while True:
             try:
-                helper.join()
+                thread.join()
                 break
-            except BaseException:  # noqa: BLE001, S112  # the first one is raised in the end
+            except BaseException:  # noqa: BLE001, S112  # the caller re-raises the first exception
                 continue
 
 

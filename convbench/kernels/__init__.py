@@ -1,1 +1,1 @@
-"""What forms on the host share: the micro-kernel, transforms, bands, blocking, vector code, and the tile."""
+"""Building blocks of the host algorithms: micro-kernel, transforms, bands, blocking, vector code, and the tile."""

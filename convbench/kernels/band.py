@@ -1,14 +1,16 @@
-"""A band of the input, laid out so that every tap of a row of outputs is a run of neighbours.
+"""A band of the input, laid out so that every tap reads a row of outputs at unit stride.
 
-For output rows [begin, end) of one group of one image, the band holds what they read of the padded input, and nothing
-between. Along each axis it is a few runs, in each of which neighbouring outputs read neighbouring lines:
+A band holds the elements of the padded input that output rows [begin, end) of one group of one image read, and no
+others. A line is a row or a column of the input. Along each axis the band consists of runs; within a run, the lines
+that a tap reads for neighbouring outputs are adjacent:
 
     band[channel, y_run, i, x_run, j] = padded[channel, first row + y_start + i * y_stride, x_start + j * x_stride]
 
-Where taps lie close, a run is a phase: all lines whose number leaves one remainder by the stride, shared by the taps
-that read them. Where they lie further apart than the outputs reach, each tap has a run of its own. So scratch does not
-grow with strides and dilations, but with what is read. There is room for vectors that end behind the last output:
-behind each run where that takes little, otherwise behind the band alone, so that such vectors read what comes next.
+Where taps lie close together, a run is a residue class: all lines with the same index modulo the stride, shared by the
+taps that read them. Where the dilation exceeds the range of the outputs, each tap has a run of its own. The scratch
+size thus depends on the number of elements read, not on strides and dilations. Vectors that extend past the last output
+read padding after each run where that padding is small. Otherwise only the end of the band is padded, and such vectors
+read the next run.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ from convbench.problem import Problem
 
 @dataclass(frozen=True)
 class Runs:
-    """How the lines that some outputs read along an axis are laid out.
+    """The layout of the input lines that a range of outputs reads along one axis.
 
     Attributes:
-        starts: Of each run: the first line, counted from the one that the first output reads without a kernel.
-        step: From one line of a run to the next.
-        length: Lines of a run.
-        taps: Where each tap's line is for the first output; the next output's is the next one.
+        starts: First line of each run, relative to the line that tap 0 reads for the first output.
+        step: Distance between consecutive lines of a run, in lines of the input.
+        length: Number of lines in a run.
+        taps: Index in the layout of the line that each tap reads for output 0; for output n it is n lines later.
     """
 
     starts: tuple[int, ...]
@@ -44,22 +46,23 @@ class Runs:
 
     @property
     def size(self) -> int:
-        """Lines of all runs."""
+        """Number of lines in all runs."""
         return len(self.starts) * self.length
 
 
 def runs(outputs: int, taps: int, stride: int, dilation: int, room: int = 0, multiple: int = 1) -> Runs:
-    """The layout that takes least.
+    """The smallest layout.
 
     Args:
-        outputs: How many.
-        taps: Of the kernel along the axis.
-        stride: Of the kernel.
-        dilation: Of the kernel.
-        room: Lines behind those that the outputs read; left out where they would more than double a run, ...
-        multiple: ... like what the length of a run shall be a multiple of.
+        outputs: Number of outputs along the axis.
+        taps: Number of kernel taps along the axis.
+        stride: Stride of the kernel.
+        dilation: Dilation of the kernel.
+        room: Lines of padding after those that the outputs read.
+        multiple: The length of a run is a multiple of this. Both `room` and `multiple` are ignored where they would
+            more than double the length.
     """
-    step = stride if outputs > 1 else 1  # a single output has no next one
+    step = stride if outputs > 1 else 1  # a single output needs no stride
     lines = [tap * dilation for tap in range(taps)]
     phases = sorted({line % step for line in lines})
 
@@ -79,13 +82,13 @@ class Layout:
     """The layout of the bands of one problem.
 
     Attributes:
-        rows: Output rows of a band (the last band of an image may have fewer).
-        columns: Output columns of a band (likewise).
-        y: Rows.
-        x: Columns.
-        channels: Of a group.
-        vectors: Rows below each other that a register block may read, though the band has fewer; it uses none of them.
-        reach: Columns behind the last one of outputs that a vector may read.
+        rows: Output rows of a band; the last band of an image may have fewer.
+        columns: Output columns of a band; the last segment of a row may have fewer.
+        y: Layout of the rows.
+        x: Layout of the columns.
+        channels: Channels of a group.
+        vectors: Rows that a register block may read, even where the band has fewer; the excess is not used.
+        reach: Columns after the last output column that a vector may read.
     """
 
     rows: int
@@ -98,16 +101,16 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Numbers in a band, with room for what is read behind it."""
+        """Elements of a band, including the padding that is read past its end."""
         return self.channels * self.y.size * self.row_stride + (self.vectors - 1) * self.row_stride + self.reach
 
     @property
     def row_stride(self) -> int:
-        """From one row to the next, which is the next row of outputs as well."""
+        """Elements from one row to the next, which is also the distance between output rows."""
         return self.x.size
 
     def grid(self, problem: Problem, filter_blocks: int) -> Grid:
-        """The grid of units that are bands and segments with some of a group's filters each."""
+        """The grid of units; a unit is a segment of a band with one filter block."""
         return Grid(
             images=problem.batch,
             groups=problem.groups,
@@ -117,7 +120,7 @@ class Layout:
         )
 
     def record(self, problem: Problem) -> Band:
-        """What `fill_band` has to know."""
+        """The parameters of `fill_band`."""
         (top, _), (left, _) = problem.padding
         return Band(
             channels=self.channels,
@@ -135,20 +138,20 @@ class Layout:
 
 
 class Band(NamedTuple):
-    """How a band's place in the grid tells what of the input it holds; a tile's parameters.
+    """The mapping from a band's place in the grid to the input that it holds; part of a tile's parameters.
 
     Attributes:
-        channels: Of a group.
-        row_step: Rows of the input from one band's first output to the next one's.
-        column_step: Columns from one segment's first output to the next one's.
+        channels: Channels of a group.
+        row_step: Input rows from one band's first output to the next band's.
+        column_step: Input columns from one segment's first output to the next segment's.
         top: Rows of padding above the image.
-        left: Columns of padding before the image.
-        y_step: From one row of a run to the next.
+        left: Columns of padding left of the image.
+        y_step: Input rows from one row of a run to the next.
         y_length: Rows of a run.
-        x_step: From one column of a run to the next.
+        x_step: Input columns from one column of a run to the next.
         x_length: Columns of a run.
-        y_starts: Of each run of rows, see `Runs`.
-        x_starts: Of each run of columns.
+        y_starts: First row of each run of rows, see `Runs`.
+        x_starts: First column of each run of columns.
     """
 
     channels: int
@@ -165,7 +168,7 @@ class Band(NamedTuple):
 
 
 def layout(problem: Problem, rows: int, columns: int, lanes: int, vectors: int, reach: int) -> Layout:
-    """The layout for bands of so many output rows and columns, see `Layout`."""
+    """The layout for bands of `rows` x `columns` outputs; for the other arguments see `Layout`."""
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
     return Layout(
         rows=rows,
@@ -179,10 +182,10 @@ def layout(problem: Problem, rows: int, columns: int, lanes: int, vectors: int, 
 
 
 def tap_offsets(band: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the taps read, from where output column 0 of a row would read without a kernel.
+    """Offsets of the taps in a band, in elements, relative to channel 0's tap (0, 0) of the same output.
 
     Returns:
-        For each (channel, kernel row), and to be added to it for each kernel column.
+        The offset of each (channel, kernel row), and the offset of each kernel column, to be added to the former.
     """
     outer = np.add.outer(np.arange(band.channels) * band.y.size, band.y.taps) * band.row_stride
     return outer.ravel(), np.array(band.x.taps, np.int64)
@@ -190,12 +193,12 @@ def tap_offsets(band: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 @jit
 def fill_band(x, scratch, band, place):  # type: ignore[no-untyped-def]
-    """Copy what the band at a place of the grid holds of the input, zero outside of the image, to scratch.
+    """Copy the input of the band at a place of the grid to scratch, with zeros outside of the image.
 
     Args:
         x: The input, shape (batch, channels, height, width).
-        scratch: 1-D.
-        band: The parameters, a `Band`.
+        scratch: The target, 1-D.
+        band: A `Band`.
         place: A `grid.Place`.
     """
     height, position = x.shape[2], 0

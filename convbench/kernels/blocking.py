@@ -1,4 +1,4 @@
-"""Cutting a problem into units: bands of rows, segments of columns and blocks of filters; weights packed to match."""
+"""Partition of a problem into units (bands of rows, segments of columns, filter blocks), and weight packing."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from convbench.kernels.band import Layout, layout
 from convbench.kernels.tuning import tuning
 from convbench.problem import ITEM_SIZE, Problem
 
-UNITS: Final = 32  # at least, where the problem is large enough, so that many workers finish together
-FILTERS: Final = 64  # of a unit, at least, so that filling the band is little beside using it
-SEGMENT: Final = 8  # register blocks side by side in a unit, at least, for the same reason
-PIECE_BYTES: Final = 2**20  # of weights that are transformed at a time
-PACKING_BYTES: Final = 4 * PIECE_BYTES  # taken for it: what they are made from, two steps on the way, and the result
+UNITS: Final = 32  # minimum number of units of a large enough problem, for load balance among many workers
+FILTERS: Final = 64  # minimum number of filters of a unit, to amortise filling the band
+SEGMENT: Final = 8  # minimum number of adjacent register blocks in a row of a unit, for the same reason
+PIECE_BYTES: Final = 2**20  # maximum size of the weights that are transformed at a time
+PACKING_BYTES: Final = 4 * PIECE_BYTES  # memory for that: source, two intermediate arrays, and result
 
 
 def best_band(problem: Problem, vectors: int, lanes: int, *, step: int, reach: int) -> Layout:
-    """The bands that fit the cache and of which there are enough.
+    """The largest bands that fit the cache and still give enough units.
 
     Args:
-        problem: What is computed.
-        vectors: Of a register block.
-        lanes: Of a vector.
-        step: Rows that a register block may take at once; bands of less have room for what it reads too much of.
-        reach: Columns that a vector may read behind the last one.
+        problem: The problem to partition.
+        vectors: Vectors of a register block.
+        lanes: Elements of a vector.
+        step: Maximum number of rows of a register block; bands with fewer rows are padded for its reads.
+        reach: Columns after the last output column that a vector may read.
     """
     height, columns = problem.output_height, problem.output_width
     enough = max(1, height * problem.batch * problem.groups // UNITS)
@@ -44,41 +44,41 @@ def best_band(problem: Problem, vectors: int, lanes: int, *, step: int, reach: i
     width = vectors * lanes
     segments = max(1, min(ceil_div(UNITS, bands(problem, rows)), columns // (SEGMENT * width)))
     if segments > 1 and rows <= step:
-        columns = ceil_div(columns, segments * width) * width  # whole register blocks but for the last one
+        columns = ceil_div(columns, segments * width) * width  # whole register blocks in all segments but the last
         found = layout(problem, rows, columns, lanes, step, reach)
     return found
 
 
 def bands(problem: Problem, rows: int) -> int:
-    """Bands of so many output rows in all images and groups."""
+    """Number of bands of `rows` output rows in all images and groups."""
     return problem.batch * problem.groups * ceil_div(problem.output_height, rows)
 
 
 def segments(problem: Problem, band: Layout) -> int:
-    """How many of its columns' bands lie side by side."""
+    """Number of segments in a row of outputs."""
     return ceil_div(problem.output_width, band.columns)
 
 
 def blocks_of_a_unit(problem: Problem, blocks: int, positions: int) -> int:
-    """Register blocks of filters in a unit, so that there are enough units even where images have few `positions`."""
+    """Register blocks of filters in a unit: fewer where `positions`, the units for one filter block, are few."""
     parts = max(1, min(UNITS // positions, problem.group_filters // FILTERS))
     return ceil_div(blocks, parts)
 
 
 def packed_size(problem: Problem, filters: int) -> int:
-    """Numbers in what `pack_weights` returns, and a bias for each filter behind them."""
+    """Elements of the array that `pack_weights` returns, including the biases."""
     return problem.groups * round_up(problem.group_filters, filters) * (problem.taps + 1)
 
 
 def with_tail(shape: tuple[int, ...], tail: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Room for packed weights with something behind them.
+    """Allocate packed weights followed by other constants.
 
     Args:
-        shape: Of the packed weights.
-        tail: What stands behind them, such as biases, of the dtype of all.
+        shape: Shape of the packed weights.
+        tail: The constants that follow, such as biases; its dtype is that of the whole array.
 
     Returns:
-        All of it, 1-D, and the packed weights, undefined, as a view of it of `shape`.
+        The whole array, 1-D, and a view of its packed weights, of `shape`, with undefined content.
     """
     size = math.prod(shape)
     everything = np.empty(size + tail.size, tail.dtype)
@@ -87,13 +87,13 @@ def with_tail(shape: tuple[int, ...], tail: NDArray[Any]) -> tuple[NDArray[Any],
 
 
 def pack_weights(problem: Problem, weights: NDArray[Any], filters: int, epilogue: Epilogue) -> NDArray[Any]:
-    """Weights in the order in which the micro-kernel reads them, with zeros where a group runs out of filters.
+    """Pack weights in the order in which the micro-kernel reads them; the last block of a group is padded with zeros.
 
     Args:
-        problem: Whose weights they are.
+        problem: The problem that the weights belong to.
         weights: Shape `problem.weights_shape`.
-        filters: Of a register block.
-        epilogue: Whose biases stand behind the weights.
+        filters: Filters of a register block.
+        epilogue: The epilogue whose biases follow the weights.
 
     Returns:
         1-D: weights of shape (groups, blocks, taps, filters), then biases of shape (groups, blocks, filters).
@@ -112,7 +112,7 @@ def pack_weights(problem: Problem, weights: NDArray[Any], filters: int, epilogue
 
 
 def pieces(rows: int, columns: int, each: int) -> Iterator[tuple[slice, slice]]:
-    """A matrix cut into parts of at most `PIECE_BYTES`, if a single entry, which takes `each`, is not more."""
+    """Blocks of a matrix with `each` bytes an entry: at most `PIECE_BYTES`, or a single entry if that is larger."""
     across = max(1, min(columns, PIECE_BYTES // each))
     down = max(1, PIECE_BYTES // (each * across))
     for row in range(0, rows, down):

@@ -1,7 +1,7 @@
-"""The processor's own clock, for tiles: where a call's time goes is told by the very calls that are timed.
+"""The processor's cycle counter for tiles: the timed calls themselves record the time of each stage.
 
-A reading costs some ten nanoseconds, so a tile can afford one wherever it goes from one stage of its algorithm to the
-next. Readings are ticks of a constant but unknown rate, to be compared with those of the same processor.
+A reading takes about ten nanoseconds, cheap enough for one at each change of stage in a tile. Readings are ticks at a
+constant but unknown rate; compare them only with readings of the same processor.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numba.core import types
 from numba.extending import intrinsic
 
 STAGES: Final = 8
-"""How many stages a tile can tell apart: as many counts of ticks as fit a cache line."""
+"""Maximum number of stages of a tile: the tick counts that fit a cache line."""
 
-_ARM_CLOCK: Final = "mrs $0, cntvct_el0"  # what LLVM's own intrinsic reads there is closed to programs
+_ARM_CLOCK: Final = "mrs $0, cntvct_el0"  # LLVM's intrinsic reads a counter that user programs may not access
 
 
 @intrinsic
 def ticks(typing_context):  # type: ignore[no-untyped-def]
-    """The processor's clock now; always zero where it has none that a program may read."""
+    """Read the cycle counter; zero where the processor has none that user programs may read."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         reading = ir.FunctionType(ir.IntType(64), ())
@@ -37,7 +37,7 @@ def ticks(typing_context):  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always")
 def lap(clock, stage, since):  # type: ignore[no-untyped-def]
-    """Count the time from `since` to now for a stage, and return now."""
+    """Add the ticks from `since` to now to a stage's count, and return now."""
     now = ticks()
     clock[stage] += now - since
     return now
@@ -45,5 +45,5 @@ def lap(clock, stage, since):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def read_ticks():  # type: ignore[no-untyped-def]
-    """`ticks` for callers that are not compiled."""
+    """`ticks` for interpreted callers."""
     return ticks()

@@ -1,4 +1,4 @@
-"""Copies of stretches of 1-D arrays as vector code."""
+"""Copies of contiguous parts of 1-D arrays as vector code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def copy_vectors(
     target: Array,
     target_begin: ir.Value,
 ) -> None:
-    """Copy `vectors` times `lanes` neighbours."""
+    """Copy `vectors` * `lanes` contiguous elements."""
     read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
     for vector in [emit.load(emit.at(read, number * lanes)) for number in range(vectors)]:
         emit.store(vector, write)
@@ -36,14 +36,14 @@ def stream(
     target_begin: ir.Value,
     count: ir.Value,
 ) -> None:
-    """Copy `count` neighbours past the caches; call `fence` when all is copied."""
+    """Copy `count` contiguous elements with non-temporal stores; call `fence` after the last copy."""
     builder, step = emit.builder, index(lanes)
     read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
     unaligned = builder.urem(builder.udiv(builder.ptrtoint(write, INDEX), index(emit.item_size)), step)
     head = builder.urem(builder.sub(step, unaligned), step)
     head = builder.select(builder.icmp_signed("<", head, count), head, count)
     emit.store_lanes(emit.load(read), write, emit.lanes_below(head))
-    body = builder.sub(count, builder.urem(builder.sub(count, head), step))  # where the whole vectors end
+    body = builder.sub(count, builder.urem(builder.sub(count, head), step))  # end of the whole vectors
     with cgutils.for_range_slice(builder, head, body, step, inc=True) as (place, _):
         emit.stream(emit.load(emit.at(read, place)), emit.at(write, place))
     rest = emit.lanes_below(builder.sub(count, body))

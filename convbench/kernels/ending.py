@@ -1,4 +1,4 @@
-"""An epilogue as a phase of its own, for forms that do not apply it while their sums are in registers."""
+"""The epilogue as a separate phase, for algorithms that do not fuse it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from convbench.problem import Problem
 
 
 class Parameters(NamedTuple):
-    """What the tile has to know.
+    """The parameters of the tile.
 
     Attributes:
         biases: Index in the weights of the first filter's bias.
-        relu: Whether outputs end with ReLU.
+        relu: Whether ReLU is applied.
     """
 
     biases: int
@@ -42,7 +42,7 @@ def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  
 
 
 def with_epilogue(work: Work, problem: Problem, epilogue: Epilogue) -> Work:
-    """The same work with one more phase; the biases stand behind its weights."""
+    """Append the epilogue to a work as a last phase, and the biases to its weights."""
     biases = epilogue.biases(problem, problem.group_filters).ravel()
     parameters = Parameters(work.weights.size, epilogue.relu)
     phase = Phase(TileName(__name__, "tile"), problem.batch * problem.out_channels, pack(parameters))

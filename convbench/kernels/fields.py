@@ -1,7 +1,7 @@
 """Parameters of a tile as named fields: one `NamedTuple`, from which packing and unpacking follow.
 
-A tile gets whatever it has to know as one array of int64. Its fields are whole numbers, tables (1-D arrays of int64) or
-`NamedTuple`s of these. The array holds the numbers of all levels, then the size of each table, then the tables.
+A tile receives its parameters as one array of int64. The fields are integers, tables (1-D arrays of int64) or
+`NamedTuple`s of these. The array holds the integers of all levels, then the size of each table, then the tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Table = NDArray[np.int64]
 
 
 def pack(record: tuple[Any, ...]) -> Table:
-    """The array of a record's fields, int64, 1-D."""
+    """Pack a record's fields into an array, int64, 1-D."""
     leaves = list(_leaves(record))
     tables = [np.asarray(leaf, np.int64) for leaf in leaves if not isinstance(leaf, int | np.integer)]
     numbers = [int(leaf) for leaf in leaves if isinstance(leaf, int | np.integer)]
@@ -27,7 +27,7 @@ def pack(record: tuple[Any, ...]) -> Table:
 
 
 def unpacker(record: type[tuple[Any, ...]]) -> Any:
-    """A compiled function that makes a record of the array that `pack` made of one; its tables are views."""
+    """A compiled function that restores a record from the array of `pack`; its tables are views."""
     source = _Source()
     made = source.constructor(record)
     count = source.numbers
@@ -38,14 +38,14 @@ def unpacker(record: type[tuple[Any, ...]]) -> Any:
             f"begin += packed[{count + table}]",
         ]
     code = "\n    ".join(["def unpack(packed):", *lines, f"return {made}"])
-    exec(code, source.names)  # noqa: S102  # as dataclasses and namedtuples are made
+    exec(code, source.names)  # noqa: S102  # dataclasses and namedtuple generate code likewise
     return numba.njit(inline="always")(source.names["unpack"])
 
 
 def splitter(record: type[tuple[Any, ...]]) -> Any:
-    """A compiled function that cuts memory, 1-D, into pieces one behind the other.
+    """A compiled function that splits memory, 1-D, into consecutive pieces.
 
-    It takes the memory and a record of sizes, whole numbers, and returns such a record of views.
+    It takes the memory and a record of sizes, integers, and returns a record of the same type that holds views.
     """
     lines, begin = [], "0"
     for field in record._fields:  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ def splitter(record: type[tuple[Any, ...]]) -> Any:
 
 
 def _leaves(record: tuple[Any, ...]) -> Iterator[Any]:
-    """The numbers and tables of a record and of the records in it."""
+    """The integers and tables of a record and of its nested records."""
     for value in record:
         if isinstance(value, tuple):
             yield from _leaves(value)
@@ -67,14 +67,14 @@ def _leaves(record: tuple[Any, ...]) -> Iterator[Any]:
 
 
 class _Source:
-    """The source of a function that reads a record from an array."""
+    """Generates the source of a function that reads a record from an array."""
 
     def __init__(self) -> None:
         self.numbers = self.tables = 0
         self.names: dict[str, Any] = {}
 
     def constructor(self, record: type[tuple[Any, ...]]) -> str:
-        """The expression that makes a record; what it is called there is noted in `names`."""
+        """The expression that constructs a record; enters the record's type in `names`."""
         name = f"{record.__name__}_{len(self.names)}"
         self.names[name] = record
         parts = [self._part(kind) for kind in typing.get_type_hints(record).values()]

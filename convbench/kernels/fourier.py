@@ -1,14 +1,14 @@
-"""Fourier transforms of a fixed size as straight vector code: the transforms of `fft`.
+"""Fourier transforms of a fixed size as straight-line vector code: the transforms of `fft`.
 
-A tile of real numbers is transformed in two passes. Vertically, lanes are neighbouring columns, and the frequencies are
-the odd ones, (j + 1/2) / size: of real numbers these come in conjugate pairs without exception, so that half of them,
-the even j, are all there is to know, and they are a complex transform of half the size (that of the numbers folded
-into x[n] - i x[n + size/2], turned by exp(-i pi n / size)). What wraps around at the end of a tile comes back with its
-sign changed, which does not matter, since nothing that wraps around is used. The result is transposed in registers, so
-that horizontally the lanes are frequencies and a pass is a plain complex transform. On the way back all is reversed.
+A tile of real numbers is transformed in two passes. The vertical pass has adjacent columns in its lanes and computes
+the odd frequencies, (j + 1/2) / size. For real input, all of these form conjugate pairs, so that half of them, the even
+j, determine the rest. They are a complex transform of half the size: that of x[n] - i x[n + size/2], multiplied by
+exp(-i pi n / size). The convolution is then negacyclic: products that wrap around change their sign, which has no
+effect, because overlap-save discards them. The result is transposed in registers, so that the horizontal pass has
+frequencies in its lanes and is a plain complex transform. The inverse transform reverses these steps.
 
-A complex transform of more than eight numbers is cut into transforms of at most eight, which fit the registers: numbers
-are read when they are first needed, and results written as soon as they are there, in the order of `order`.
+A complex transform of more than eight numbers is split into transforms of at most eight, which fit the registers. Its
+inputs are loaded when first needed, and results are stored as soon as they are computed, in the order of `order`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from convbench.kernels.vector import Vectors
 
 FORWARD: Final = -1
 BACKWARD: Final = 1
-DIRECT: Final = 8  # the largest transform that is done in one piece
+DIRECT: Final = 8  # largest size that is not split
 
 Complex = tuple[ir.Value, ir.Value]
 
 
 def operations(size: int) -> float:
-    """About how many additions and multiplications a complex transform takes."""
+    """Approximate number of additions and multiplications of a complex transform."""
     return 4 * size * math.log2(size) - 6 * size + 8 if size > 1 else 0
 
 
 def order(size: int) -> list[int]:
-    """The frequencies of a transform, in the order in which `fourier` comes to them."""
+    """The frequencies of a transform, in the order in which `fourier` yields them."""
     first, second = _factors(size)
     return [low + first * high for low in range(first) for high in range(second)]
 
@@ -57,7 +57,7 @@ def fourier(emit: Vectors, read: Callable[[int], Complex], size: int, sign: int)
 
 
 def _factors(size: int) -> tuple[int, int]:
-    """How a transform is cut in two."""
+    """The two factors of a transform's size."""
     if size <= DIRECT:
         return 1, size
     first = 2 ** (int(math.log2(size)) // 2)
@@ -65,7 +65,7 @@ def _factors(size: int) -> tuple[int, int]:
 
 
 def _small(emit: Vectors, values: Sequence[Complex], sign: int) -> list[Complex]:
-    """A transform in one piece: split-radix (Duhamel and Hollmann, Electronics Letters 20(1), 1984)."""
+    """A transform that is not split further: split-radix (Duhamel and Hollmann, Electronics Letters 20(1), 1984)."""
     size = len(values)
     if size == 1:
         return list(values)
@@ -82,26 +82,26 @@ def _small(emit: Vectors, values: Sequence[Complex], sign: int) -> list[Complex]
         result[k] = _add(emit, even[k], added)
         result[k + 2 * quarter] = _subtract(emit, even[k], added)
         (x, y), builder = even[k + quarter], emit.builder
-        up = builder.fsub(x, imaginary), builder.fadd(y, real)  # plus i times the difference
-        down = builder.fadd(x, imaginary), builder.fsub(y, real)
+        up = builder.fsub(x, imaginary), builder.fadd(y, real)  # even + i * difference
+        down = builder.fadd(x, imaginary), builder.fsub(y, real)  # even - i * difference
         result[k + quarter], result[k + 3 * quarter] = (up, down) if sign == BACKWARD else (down, up)
     return result
 
 
 def root(k: int, size: int) -> complex:
-    """exp(2 pi i k / size), correct to about the last bit: of an angle of an eighth of a turn at most."""
+    """exp(2 pi i k / size), accurate to about the last bit: the angle is reduced to at most pi / 4."""
     eighth, rest = divmod(8 * (k % size), size)
-    if eighth % 2:  # counted back from the next axis or diagonal
+    if eighth % 2:  # angle from the next axis or diagonal, backwards
         rest = size - rest
     angle = math.pi * rest / (4 * size)
     x, y = math.cos(angle), math.sin(angle)
     if eighth in (1, 2, 5, 6):
         x, y = y, x
-    return complex(x if eighth in (0, 1, 6, 7) else -x, y if eighth < 4 else -y)  # half a turn
+    return complex(x if eighth in (0, 1, 6, 7) else -x, y if eighth < 4 else -y)  # signs by quadrant
 
 
 def roots(k: NDArray[Any], size: int) -> NDArray[np.complex128]:
-    """The same for an array of whole numbers."""
+    """`root` for an array of integers."""
     table: NDArray[np.complex128] = np.array([root(number, size) for number in range(size)])
     found: NDArray[np.complex128] = table[k % size]
     return found

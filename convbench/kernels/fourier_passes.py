@@ -1,4 +1,4 @@
-"""The passes of a tile's Fourier transforms, as functions that tiles call; see `fourier` for how they fit together."""
+"""The passes of a tile's Fourier transforms, as functions that tiles call; see `fourier` for their combination."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convbench.kernels.vector_code import Array, Constant, vector_code
 
 
 def _load(emit: Vectors, begin: ir.Value, number: int) -> Complex:
-    """The complex vector at a place in a list of them, each a vector of real and one of imaginary parts."""
+    """Load complex vector `number` from `begin`; it is a vector of real parts followed by one of imaginary parts."""
     place = emit.at(begin, 2 * number * emit.lanes)
     return emit.load(place), emit.load(emit.at(place, emit.lanes))
 
@@ -28,7 +28,7 @@ def _store(emit: Vectors, value: Complex, begin: ir.Value, number: int) -> None:
 
 
 def _store_transposed(emit: Vectors, values: Sequence[Complex], begin: ir.Value) -> None:
-    """Write `lanes` complex vectors, lane l of vector v as lane v of vector l."""
+    """Store `lanes` complex vectors transposed: lane l of vector v becomes lane v of vector l."""
     for part in (0, 1):
         for number, vector in enumerate(emit.transpose([value[part] for value in values])):
             emit.store(vector, emit.at(begin, (2 * number + part) * emit.lanes))
@@ -57,15 +57,15 @@ def down_to_frequencies(
 
     Args:
         emit: Emits the code.
-        size: Rows.
+        size: Rows of the tile.
         width: Columns of the tile.
-        lanes: Columns here, and frequencies in a vector of the result.
-        source: What is read.
+        lanes: Columns of this call, and frequencies in a vector of the result.
+        source: Input.
         source_begin: Index of the first row's first column.
-        row_stride: From one row to the next.
-        target: Gets shape (size / 2 / lanes, width, 2, lanes) from all columns of a tile: parts of the frequencies in
-            their `order`, columns, real and imaginary, lanes.
-        target_begin: Index of the first of these columns.
+        row_stride: Elements from one row to the next.
+        target: Output, which calls for all columns of a tile fill: shape (size / 2 / lanes, width, 2, lanes), that is
+            vectors of frequencies in their `order`, columns, real and imaginary parts, lanes.
+        target_begin: Index of this call's first column.
     """
     builder, half = emit.builder, size // 2
     read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
@@ -84,13 +84,13 @@ def down_to_frequencies(
 def across_to_frequencies(
     emit: Vectors,
     size: Constant,
-    lanes: Constant,  # of the vectors that `emit` emits
+    lanes: Constant,  # read by `vector_code` for `emit`
     source: Array,
     source_begin: ir.Value,
     target: Array,
     target_begin: ir.Value,
 ) -> None:
-    """Transform `size` complex vectors that lie one behind the other; the result lies likewise."""
+    """Transform `size` consecutive complex vectors into as many consecutive ones."""
     read = partial(_load, emit, emit.at(source.data, source_begin))
     write = emit.at(target.data, target_begin)
     for number, value in fourier(emit, read, size, FORWARD):
@@ -98,7 +98,7 @@ def across_to_frequencies(
 
 
 @vector_code
-def across_from_frequencies(  # over 40 lines: the explanation of its arguments
+def across_from_frequencies(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     size: Constant,
     outputs: Constant,
@@ -115,24 +115,24 @@ def across_from_frequencies(  # over 40 lines: the explanation of its arguments
     target_begin: ir.Value,
     step: ir.Value,
 ) -> None:
-    """Multiply two times `size` complex vectors, add sums, transform back, and transpose the first of the result.
+    """Multiply two spectra of `size` complex vectors, add sums, transform back, and store the first columns transposed.
 
     Args:
         emit: Emits the code.
         size: Columns of the tile.
-        outputs: How many columns are wanted; the rest is left away, in whole vectors.
-        lanes: Frequencies in a vector, and columns in one of the result.
-        added: Whether there are sums to add to the products.
-        a: Complex vectors one behind the other.
-        a_begin: Index of the first.
-        b: Likewise.
-        b_begin: Likewise.
-        sums: Likewise.
-        sums_begin: Likewise.
-        between: Room for as many.
-        target: Gets (outputs / lanes, `step`), in each of which as many complex vectors as there are lanes.
-        target_begin: Index of the first.
-        step: From one vector of columns to the next.
+        outputs: Columns to store, rounded up to whole vectors.
+        lanes: Frequencies in a vector of the input, and columns in a vector of the result.
+        added: Whether `sums` are added to the products.
+        a: First factor: consecutive complex vectors.
+        a_begin: Index of its first vector.
+        b: Second factor, likewise.
+        b_begin: Index of its first vector.
+        sums: Sums to add, likewise.
+        sums_begin: Index of their first vector.
+        between: Scratch for `size` complex vectors.
+        target: Output: ceil(outputs / lanes) blocks of `lanes` complex vectors each.
+        target_begin: Index of the first vector of the first block.
+        step: Elements from one block to the next.
     """
     one, other = emit.at(a.data, a_begin), emit.at(b.data, b_begin)
     total, zero = emit.at(sums.data, sums_begin), emit.constant(0.0)
@@ -150,11 +150,11 @@ def across_from_frequencies(  # over 40 lines: the explanation of its arguments
 
 
 @vector_code
-def down_from_frequencies(  # over 40 lines: the explanation of its arguments
+def down_from_frequencies(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     size: Constant,
     outputs: Constant,
-    lanes: Constant,  # of the vectors that `emit` emits
+    lanes: Constant,  # read by `vector_code` for `emit`
     source: Array,
     source_begin: ir.Value,
     target: Array,
@@ -164,20 +164,20 @@ def down_from_frequencies(  # over 40 lines: the explanation of its arguments
     bias_begin: ir.Value,
     relu: ir.Value,
 ) -> None:
-    """Transform `size` / 2 complex vectors, in their `order`, back into real numbers, the first rows of `size`.
+    """Transform `size` / 2 complex vectors, in their `order`, back into `size` rows of reals, and store the first rows.
 
     Args:
         emit: Emits the code.
         size: Rows of the tile.
-        outputs: How many rows are wanted.
-        lanes: Columns.
-        source: What is read.
+        outputs: Rows to store.
+        lanes: Columns of this call.
+        source: Input.
         source_begin: Index of the first vector.
-        target: What is written.
+        target: Output.
         target_begin: Index of the first row's first column.
-        row_stride: From one row to the next.
-        biases: What is added to the results ...
-        bias_begin: ... is the number at this index.
+        row_stride: Elements from one row to the next.
+        biases: Array that holds the bias.
+        bias_begin: Index in `biases` of the number that is added to all results.
         relu: Whether negative results become zero.
     """
     builder, half = emit.builder, size // 2
@@ -193,7 +193,7 @@ def down_from_frequencies(  # over 40 lines: the explanation of its arguments
 
 
 @vector_code
-def multiply_points(  # over 40 lines: the explanation of its arguments
+def multiply_points(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     lanes: Constant,
     a: Array,
@@ -207,21 +207,21 @@ def multiply_points(  # over 40 lines: the explanation of its arguments
     target_begin: ir.Value,
     count: ir.Value,
 ) -> None:
-    """Sum products of complex vectors, point by point.
+    """Multiply complex vectors point by point and sum the products over terms.
 
     Args:
         emit: Emits the code.
-        lanes: Of a vector.
-        a: Complex vectors one behind the other.
+        lanes: Elements of a vector.
+        a: First factors: consecutive complex vectors.
         a_begin: Index of the first term's first vector.
-        a_step: From one term to the next.
-        b: Likewise.
-        b_begin: Likewise.
-        b_step: Likewise.
-        terms: How many products are summed.
-        target: What is written.
+        a_step: Elements from one term to the next.
+        b: Second factors, likewise.
+        b_begin: Index of the first term's first vector.
+        b_step: Elements from one term to the next.
+        terms: Number of products that are summed.
+        target: Output: consecutive complex vectors.
         target_begin: Index of the first sum.
-        count: How many sums.
+        count: Number of sums.
     """
     builder, zero = emit.builder, emit.constant(0.0)
     one, other = emit.at(a.data, a_begin), emit.at(b.data, b_begin)

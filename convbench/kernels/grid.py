@@ -1,4 +1,4 @@
-"""The grid of a phase's units: which part of the output each of them fills."""
+"""The grid of a phase's units: the mapping from a unit's number to its part of the output."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from convbench.kernels.tile import inlined
 
 
 class Grid(NamedTuple):
-    """How many parts the output is cut into in each direction; every combination is a unit.
+    """Number of parts of the output along each axis; every combination is a unit.
 
     Attributes:
-        images: Of the batch.
-        groups: Of filters.
-        bands: Of rows.
-        segments: Of columns.
-        filter_blocks: Of a group's filters.
+        images: Images of the batch.
+        groups: Groups of channels and filters.
+        bands: Bands of rows of an image.
+        segments: Segments of columns of an image.
+        filter_blocks: Filter blocks of a group.
     """
 
     images: int
@@ -26,17 +26,17 @@ class Grid(NamedTuple):
 
     @property
     def units(self) -> int:
-        """Units of the grid."""
+        """Number of units of the grid."""
         return self.positions * self.filter_blocks
 
     @property
     def positions(self) -> int:
-        """Units for one block of filters."""
+        """Number of units for one filter block."""
         return self.images * self.groups * self.bands * self.segments
 
 
 class Place(NamedTuple):
-    """The part that a unit fills: its index in each direction of the grid."""
+    """The part of the output that a unit computes: its index along each axis of the grid."""
 
     image: int
     group: int
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 @inlined
 def locate(grid, unit):  # type: ignore[no-untyped-def]
-    """The `Place` of a unit; neighbouring units differ in the filter block, then in the segment."""
+    """The `Place` of a unit; the filter block varies fastest, then the segment, band, group and image."""
     rest, filter_block = divmod(unit, grid.filter_blocks)
     rest, segment = divmod(rest, grid.segments)
     rest, band = divmod(rest, grid.bands)

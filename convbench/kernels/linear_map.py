@@ -1,8 +1,8 @@
-"""Small constant matrices times vectors, as straight vector code: the transforms of `winograd`.
+"""Products of small constant matrices with vectors, as straight-line vector code: the transforms of `winograd`.
 
-Where two columns of a matrix differ only in signs, the sum and the difference of their inputs are formed first, and
-each row needs one of them; where two rows do, their common part and the part that changes sign are formed once. The
-points of `toom_cook` come in pairs of opposite sign, so that halves the work.
+Where two columns of a matrix differ only in signs, the sum and the difference of their inputs are computed first, and
+each row uses one of the two. Where two rows differ only in signs, their common part and the part that changes sign are
+computed once. The points of `toom_cook` form pairs of opposite sign, so that this halves the work.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OUTPUT: Final = 1
 
 
 def linear_map(emit: Vectors, matrix: Matrix, inputs: Sequence[ir.Value]) -> list[ir.Value]:
-    """Emit `matrix` times vectors; as many vectors come out as the matrix has rows."""
+    """Emit the product of `matrix` and a column of vectors; returns one vector for each row of the matrix."""
     rows = [list(row) for row in matrix]
     inputs = list(inputs)
     _merge_columns(emit, rows, inputs)
@@ -37,24 +37,24 @@ def linear_map(emit: Vectors, matrix: Matrix, inputs: Sequence[ir.Value]) -> lis
 
 
 def operations(matrix: Matrix) -> int:
-    """How many vector operations `linear_map` emits for a matrix."""
+    """Number of vector operations that `linear_map` emits for a matrix."""
     counter = _Counter()
-    linear_map(counter, matrix, [None] * len(matrix[0]))  # type: ignore[arg-type]  # it stands in for Vectors
+    linear_map(counter, matrix, [None] * len(matrix[0]))  # type: ignore[arg-type]  # stands in for Vectors
     return counter.count
 
 
 class _Counter:
-    """Takes the place of `Vectors` and of its builder, and counts instead of emitting."""
+    """Replaces `Vectors` and its builder; counts operations instead of emitting them."""
 
     def __init__(self) -> None:
         self.count = 0
         self.builder = self
 
     def constant(self, number: float) -> None:
-        """Costs nothing."""
+        """Not counted."""
 
     def fadd(self, *_: object) -> None:
-        """One operation, like all that follow."""
+        """Count one operation, as do all methods below."""
         self.count += 1
 
     fsub = fmul = multiply_add = fadd
@@ -78,7 +78,7 @@ def _merge_columns(emit: Vectors, rows: list[list[Fraction]], inputs: list[ir.Va
 
 
 def _opposite_rows(rows: list[list[Fraction]]) -> list[tuple[int, int]]:
-    """Pairs of rows that differ only in signs, and in some of those."""
+    """Pairs of rows that differ only in signs: some equal, some opposite."""
     pairs: list[tuple[int, int]] = []
     for one in range(len(rows)):
         for other in range(one + 1, len(rows)):
@@ -96,9 +96,9 @@ def _sign(a: Fraction, b: Fraction) -> int | None:
 
 
 def _sum(emit: Vectors, row: Sequence[Fraction], inputs: Sequence[ir.Value]) -> ir.Value:
-    """Emit the sum of the inputs, each times its number; numbers of size one cost no multiplication."""
+    """Emit the sum of row[i] * inputs[i]; factors of 1 and -1 need no multiplication."""
     terms = sorted(((a, x) for a, x in zip(row, inputs, strict=True) if a), key=lambda term: abs(term[0]) != 1)
-    terms.sort(key=lambda term: term[0] != 1)  # begin with a term that needs neither multiplication nor sign
+    terms.sort(key=lambda term: term[0] != 1)  # begin with a term of factor 1, if there is one
     if not terms:
         return emit.constant(0.0)
     (factor, total), *rest = terms
@@ -125,7 +125,7 @@ def transform(
     which: Constant,
     outputs: Constant,
     taps: Constant,
-    lanes: Constant,  # of the vectors that `emit` emits
+    lanes: Constant,  # read by `vector_code` for `emit`
     source: Array,
     source_begin: ir.Value,
     source_step: Array | ir.Value,
@@ -138,13 +138,13 @@ def transform(
     Args:
         emit: Emits the code.
         which: INPUT or OUTPUT.
-        outputs: m.
-        taps: r.
-        lanes: Of a vector.
-        source: What is read.
+        outputs: m of `toom_cook`.
+        taps: r of `toom_cook`.
+        lanes: Elements of a vector.
+        source: Input.
         source_begin: Index of the first vector.
-        source_step: Elements from one vector to the next, or for each vector (int64) what to add to `source_begin`.
-        target: What is written.
+        source_step: Elements from one vector to the next, or the offset of each vector from `source_begin` (int64).
+        target: Output.
         target_begin: Index of the first result.
         target_step: Elements from one result to the next.
     """
@@ -173,19 +173,19 @@ def transform_row(
     target_begin: ir.Value,
     relu: ir.Value,
 ) -> None:
-    """Multiply vectors by the OUTPUT matrix and write the results as a run of pixels.
+    """Multiply vectors by the OUTPUT matrix and store the results as contiguous pixels.
 
-    Lane l of the vectors belongs to tile l, and result j of it is pixel `l * outputs + j` of the run.
+    Lane l of the vectors belongs to tile l; its result j is pixel `l * outputs + j`.
 
     Args:
         emit: Emits the code.
-        outputs: m.
-        taps: r.
-        lanes: Of a vector.
-        source: What is read.
+        outputs: m of `toom_cook`.
+        taps: r of `toom_cook`.
+        lanes: Elements of a vector.
+        source: Input.
         source_begin: Index of the first vector.
         source_step: Elements from one vector to the next.
-        target: What is written.
+        target: Output.
         target_begin: Index of the first pixel.
         relu: Whether negative results become zero.
     """

@@ -1,13 +1,14 @@
-"""The micro-kernel: a block of sums in registers, to which each tap adds weights times inputs.
+"""The micro-kernel: a block of sums in registers, to which each tap adds the products of weights and inputs.
 
     sums[k, v] = bias[k] + sum over taps t of weights[t, k] * x[offset of t + v * x_step ...]
 
-with k over a few filters and v over a few vectors of output pixels. It serves every algorithm: for `direct` the taps
-are shifts of the input, for a matrix product they are its inner index.
+where k runs over a few filters and v over a few vectors of output pixels. Several algorithms use it: for `direct`, the
+taps are shifts of the input; for a matrix product, they are the inner index.
 
-The block decides the speed (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008; Van Zee
-and van de Geijn, "BLIS", 2015). A tap costs `filters * vectors` multiply-adds and `filters + vectors` loads; the sums,
-the vectors and a weight must fit into the registers, and there must be enough sums to hide a multiply-add's latency.
+The register block determines the speed (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
+2008; Van Zee and van de Geijn, "BLIS", 2015). A tap costs `filters * vectors` multiply-adds and `filters + vectors`
+loads. The sums, the vectors and a weight must fit the registers, and there must be enough sums to hide the latency of a
+multiply-add.
 """
 
 from __future__ import annotations
@@ -23,29 +24,29 @@ from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import Vectors, index
 from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector_code
 
-LOOP: Final = 2  # steps that a tap costs beside them
-PREFETCH_TAPS: Final = 16  # prefetch distance of the weights
+LOOP: Final = 2  # loop overhead of a tap, in multiply-adds
+PREFETCH_TAPS: Final = 16  # prefetch distance of the weights, in taps
 
 
 def best_block(
     filters: int, rows: int, columns: int, lanes: int, *, stack: bool = False, fetch: bool = False
 ) -> tuple[int, int, int]:
-    """The register block that wastes least on an output of so many filters, rows and columns.
+    """The register block of least estimated cost for an output of given filters, rows and columns.
 
-    A tap of a block costs a step for each two multiply-adds or each two loads, whichever are more; a vector that is not
-    aligned counts as two loads.
+    The cost of a tap is the larger of its multiply-adds and its loads, since processors execute two of each in a cycle;
+    an unaligned vector counts as two loads.
 
     Args:
-        filters: Of the output.
-        rows: Of the output.
-        columns: Of the output.
-        lanes: Of a vector.
-        stack: At the right edge, a block's vectors may lie below each other, in as many rows.
-        fetch: Every block reads other input, which the nearest cache does not hold; narrow blocks fetch less of it.
+        filters: Number of filters.
+        rows: Output rows.
+        columns: Output columns.
+        lanes: Elements of a vector.
+        stack: Whether a block at the right edge may place its vectors below each other, one in each row.
+        fetch: Whether every block reads input that is not in the first-level cache; narrow blocks then fetch less.
 
     Returns:
-        (filters, vectors, edge) for the processor that Numba compiles for: a block's vectors lie side by side up to the
-        column `edge`, and below each other from there on. Of equals, the first of the table.
+        (filters, vectors, edge) for the processor that Numba compiles for: the vectors of a block lie side by side left
+        of column `edge`, and below each other from there on. Ties go to the first entry of the table.
     """
 
     def cost(candidate: tuple[int, int, int]) -> float:
@@ -64,7 +65,7 @@ def best_block(
 
 
 @vector_code
-def micro_kernel(  # over 40 lines: the explanation of its arguments
+def micro_kernel(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     filters: Constant,
     vectors: Constant,
@@ -96,23 +97,23 @@ def micro_kernel(  # over 40 lines: the explanation of its arguments
         vectors: Vectors of pixels in the block.
         lanes: Pixels in a vector.
         x: Input.
-        x_begin: Index in `x` that the first vector's first pixel reads at offset 0.
-        x_step: Elements from one vector's pixels to the next one's, in `x`.
+        x_begin: Index in `x` that the first pixel of the first vector reads at offset 0.
+        x_step: Elements from one vector of the block to the next, in `x`.
         prefetch: Prefetch distance in elements of `x`; the constant 0 disables it.
-        outer_offsets: int64; tap (o, i) reads at `outer_offsets[o] + inner_offsets[i]`.
-        inner_offsets: int64.
-        weights: Tap after tap, `filters` numbers for each.
+        outer_offsets: int64; tap (o, i) reads at offset `outer_offsets[o] + inner_offsets[i]`.
+        inner_offsets: int64, see `outer_offsets`.
+        weights: Weights, `filters` consecutive numbers for each tap, and biases.
         weights_begin: Index in `weights` of the first tap's first number.
-        bias_begin: Index in `weights` of what each filter's sums begin with.
+        bias_begin: Index in `weights` of the first filter's bias, the initial value of its sums.
         out: Output.
         out_begin: Index in `out` of the first filter's first pixel.
-        filter_step: Elements from one filter's pixels to the next one's, in `out`.
-        vector_step: Elements from one vector's pixels to the next one's, in `out`.
-        filters_used: Filters that are written, all if there are no fewer than in the block.
-        vectors_used: Vectors that are written, likewise.
-        lanes_used: Lanes of the first vector that are written, less `lane_step` in each that follows.
+        filter_step: Elements from one filter to the next, in `out`.
+        vector_step: Elements from one vector to the next, in `out`.
+        filters_used: Filters with index < filters_used are stored.
+        vectors_used: Vectors with index < vectors_used are stored.
+        lanes_used: Lanes of vector v with index < lanes_used - v * lane_step are stored.
         lane_step: `lanes` if vectors lie side by side in a row, 0 if they lie below each other.
-        relu: Whether negative sums become zero before they are written.
+        relu: Whether negative sums become zero before they are stored.
     """
     builder = emit.builder
     sums = _initial_sums(emit, emit.at(weights.data, bias_begin), filters, vectors)
@@ -143,11 +144,11 @@ def micro_kernel(  # over 40 lines: the explanation of its arguments
 
 
 Sums = list[list[ir.Value]]
-"""Addresses of a block's vectors, [filter][vector]; LLVM turns those of the sums into registers."""
+"""Addresses of a block's vectors, [filter][vector]; LLVM promotes the sums to registers."""
 
 
 def _initial_sums(emit: Vectors, biases: ir.Value, filters: int, vectors: int) -> Sums:
-    """Emit the sums, each of which begins with its filter's bias."""
+    """Emit the sums, initialised with the biases."""
     sums = []
     for k in range(filters):
         bias = emit.splat(emit.builder.load(emit.at(biases, k)))
@@ -156,14 +157,14 @@ def _initial_sums(emit: Vectors, biases: ir.Value, filters: int, vectors: int) -
 
 
 def _add_tap(emit: Vectors, sums: Sums, pixels: list[ir.Value], prefetch: MaybeConstant, tap_weights: ir.Value) -> None:
-    """Emit the multiply-adds of one tap, and go on to the next one's weights.
+    """Emit the multiply-adds of one tap, and advance to the next tap's weights.
 
     Args:
         emit: Emits the code.
-        sums: Of the block.
+        sums: Sums of the block.
         pixels: Addresses of the vectors that the tap reads.
-        prefetch: Prefetch distance; the constant 0 disables it.
-        tap_weights: Where the address of the tap's weights is kept.
+        prefetch: Prefetch distance in elements of `x`; the constant 0 disables it.
+        tap_weights: Stack slot that holds the address of the tap's weights.
     """
     builder = emit.builder
     loaded = [emit.load(address) for address in pixels]
@@ -180,7 +181,7 @@ def _add_tap(emit: Vectors, sums: Sums, pixels: list[ir.Value], prefetch: MaybeC
 
 
 def _targets(emit: Vectors, out: ir.Value, size: tuple[int, int], steps: tuple[ir.Value, ir.Value]) -> Sums:
-    """Emit the addresses that a block of `size` (filters, vectors) is written to."""
+    """Emit the addresses to which a block of `size` (filters, vectors) is stored."""
     builder, (filter_step, vector_step) = emit.builder, steps
     return [
         [
@@ -194,7 +195,7 @@ def _targets(emit: Vectors, out: ir.Value, size: tuple[int, int], steps: tuple[i
 def _write_part(
     emit: Vectors, sums: Sums, targets: Sums, used: tuple[ir.Value, ir.Value, ir.Value], lane_step: ir.Value
 ) -> None:
-    """Emit the stores of so many filters, vectors and lanes of the first vector."""
+    """Emit the stores of a partial block; `used` is (filters_used, vectors_used, lanes_used)."""
     builder, (filters, vectors, lanes) = emit.builder, used
     steps = [builder.mul(index(v), lane_step) for v in range(len(sums[0]))]
     masks = [emit.lanes_below(builder.sub(lanes, step)) for step in steps]

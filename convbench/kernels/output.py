@@ -1,4 +1,4 @@
-"""Writing outputs that were made in scratch: in whole rows, and past the caches where they would not stay there."""
+"""Stores of outputs from scratch: whole rows, with non-temporal stores where the output exceeds the caches."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from convbench.problem import ITEM_SIZE, Problem
 
 
 def streamed(problem: Problem) -> bool:
-    """Whether the output is to be written past the caches; a tile that does so ends with a `fence`."""
+    """Whether to write the output with non-temporal stores; a tile that does so ends with a `fence`."""
     return ITEM_SIZE[problem.dtype] * math.prod(problem.output_shape) >= tuning().stream_bytes
 
 
 @inlined
 def write_rows(lanes, past_caches, runs, run, plane, first_row, rows, lines, first_column, columns):  # type: ignore[no-untyped-def]
-    """Copy rows of pixels from scratch to one filter's output, as far as the output goes.
+    """Copy rows of pixels from scratch to one filter's output, clipped to the output.
 
     Args:
-        lanes: Of a vector; a literal.
-        past_caches: Whether to write past the caches.
-        runs: 1-D, `lines` runs of `run` pixels, and room for a vector behind them.
-        run: Holds every `lines`-th row, one behind the other.
-        plane: The output, shape (rows, columns).
-        first_row: Where in it the first row goes.
-        rows: How many there are.
-        lines: How many runs there are.
-        first_column: Where in the output a row begins.
+        lanes: Elements of a vector; a literal.
+        past_caches: Whether to use non-temporal stores.
+        runs: Source, 1-D: `lines` runs of `run` pixels, padded by a vector. Run l holds rows l, l + lines, l + 2 lines,
+            ... one after the other.
+        run: Pixels from one run to the next.
+        plane: The output of one filter and image, shape (height, width).
+        first_row: Row of the output that receives the first row.
+        rows: Number of rows in `runs`.
+        lines: Number of runs.
+        first_column: Column of the output that receives the first pixel of each row.
         columns: Pixels of a row.
     """
     height, width = plane.shape

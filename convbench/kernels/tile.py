@@ -1,9 +1,9 @@
-"""The seam between algorithms and executors: tiles, and the work that they do.
+"""The interface between algorithms and executors: tiles, phases and work.
 
 An algorithm turns a problem and its weights into `Work`: packed weights and an ordered list of **phases** with a
-barrier between them. A phase is a **tile**, a compiled function of one signature that fills the phase's units [first,
-last) and touches nothing else, and how many independent units there are. An executor takes the work and decides who
-fills which units. Neither knows the other.
+barrier between them. A phase is a **tile** and a number of independent units. A tile is a compiled function of a fixed
+signature that computes the phase's units [first, last) and writes nothing else. An executor takes the work and assigns
+units to workers. Algorithms and executors do not depend on each other.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from convbench.runtime.loading import load, run_to_completion
 from convbench.runtime.sources import digest
 
 MADE_OF: Final = ("kernels", "algorithms")
-"""The sources of machine code of tiles."""
+"""Folders with the sources that tiles are compiled from."""
 
 jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-"""Decorator for tiles and what they call: no GIL, compiled code kept on disk, a * b + c fused."""
+"""Decorator for tiles and the functions they call: GIL released, compiled code cached on disk, a * b + c fused."""
 
 inlined = numba.njit(inline="always")
-"""Decorator for parts of tiles to which literals are passed: they become part of the caller."""
+"""Decorator for parts of tiles that take literals: they are inlined into the caller."""
 
 
 @dataclass(frozen=True)
 class FunctionName:
-    """Where a plain function is found, so that another process can find it too.
+    """Import path of a plain function, for other processes.
 
     Attributes:
         module: Name of the module.
-        name: Of the function there.
+        name: Name of the function in the module.
     """
 
     module: str
     name: str
 
     def __call__(self) -> None:
-        """Import and call it."""
+        """Import the function and call it."""
         getattr(load(self.module), self.name)()
 
 
 @dataclass(frozen=True)
 class TileName:
-    """Where a tile is found, so that another process can find it too.
+    """Import path of a tile, for other processes.
 
     Attributes:
         module: Name of the module.
-        name: The tile there, or the function that makes it.
-        arguments: What to call that function with; None where `name` is the tile itself.
+        name: Name in the module of the tile, or of the function that makes it.
+        arguments: Arguments of that function; None where `name` is the tile itself.
     """
 
     module: str
@@ -70,7 +70,7 @@ class TileName:
         """The tile, compiled for `dtype` (or read from the cache on disk).
 
         Raises:
-            UnavailableError: What the system needs for that is not to be had, such as another open file.
+            UnavailableError: The operating system refuses a resource, such as another open file.
         """
         try:
             return _COMPILED.get((self, dtype)) or run_to_completion(_compiled, self, dtype)
@@ -80,13 +80,13 @@ class TileName:
 
 @dataclass(frozen=True)
 class Phase:
-    """A tile and how many units it fills; a phase begins when every unit of the one before is filled.
+    """A tile and its number of units; a phase begins when all units of the previous phase are complete.
 
     Attributes:
         tile: The compiled function `tile(x, weights, out, parameters, workspace, scratch, clock, first, last)`.
-        units: How many work units there are; any split of [0, units) into ranges gives the same result.
-        parameters: int64, 1-D, whatever else the tile needs to know; see `fields`.
-        stages: Names of the stages whose time the tile counts, in the order of their places in `clock`, see `lap`.
+        units: Number of units; any split of [0, units) into ranges gives the same result.
+        parameters: The tile's parameters, int64, 1-D; see `fields`.
+        stages: Names of the stages whose ticks the tile counts, in the order of their indices in `clock`; see `lap`.
     """
 
     tile: TileName
@@ -97,18 +97,18 @@ class Phase:
 
 @dataclass(frozen=True)
 class Work:
-    """What an executor runs.
+    """The work that an executor runs.
 
     Attributes:
-        phases: One after the other, with a barrier between them.
-        weights: Packed as the tiles want them, 1-D, of the problem's dtype, with what else is constant, such as biases.
-        scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more, and they
-            are zero before the first call.
-        workspace_size: Elements that all workers of a call share: what one phase writes there, the next ones read.
-        errors: How far rounding can take its outputs; None if that is not known.
-        variant: What was chosen for the problem (tile, blocks, ...), for records.
-        set_up: A function without arguments to be called in every process that computes, before its first tile, such as
-            one that asks the system for matrix units.
+        phases: The phases in their order, with a barrier between them.
+        weights: Weights as packed for the tiles, and other constants such as biases; 1-D, of the problem's dtype.
+        scratch_size: Elements of the problem's dtype that each worker needs as private scratch. A worker may get a few
+            more; all are zero before the first call.
+        workspace_size: Elements that all workers of a call share; phases use them to pass data to later phases.
+        errors: Rounding errors of the outputs; None if unknown.
+        variant: Choices made for the problem (tile, blocks, ...), for records.
+        set_up: A function without arguments to be called in every process that computes, before its first tile; for
+            instance one that requests access to matrix units from the system.
     """
 
     phases: tuple[Phase, ...]
@@ -130,18 +130,18 @@ class Work:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages of all phases, in the order of their places in a worker's clock."""
+        """Names of the stages of all phases, in the order of their indices in a worker's clock."""
         return tuple(name for phase in self.phases for name in phase.stages)
 
     @property
     def first_stages(self) -> tuple[int, ...]:
-        """The place of each phase's first stage in a worker's clock."""
+        """Index of each phase's first stage in a worker's clock."""
         counts = [len(phase.stages) for phase in self.phases[:-1]]
         return tuple(itertools.accumulate(counts, initial=0))
 
 
 def signature(dtype: str) -> Any:
-    """The one signature that every tile has: `x` and `out` are 4-D and C-contiguous, the rest is 1-D."""
+    """The signature of every tile: `x` and `out` are 4-D and C-contiguous, all other arrays are 1-D."""
     return types.void(*arguments(dtype))
 
 
@@ -158,40 +158,40 @@ def arguments(dtype: str) -> tuple[Any, ...]:
     )
 
 
-# Slice assignment is as fast, but adds 2 s of compiling its error messages.
+# These loops replace slice assignment, which is as fast but adds 2 s of compiling its error messages.
 
 
 @jit
 def copy(source, target):  # type: ignore[no-untyped-def]
-    """Copy the first numbers of `source` to all of `target`; both are 1-D and do not overlap."""
+    """Copy the first `target.size` elements of `source` to `target`; both are 1-D and do not overlap."""
     for i in range(target.size):
         target[i] = source[i]
 
 
 @jit
 def clear(target):  # type: ignore[no-untyped-def]
-    """Make all numbers of `target`, 1-D, zero."""
+    """Set all elements of `target`, 1-D, to zero."""
     for i in range(target.size):
         target[i] = 0
 
 
 _COMPILED: Final[dict[tuple[TileName, str], Callable[..., None]]] = {}
-"""Every tile that this process has loaded; they stay as long as the process does, since Numba gives no code back."""
+"""Every tile that this process has loaded; kept for the life of the process, since Numba never frees machine code."""
 
 
 def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
-    if (tile, dtype) in _COMPILED:  # another thread wanted it, too
+    if (tile, dtype) in _COMPILED:  # compiled meanwhile by another thread
         return _COMPILED[tile, dtype]
     found = getattr(importlib.import_module(tile.module), tile.name)
     dispatcher = found if tile.arguments is None else found(*tile.arguments)
-    # Machine code on disk goes by this name and by how many functions its process had compiled. If all variants had one
-    # name, a process that loads two which others have compiled could call one for the other. Numba looks whether the
-    # tile's own file has changed; what the tile is made of has files of its own.
+    # A symbol of cached machine code consists of this name and the number of functions that its process had compiled.
+    # With one name for all variants, a process that loads two variants, compiled by different processes, could call the
+    # wrong one. Numba invalidates its cache when the tile's own file changes; the digest covers the files it imports.
     variant = "-".join(map(str, (*(tile.arguments or ()), digest(*MADE_OF))))
     if not dispatcher.py_func.__qualname__.endswith(variant):
         dispatcher.py_func.__qualname__ += f"-{variant}"
         dispatcher.enable_caching()
     dispatcher.disable_compile(False)  # noqa: FBT003
     dispatcher.compile(signature(dtype))
-    dispatcher.disable_compile()  # for other arrays than executors give: those are copied
+    dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
     return _COMPILED.setdefault((tile, dtype), dispatcher)

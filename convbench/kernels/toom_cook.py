@@ -1,8 +1,8 @@
-"""Minimal filtering: m neighbouring outputs of a filter of r taps from m + r - 1 products instead of m r.
+"""Minimal filtering: m adjacent outputs of a filter with r taps from m + r - 1 products instead of m r.
 
     outputs = output ((weights g) * (input d))
 
-with three matrices that follow from m + r - 2 points and infinity (Toom, 1963; Cook, 1966; Winograd, "Arithmetic
+where the three matrices follow from m + r - 2 points and infinity (Toom, 1963; Cook, 1966; Winograd, "Arithmetic
 complexity of computations", 1980; for convolution layers Lavin and Gray, "Fast algorithms for convolutional neural
 networks", 2016). They are computed in exact rational arithmetic.
 """
@@ -18,26 +18,25 @@ from typing import Final
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 POINTS: Final = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
-"""In the order in which they are taken. Pairs of opposite sign halve the work; more of them cost two digits a pair."""
+"""Points in order of use. Pairs of opposite sign halve the work; each further pair would cost two decimal digits."""
 
 LARGEST: Final = len(POINTS) + 1
-"""Products of the largest tile."""
+"""Number of products of the largest tile, m + r - 1."""
 
 
 @dataclass(frozen=True)
 class ToomCook:
-    """The matrices for m outputs and r taps, and what they do to rounding errors.
+    """The matrices for m outputs and r taps, and their effect on rounding errors.
 
     Attributes:
         output: m x n, n = m + r - 1.
         weights: n x r.
         input: n x n.
-        growth: How much larger the rounding error of an output is than that of one product, for random data: the root
-            of sum_p output[i,p]^2 |weights[p]|^2 |input[p]|^2 / r, for the worst output i. The growths of the two
-            directions of an image multiply.
-        amplification: How much larger the numbers that are summed on the way to an output can be than the output's own
-            sum of |weights| max |input|: the largest sum_p |output[i,p] weights[p,r]| sum_q |input[p,q]|. Those of the
-            two directions multiply, too.
+        growth: Ratio of an output's rounding error to that of one product, for random data: the square root of
+            sum_p output[i,p]^2 |weights[p]|^2 |input[p]|^2 / r, for the worst output i. The growth in two dimensions is
+            the product of those of the two axes.
+        amplification: Maximum ratio of the intermediate sums of an output to its own sum of |weights| max |input|: the
+            largest sum_p |output[i,p] weights[p,r]| sum_q |input[p,q]|. In two dimensions, likewise the product.
     """
 
     output: Matrix
@@ -48,13 +47,13 @@ class ToomCook:
 
     @property
     def ones(self) -> int:
-        """The product that every output has with factor 1: what is added to it is added to each output."""
+        """Index of the product that has factor 1 in every output; a bias that is added to it reaches all outputs."""
         return next(p for p in range(len(self.input)) if all(row[p] == 1 for row in self.output))
 
 
 @cache
 def toom_cook(outputs: int, taps: int) -> ToomCook:
-    """The algorithm for so many outputs and taps.
+    """The algorithm for given numbers of outputs and taps.
 
     Args:
         outputs: m, at least 1.
@@ -77,7 +76,7 @@ def toom_cook(outputs: int, taps: int) -> ToomCook:
 
 
 def _polynomial(roots: tuple[Fraction, ...] | list[Fraction]) -> tuple[Fraction, ...]:
-    """Coefficients of the product of (x - root), the constant first."""
+    """Coefficients of the product of (x - root) over all roots, the constant term first."""
     coefficients = [Fraction(1)]
     for root in roots:
         shifted = [Fraction(0), *coefficients]

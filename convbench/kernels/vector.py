@@ -1,9 +1,9 @@
-"""Vector code for tiles, written as LLVM's vector instructions through Numba.
+"""Vector code for tiles, emitted as LLVM vector instructions through Numba.
 
-Loops over arrays leave it to the compiler to find vectors, and it finds at most half of what the processor can do: it
-does not keep a block of sums in registers, and it prefers half-wide vectors. `Vectors` emits loads, stores and
-multiply-adds of whole vectors instead, of a width that is read from the processor that Numba compiles for, which is not
-always the host. LLVM allots the registers and schedules.
+Automatic vectorisation of loops reaches at most half of the processor's peak: LLVM does not keep a block of sums in
+registers, and it prefers half-wide vectors. `Vectors` therefore emits loads, stores and multiply-adds of whole vectors.
+Their width is that of the processor that Numba compiles for, which is not always the host. LLVM allocates registers and
+schedules instructions.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ declare <16 x float> @llvm.fmuladd.v16f32(<16 x float>, <16 x float>, <16 x floa
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """What matters of a processor to vector code.
+    """The properties of a processor that vector code depends on.
 
     Attributes:
-        name: As in the table of register blocks.
-        bits: Of a vector.
+        name: Key in `tuning.TUNING`.
+        bits: Width of a vector in bits.
     """
 
     name: str
     bits: int
 
     def lanes(self, dtype: str) -> int:
-        """Numbers in a vector."""
+        """Elements of a vector."""
         return self.bits // 8 // ITEM_SIZE[dtype]
 
 
@@ -57,10 +57,10 @@ GENERIC: Final = InstructionSet("generic", 128)
 
 @cache
 def instruction_set() -> InstructionSet:
-    """Of the processor that Numba compiles for: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say.
+    """The instruction set that Numba compiles for: the host's, or that of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
 
-    LLVM is asked to compile a multiply-add of 16 floats for it, and the registers that it uses give the answer: a name
-    such as "haswell" stands for features that only LLVM knows.
+    It is detected from the registers that LLVM uses for a multiply-add of 16 floats: only LLVM knows the features of a
+    processor name such as "haswell".
     """
     return run_to_completion(_instruction_set)
 
@@ -81,9 +81,9 @@ class Vectors:
 
     Args:
         context: Numba's code-generation context.
-        builder: llvmlite's builder, at the place where instructions are to go.
-        real: Numba's type of a number, float32 or float64.
-        lanes: Numbers in a vector.
+        builder: llvmlite's builder, positioned where instructions are to be inserted.
+        real: Numba's type of an element, float32 or float64.
+        lanes: Elements of a vector.
     """
 
     def __init__(self, context: Any, builder: ir.IRBuilder, real: types.Float, lanes: int) -> None:
@@ -99,50 +99,50 @@ class Vectors:
         return self.context.make_array(array_type)(self.context, self.builder, array).data
 
     def at(self, address: ir.Value, *offsets: ir.Value | int) -> ir.Value:
-        """The address so many elements further on."""
+        """The address plus offsets in elements."""
         for offset in offsets:
             address = self.builder.gep(address, [index(offset)])
         return address
 
     def load(self, address: ir.Value) -> ir.Value:
-        """A vector from an address that need not be aligned."""
+        """Load a vector from an address that need not be aligned."""
         return self.builder.load(self._as_vector(address), align=self.item_size)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
-        """A vector of one number."""
+        """Broadcast a scalar to all lanes."""
         return self._splat(scalar, self.real)
 
     def constant(self, number: float) -> ir.Value:
-        """A vector of one number that is known now."""
+        """A vector with a constant in all lanes."""
         return ir.Constant(self.type, [number] * self.lanes)
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """Compute a * b + c, in one step where the processor has such a step."""
+        """Compute a * b + c, fused where the processor has such an instruction."""
         signature = ir.FunctionType(self.type, [self.type] * 3)
         function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.fmuladd.{self._suffix}")
         return self.builder.call(function, [a, b, c])
 
     def floor(self, relu: ir.Value) -> ir.Value:
-        """What `at_least` leaves of an output: zero where ReLU is asked for (an int64), otherwise minus infinity."""
+        """The lower limit of outputs, for `at_least`: zero if `relu` (an int64) is not 0, otherwise minus infinity."""
         is_asked = self.builder.icmp_signed("!=", relu, index(0))
         lowest = self.builder.select(is_asked, ir.Constant(self.real, 0.0), ir.Constant(self.real, -math.inf))
         return self.splat(lowest)
 
     def at_least(self, vector: ir.Value, floor: ir.Value) -> ir.Value:
-        """The larger of two numbers in each lane; NaN in `vector` stays NaN."""
+        """The larger of `vector` and `floor` in each lane; NaN in `vector` stays NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", vector, floor), floor, vector)
 
     def interleave(self, vectors: list[ir.Value]) -> list[ir.Value]:
-        """As many vectors that, one after the other, hold lane 0 of each of `vectors`, then lane 1 of each, ..."""
+        """As many vectors, whose concatenation holds lane 0 of each of `vectors`, then lane 1 of each, ..."""
         count = len(vectors)
         if count == 1:
             return vectors
         runs = []
         for run in range(count):
-            source_of = [divmod(run * self.lanes + lane, count) for lane in range(self.lanes)]  # (its lane, vector)
+            source_of = [divmod(run * self.lanes + lane, count) for lane in range(self.lanes)]  # (lane, vector)
             picks = [lane + (self.lanes if source == 1 else 0) for lane, source in source_of]
             merged = self._shuffle(vectors[0], vectors[1], picks)
-            for number in range(2, count):  # keep what is in place, and put the lanes of one more vector beside it
+            for number in range(2, count):  # merge the lanes of one more vector
                 picks = [
                     self.lanes + lane if source == number else place for place, (lane, source) in enumerate(source_of)
                 ]
@@ -151,9 +151,9 @@ class Vectors:
         return runs
 
     def transpose(self, vectors: list[ir.Value]) -> list[ir.Value]:
-        """As many vectors as there are lanes; lane l of the v-th of `vectors` becomes lane v of the l-th."""
+        """Transpose `lanes` vectors: lane l of vector v becomes lane v of vector l."""
         rows, step = list(vectors), 1
-        while step < self.lanes:  # swap ever larger blocks beside the diagonal
+        while step < self.lanes:  # swap off-diagonal blocks of size 1, 2, 4, ...
             for one in range(self.lanes):
                 if not one & step:
                     a, b = rows[one], rows[one | step]
@@ -164,7 +164,7 @@ class Vectors:
         return rows
 
     def prefetch(self, address: ir.Value) -> None:
-        """Ask for the cache line of an address that will be read soon."""
+        """Prefetch the cache line of an address for reading."""
         byte = self.builder.bitcast(address, ir.IntType(8).as_pointer())
         int32 = ir.IntType(32)
         signature = ir.FunctionType(ir.VoidType(), [byte.type, int32, int32, int32])
@@ -172,17 +172,17 @@ class Vectors:
         self.builder.call(function, [byte, *(ir.Constant(int32, number) for number in (0, 3, 1))])
 
     def store(self, vector: ir.Value, address: ir.Value) -> None:
-        """Write a vector to an address that need not be aligned."""
+        """Store a vector to an address that need not be aligned."""
         self.builder.store(vector, self._as_vector(address), align=self.item_size)
 
     def stream(self, vector: ir.Value, address: ir.Value) -> None:
-        """Write a vector past the caches to an address that must be aligned to the vector."""
+        """Store a vector non-temporally; the address must be aligned to the vector size."""
         stored = self.builder.store(vector, self._as_vector(address), align=self.item_size * self.lanes)
         hint = self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         stored.set_metadata("nontemporal", hint)
 
     def store_lanes(self, vector: ir.Value, address: ir.Value, mask: ir.Value) -> None:
-        """Write the lanes of a vector that `mask` has."""
+        """Store the lanes of a vector that are set in `mask`."""
         target = self._as_vector(address)
         int32 = ir.IntType(32)
         signature = ir.FunctionType(ir.VoidType(), [self.type, target.type, int32, mask.type])
@@ -197,7 +197,7 @@ class Vectors:
 
     @property
     def item_size(self) -> int:
-        """Bytes of a number."""
+        """Bytes of an element."""
         return 4 if isinstance(self.real, ir.FloatType) else 8
 
     def _as_vector(self, address: ir.Value) -> ir.Value:
@@ -218,13 +218,13 @@ INDEX: Final = ir.IntType(64)
 
 
 def index(number: ir.Value | int) -> ir.Value:
-    """A number of elements as LLVM has it."""
+    """A number of elements as an LLVM value, int64."""
     return ir.Constant(INDEX, number) if isinstance(number, int) else number
 
 
 @intrinsic
 def fence(typing_context):  # type: ignore[no-untyped-def]
-    """Let every write so far, streamed ones among them, be seen by others before any that follows."""
+    """Memory fence: all earlier stores, non-temporal ones included, become visible before any later one."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         builder.fence("seq_cst")

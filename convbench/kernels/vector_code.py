@@ -1,12 +1,12 @@
-"""Intrinsics of vector code: Python functions that emit instructions, called from tiles by their arguments' names.
+"""Intrinsics for vector code: Python functions that emit instructions, called from tiles with keyword arguments.
 
     @vector_code
     def add(emit: Vectors, lanes: Constant, source: Array, begin: ir.Value) -> None: ...
 
-becomes a function that tiles call as `add(lanes=lanes, source=x, begin=begin)`. What an argument is follows from its
-annotation: a `Constant` is known while the tile is compiled and reaches the emitter as a Python number, an `Array`
-(1-D) as the address of its first element, anything else as a number of type int64. The names, their order and their
-types stand in the emitter's signature and nowhere else.
+becomes a function that tiles call as `add(lanes=lanes, source=x, begin=begin)`. An argument's annotation determines how
+the emitter receives it: a `Constant`, known when the tile is compiled, as a Python int; an `Array` (1-D) as the address
+of its first element and its size; any other as an LLVM value of type int64. The names, their order and their types are
+defined by the emitter's signature alone.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from numba.extending import intrinsic
 from convbench.kernels.vector import Vectors
 
 Constant = int
-"""A number that is known while a tile is compiled."""
+"""A number that is known when a tile is compiled."""
 
 MaybeConstant = int | ir.Value
-"""A number that may be known while a tile is compiled."""
+"""A number that may be known when a tile is compiled."""
 
 
 @dataclass(frozen=True)
 class Array:
-    """A 1-D array: the address of its first element, and how many it has."""
+    """A 1-D array: the address of its first element, and its number of elements."""
 
     data: ir.Value
     size: ir.Value
 
 
 def vector_code(emitter: Callable[..., None]) -> Any:
-    """Make an intrinsic of a function that emits code.
+    """Turn a function that emits code into an intrinsic.
 
     Args:
-        emitter: Called with `Vectors` for the dtype of the first array of real numbers and the constant `lanes`, then
-            with the arguments.
+        emitter: Called with a `Vectors` and the arguments. The dtype of the `Vectors` is that of the first array other
+            than int64; its lanes are the constant argument `lanes`.
     """
     names = list(inspect.signature(emitter).parameters)[1:]
     hints = typing.get_type_hints(emitter)
@@ -81,7 +81,7 @@ def _kind(hint: Any, given: Any) -> Any:
 
 
 def _argument(emit: Vectors, kind: Any, value: ir.Value) -> Any:
-    """An argument as the emitter gets it."""
+    """An argument as the emitter receives it."""
     if isinstance(kind, types.IntegerLiteral):
         return kind.literal_value
     if not isinstance(kind, types.Array):

@@ -1,7 +1,7 @@
-"""Other libraries' convolutions, measured beside ours in the same sweep: one file each.
+"""Other libraries' convolutions, measured in the same sweep as ours: one file or folder each.
 
-Each library runs in the fastest mode that its users have: on the host on the number of its own threads that it is
-given, on a GPU on the arrays of the executor that our own forms use there.
+Each library runs in the fastest mode available to its users: on the host on a given number of its own threads, on a GPU
+on the arrays of the executor that our forms use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Bound(Protocol):
     """A library that is set up to compute one problem any number of times."""
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Bind input and output; what the library's users do once, outside their loop, is done here."""
+        """Bind input and output; includes everything that the library's users do once, outside their loop."""
 
     def __call__(self) -> None:
         """Compute; this call is what is timed."""
@@ -54,10 +54,10 @@ class Peer(Protocol):
         """Whether only a part of a convolution is timed, which is a lower bound of the time of a convolution."""
 
     def available(self) -> str | None:
-        """Why the peer cannot be used on this machine, and what to install; None where it can."""
+        """Why the peer cannot be used on this machine, and what to install; None if it can."""
 
     def supports(self, problem: Problem) -> str | None:
-        """Why the peer cannot compute a problem; None where it can."""
+        """Why the peer does not support a problem; None if it does."""
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
         """Set the library up for one problem.
@@ -66,8 +66,10 @@ class Peer(Protocol):
             problem: The problem that calls compute.
             weights: Shape `problem.weights_shape`.
             cores: Number of threads on the host; 1 on a GPU.
-            precision: Precision of products on a GPU, one that the executor offers; `EXACT` on the host. Calls on a
-                GPU return once they are queued on the stream of the executor's events.
+            precision: Precision of products on a GPU, one that the executor supports; `EXACT` on the host.
+
+        Returns:
+            The bound library. Its calls on a GPU return once they are queued on the stream of the executor's events.
         """
 
 
@@ -105,14 +107,14 @@ def missing(*modules: str, extra: str) -> str | None:
 
 
 def forward_float32(problem: Problem) -> str | None:
-    """Why a peer that computes the forward direction in float32 alone cannot compute a problem; None if it can."""
+    """Why a peer for the forward direction in float32 does not support a problem; None if it does."""
     if problem.direction != "forward":
         return f"has no {problem.direction} form here"
     return None if problem.dtype == "float32" else f"computes no {problem.dtype}"
 
 
 def one_channel(problem: Problem) -> str | None:
-    """Why a library of image filters, which take one channel, cannot compute a problem; None if it can."""
+    """Why a library of image filters, which take one channel, does not support a problem; None if it does."""
     if problem.direction != "forward":
         return f"has no {problem.direction} form"
     if problem.batch != 1 or problem.channels != 1:

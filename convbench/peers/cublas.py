@@ -1,8 +1,8 @@
-"""cuBLAS: the product of the weights with the input unrolled, which is the bound of every form that unrolls.
+"""cuBLAS: the product of weights and unrolled input, a lower bound of the time of every form that unrolls.
 
-It is no convolution: the unrolled matrix is made once, outside of the timing, and only the product with it is timed.
-One product a group takes the columns of all images at once. The result is the convolution; with several images its
-first axis is the filters and its second the images.
+Only part of a convolution is timed: the input is unrolled once, outside of the timing, and only the product is timed.
+One product for each group covers the columns of all images. The result is that of the convolution; with several images,
+its first axis is the filters and its second the images.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class CuBlas:
     bound = True
 
     def available(self) -> str | None:
-        """Whether CuPy is there."""
+        """Needs CuPy."""
         return missing("cupy", extra="gpu")
 
     def supports(self, problem: Problem) -> str | None:
-        """Forward, where the unrolled matrix fits into the GPU's memory."""
+        """Supports the forward direction, where the unrolled matrix fits the GPU's memory."""
         if problem.direction != "forward":
             return f"has no {problem.direction} form here"
         import cupy
@@ -46,7 +46,7 @@ class CuBlas:
         return f"its unrolled matrix needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free on the GPU"
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """Send the weights."""
+        """Copy the weights to the GPU."""
         return _Product(problem, weights, precision)
 
 
@@ -61,10 +61,10 @@ class _Product:
         self._compute_in(precision)
 
     def _compute_in(self, precision: Precision) -> None:
-        """Set the precision of float32 for CuPy's two ways to call cuBLAS: one product, and several at once."""
+        """Set the precision of float32 for both of CuPy's cuBLAS calls: single and batched products."""
         cublas, linalg = self._cupy.cuda.cublas, self._cupy._core._routines_linalg  # noqa: SLF001  # no other way
         wanted = GPU_PRECISIONS[precision.name]
-        linalg.set_compute_type("float32", getattr(linalg, wanted.cublas_compute_type))  # whatever CUPY_TF32 says
+        linalg.set_compute_type("float32", getattr(linalg, wanted.cublas_compute_type))  # overrides CUPY_TF32
         cublas.setMathMode(self._cupy.cuda.Device().cublas_handle, wanted.cublas_math_mode)
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
@@ -73,7 +73,7 @@ class _Product:
         matrix = _unrolled(problem, x, cupy)
         several = problem.batch > 1
         y = cupy.empty(_output_shape(problem), problem.dtype) if several else out.reshape(_output_shape(problem))
-        one = problem.groups == 1  # then a plain product
+        one = problem.groups == 1  # a single product, not a batched one
         self._operands = (self._weights[0], matrix[0]) if one else (self._weights, matrix)
         self._y = y
         self._into = y[0] if one else y
@@ -82,25 +82,25 @@ class _Product:
         self._cupy.matmul(*self._operands, out=self._into)
 
     def result(self) -> NDArray[Any]:
-        """The product on the host, in our layout."""
+        """The product on the host, in NCHW layout."""
         problem = self._problem
         y: NDArray[Any] = self._cupy.asnumpy(self._y)
         images = y.reshape(problem.out_channels, problem.batch, problem.output_height, problem.output_width)
         return np.ascontiguousarray(images.swapaxes(0, 1))
 
     def threads(self) -> int:
-        """One, of the host."""
+        """One: the host's calling thread."""
         return 1
 
     def close(self) -> None:
-        """Give back the matrix and the memory of CuPy's pool, and have float32 exact again."""
+        """Release the matrix and the memory of CuPy's pool, and restore exact float32."""
         self._operands = self._y = self._into = self._weights = None  # type: ignore[assignment]
         self._compute_in(EXACT)
         self._cupy.get_default_memory_pool().free_all_blocks()
 
 
 def _unrolled(problem: Problem, x: NDArray[Any], cupy: Any) -> NDArray[Any]:
-    """The input as the matrix of each group: (groups, taps, images * output pixels)."""
+    """The unrolled input, shape (groups, taps, images * output pixels)."""
     padded = cupy.pad(x, ((0, 0), (0, 0), *problem.padding))
     (stride_y, stride_x), (dilation_y, dilation_x) = problem.stride, problem.dilation
     image, channel, row, column = padded.strides
@@ -120,13 +120,13 @@ def _unrolled(problem: Problem, x: NDArray[Any], cupy: Any) -> NDArray[Any]:
 
 
 def _output_shape(problem: Problem) -> tuple[int, int, int]:
-    """Shape of the product: groups, filters of a group, pixels of all images."""
+    """Shape of the product: (groups, filters of a group, output pixels of all images)."""
     pixels = problem.batch * problem.output_height * problem.output_width
     return problem.groups, problem.group_filters, pixels
 
 
 def _bytes(problem: Problem) -> int:
-    """Bytes of the unrolled matrix, and of the product's own output where there are several images."""
+    """Bytes of the unrolled matrix, and of a separate output where there are several images."""
     groups, filters, pixels = _output_shape(problem)
     rows = problem.taps + (filters if problem.batch > 1 else 0)
     return groups * rows * pixels * np.dtype(problem.dtype).itemsize

@@ -1,4 +1,4 @@
-"""ONNX Runtime: a model of one Conv node; input and output are bound to our arrays, so that nothing is copied."""
+"""ONNX Runtime: a model of one Conv node, with input and output bound to our arrays without copies."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class OnnxRuntime:
     bound = False
 
     def available(self) -> str | None:
-        """Whether ONNX Runtime is installed, and `onnx`, which writes the model."""
+        """Needs ONNX Runtime, and `onnx` to write the model."""
         return missing("onnx", "onnxruntime", extra="peers")
 
     def supports(self, problem: Problem) -> str | None:
-        """Float32, forward."""
+        """Supports float32 in the forward direction."""
         return forward_float32(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:

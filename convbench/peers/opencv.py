@@ -1,6 +1,6 @@
-"""OpenCV: `filter2D`, which computes one filter on one thread; a pool of threads computes all filters.
+"""OpenCV: `filter2D` computes one filter on one thread; a pool of threads computes all filters.
 
-The output has the input's size: the border beyond the valid part is computed too, as for every user of OpenCV.
+The output has the input's size: OpenCV always computes the border outside of the valid part as well.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 class OpenCv:
-    """OpenCV's image filtering, which uses a Fourier transform from about 11 x 11 taps up."""
+    """OpenCV's image filtering, which uses a Fourier transform from about 11 x 11 taps on."""
 
     executor = LIBRARY
     bound = False
 
     def available(self) -> str | None:
-        """Whether OpenCV is installed."""
+        """Needs OpenCV."""
         return missing("cv2", extra="peers")
 
     def supports(self, problem: Problem) -> str | None:
-        """One image of one channel, no padding, dense steps."""
+        """Supports one image of one channel with stride 1, dilation 1 and no padding."""
         return one_channel(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """A pool of `cores` threads; OpenCV's own threads are off."""
+        """Start a pool of `cores` threads; OpenCV's own threads are disabled."""
         return _FilterPool(problem, weights, cores)
 
 
@@ -53,7 +53,7 @@ class _FilterPool:
         self._cores = cores
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Keep the image; the output goes to planes of the input's size, which `out` has not."""
+        """Keep the image; the output goes to separate planes of the input's size, which differs from that of `out`."""
         self._image = x[0, 0]
 
     def __call__(self) -> None:

@@ -22,15 +22,15 @@ class OpenVino:
     bound = False
 
     def available(self) -> str | None:
-        """Whether OpenVINO is installed."""
+        """Needs OpenVINO."""
         return missing("openvino", extra="peers")
 
     def supports(self, problem: Problem) -> str | None:
-        """Float32, forward."""
+        """Supports float32 in the forward direction."""
         return forward_float32(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """A model that is compiled for low latency and computes in float32, not in a narrower type."""
+        """Compile a model for low latency in float32, not in a narrower type."""
         return _Request(problem, weights, cores)
 
 
@@ -51,7 +51,7 @@ class _Request:
         self._request = self._compiled.create_infer_request()
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Set both as tensors that share our memory."""
+        """Wrap both arrays as tensors without copies."""
         self._out = out
         self._request.set_input_tensor(self._openvino.Tensor(x, shared_memory=True))
         self._request.set_output_tensor(self._openvino.Tensor(out, shared_memory=True))

@@ -1,4 +1,4 @@
-"""SciPy: `oaconvolve`, the overlap-add method of Fourier transforms; a pool of threads computes all filters."""
+"""SciPy: `oaconvolve`, the overlap-add method with Fourier transforms; a pool of threads computes all filters."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class SciPy:
     bound = False
 
     def available(self) -> str | None:
-        """None: SciPy is a dependency of convbench."""
+        """Always available: SciPy is a dependency of convbench."""
         return None
 
     def supports(self, problem: Problem) -> str | None:
-        """One image of one channel, no padding, dense steps."""
+        """Supports one image of one channel with stride 1, dilation 1 and no padding."""
         return one_channel(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """A pool of threads, and filters flipped once, since SciPy's convolution flips them."""
+        """Start a pool of `cores` threads, and flip the filters once, since SciPy's convolution flips them."""
         return _Convolutions(weights[:, 0, ::-1, ::-1], cores)
 
 

@@ -1,4 +1,4 @@
-"""The one place where an algorithm meets an executor: a candidate bound to a problem and its weights."""
+"""Plans: candidates bound to a problem and its weights; the only module that joins algorithms and executors."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = [
 
 
 def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:
-    """What a sweep measures: a candidate of ours as a `Plan`, a peer as a `PeerPlan`."""
+    """Bind a candidate for a sweep: one of our algorithms as a `Plan`, a peer as a `PeerPlan`."""
     return (PeerPlan if candidate.algorithm in PEERS else Plan)(problem, weights, candidate)
 
 
 def memory(executor: str) -> str:
-    """The kind of memory that an executor's arrays lie in best."""
+    """The kind of memory in which an executor allocates its arrays."""
     return "private" if executor == LIBRARY else EXECUTORS[executor].memory
 
 
@@ -58,23 +58,23 @@ def plan(  # over 40 lines: the documentation of its arguments
     """Bind a candidate to a problem and its weights.
 
     Args:
-        problem: What to compute; a string is read as a descriptor, see `Problem.parse`.
-        weights: Shape `problem.weights_shape`; (K, rows, columns) will do for one channel a group. Copied.
+        problem: The problem, or its descriptor as a string, see `Problem.parse`.
+        weights: Shape `problem.weights_shape`, or (filters, rows, columns) for one channel per group. Copied.
         algorithm: One of `convbench.algorithms.ALGORITHMS`.
         executor: One of `convbench.executors.EXECUTORS`.
-        cores: How many cores to use; executors that cannot be given a number take 1.
-        allow_tf32: Short for `arithmetic="tf32"`: a GPU may round the factors of float32's products to TF32.
-        bias: (out_channels,), added to each output channel; it costs no pass over the output.
-        activation: "relu" makes negative outputs zero, in the same go; None leaves them.
-        arithmetic: What products may be computed in: one of `convbench.precision.PRECISIONS`. Where executor, dtype or
-            form does not have it, they are exact; the plan's `precision` says which it is.
+        cores: Number of cores; 1 for executors that do not scale.
+        allow_tf32: Equivalent to `arithmetic="tf32"`: a GPU may round the factors of float32 products to TF32.
+        bias: Shape (out_channels,), added to each output channel without a further pass over the output.
+        activation: "relu" makes negative outputs zero, in the same pass; None for no activation.
+        arithmetic: Precision that products may be computed in, one of `convbench.precision.PRECISIONS`. Products are
+            exact where executor, dtype or form does not support it; the plan's `precision` is the one in use.
 
     Returns:
         The plan, to be called as `plan(x, out=out)` and closed when done.
 
     Raises:
-        RequestError: A name, a shape or the number of cores is wrong.
-        UnavailableError: The candidate cannot compute the problem on this machine, or there is no memory for it.
+        RequestError: A name, a shape or the number of cores is invalid.
+        UnavailableError: The candidate cannot compute the problem on this machine, or memory is insufficient.
     """
     problem = as_problem(problem)
     cores = checked_cores(cores)
@@ -89,10 +89,10 @@ def plan(  # over 40 lines: the documentation of its arguments
 
 
 def allowed_precision(arithmetic: str, *, allow_tf32: bool) -> str:
-    """The name of the precision that a caller allows, in either of two ways.
+    """The name of the precision that `arithmetic` and `allow_tf32` together allow.
 
     Raises:
-        RequestError: It is not known, or the two ways contradict one another.
+        RequestError: The precision is unknown, or the two arguments contradict each other.
     """
     name = PRECISIONS.check(arithmetic)
     if not truth("allow_tf32", allow_tf32):
@@ -103,16 +103,16 @@ def allowed_precision(arithmetic: str, *, allow_tf32: bool) -> str:
 
 
 def checked_cores(cores: int) -> int:
-    """A number of cores that makes sense.
+    """Validate a number of cores.
 
     Raises:
-        RequestError: It is no whole number from 1 up, or more than any use would be on this machine.
+        RequestError: It is not a whole number of at least 1, or exceeds `machine.most_cores`.
     """
     return whole_number("cores", cores, least=1, most=machine.most_cores())
 
 
 def as_problem(problem: Problem | str) -> Problem:
-    """A problem, or what its descriptor describes."""
+    """A problem as it is, or from its descriptor."""
     if isinstance(problem, str):
         return Problem.parse(problem)
     if not isinstance(problem, Problem):
@@ -121,10 +121,10 @@ def as_problem(problem: Problem | str) -> Problem:
 
 
 def as_epilogue(problem: Problem, bias: ArrayLike | None, activation: str | None) -> Epilogue:
-    """What a problem ends with; the bias is copied.
+    """The epilogue of a problem; the bias is copied.
 
     Raises:
-        RequestError: The bias has another shape than (out_channels,), or the activation is not known.
+        RequestError: The shape of the bias is not (out_channels,), or the activation is unknown.
     """
     relu = activation is not None and one_of("activation", activation, ACTIVATIONS) == "relu"
     if bias is None:

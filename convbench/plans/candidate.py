@@ -1,4 +1,4 @@
-"""One way to compute a problem: which form, where, on how many cores, how exactly."""
+"""A candidate for computing a problem: algorithm, executor, number of cores and precision."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from convbench.problem import Problem
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to compute a problem.
+    """A combination of algorithm, executor, number of cores and precision.
 
     Attributes:
-        algorithm: One of ours, or a peer.
-        executor: Where; `LIBRARY` for a peer that computes on threads of its own.
-        cores: How many.
-        precision: What products may be computed in, from `PRECISIONS`; where that cannot be, they are exact.
+        algorithm: Name of one of our algorithms, or of a peer.
+        executor: Name of the executor; `LIBRARY` for a peer that computes on its own threads.
+        cores: Number of cores.
+        precision: Precision that products may be computed in, from `PRECISIONS`; exact where it is not supported.
     """
 
     algorithm: str
@@ -28,7 +28,7 @@ class Candidate:
     precision: str = "exact"
 
     def unsupported_reason(self, problem: Problem) -> str | None:
-        """Why it cannot compute `problem` here; None where it can."""
+        """Why the candidate cannot compute `problem` on this machine; None if it can."""
         reason = None if self.executor == LIBRARY else EXECUTORS[self.executor].available()
         if self.algorithm in PEERS:
             peer = PEERS[self.algorithm]
@@ -36,9 +36,9 @@ class Candidate:
         return reason or ALGORITHMS[self.algorithm].unsupported_reason(problem, EXECUTORS[self.executor].backend)
 
     def precision_for(self, problem: Problem) -> str:
-        """What products are computed in: as allowed where executor, dtype and form have it, else exactly.
+        """Name of the precision of products: `precision` where executor, dtype and form support it, otherwise "exact".
 
-        A peer that is allowed to round may still choose not to.
+        A peer that is allowed to round may still compute exactly, at its discretion.
         """
         if self.executor == LIBRARY or not self._has(PRECISIONS[self.precision], problem):
             return EXACT.name
@@ -54,13 +54,13 @@ class Candidate:
         return form.unsupported_reason(problem, executor.backend, precision.name) is None
 
     def implementation(self, problem: Problem) -> Implementation:
-        """What computes a problem that one of our algorithms supports."""
+        """The implementation for a problem that one of our algorithms supports."""
         found = ALGORITHMS[self.algorithm].find(EXECUTORS[self.executor].backend, self.precision_for(problem))
-        assert found is not None  # noqa: S101  # `unsupported_reason` has found it
+        assert found is not None  # noqa: S101  # `unsupported_reason` has checked this
         return found
 
     def memory(self, problem: Problem) -> int:
-        """Bytes that one of our algorithms needs beside input, weights as they are, and output."""
+        """Bytes that one of our algorithms needs in addition to input, unpacked weights and output."""
         backend, precision = EXECUTORS[self.executor].backend, self.precision_for(problem)
         return ALGORITHMS[self.algorithm].footprint(problem, backend, precision).total(self.cores)
 

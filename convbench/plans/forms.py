@@ -1,6 +1,6 @@
 """A candidate bound to a problem and its weights.
 
-What a sweep times is the very `Plan` that `conv2d` runs, so a measured number is a number that a caller gets.
+A sweep times the same `Plan` that `conv2d` runs, so that measured times apply to callers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class Closing:
-    """What is to be closed when done, which a `with` statement does."""
+    """A base class for objects that are closed after use; a `with` statement does so."""
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Release all resources."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -44,29 +44,29 @@ class Closing:
 
 
 class Plan(Closing):
-    """A candidate that is ready to compute one problem with one set of weights, again and again.
+    """A candidate that is ready to compute one problem with one set of weights any number of times.
 
-    Use it as a context manager, or call `close` when done; a call after that is a `RequestError`.
+    Use it as a context manager, or call `close` after use; a later call raises `RequestError`.
 
-    It may be called from any number of threads. On `serial` their calls run side by side, each with scratch of its own;
-    on `threads` and `processes` one waits for the other, since each takes all the cores of the plan. On the host it may
-    be called in a forked child as well. An interrupt, or what else is raised in the middle of a call, costs that call
-    alone. Results of `processes` lie in shared memory: a child that is forked later and writes to one writes to its
-    parent's. A plan cannot be copied or sent to another process; make one there.
+    It may be called from any number of threads. On `serial`, their calls run concurrently, each with its own scratch;
+    on `threads` and `processes` they are serialised, since each uses all cores of the plan. On the host, it may also be
+    called in a forked child. An interrupt or another exception during a call affects that call only. Results of
+    `processes` are in shared memory: a child that is forked later shares them with its parent, writes included. A plan
+    cannot be copied or sent to another process; make one there.
 
     Attributes:
-        problem: What it computes.
-        candidate: How.
-        setup: Seconds that getting ready took, by step ("compile", "pack", "start").
-        scratch_bytes: Memory that a call needs beside input, weights and output.
-        error_bound: What the rounding error of no output exceeds, over max |x| times the largest sum of |weights| of
-            one filter, plus the largest |bias|, for every finite input with which nothing on the way overflows or
-            underflows; None if unknown.
-        error_estimate: About what the largest error is, over the largest output, for independent random inputs of mean
-            zero and weights of like size; see `convbench.rounding.Errors` for both. None if unknown.
-        precision: What products are computed in.
-        stages: Names of the stages that it tells apart; empty if none.
-        variant: What the form chose for the problem (tile, blocks, ...).
+        problem: The problem.
+        candidate: The candidate.
+        setup: Seconds of set-up, by step ("compile", "pack", "start").
+        scratch_bytes: Memory that a call needs in addition to input, weights and output.
+        error_bound: Upper bound of the rounding error of every output, divided by (max |x| times the largest sum of
+            |weights| of one filter, plus the largest |bias|), for every finite input for which no intermediate result
+            overflows or underflows; None if unknown.
+        error_estimate: Estimate of the largest error, divided by the largest output, for independent random inputs of
+            mean zero and weights of similar magnitude; see `convbench.rounding.Errors` for both. None if unknown.
+        precision: Precision of products.
+        stages: Names of the stages that it measures; empty if none.
+        variant: Choices of the form for the problem (tile, blocks, ...).
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Plan(Closing):
         epilogue: Epilogue = NO_EPILOGUE,
         borrow: bool = False,
     ) -> None:
-        """Pack the weights and get ready; to `borrow` them is for who does not change them while the plan is used."""
+        """Pack the weights and open a runner; `borrow` permits to keep a reference to weights that will not change."""
         if (reason := candidate.unsupported_reason(problem)) is not None:
             raise UnavailableError(f"{candidate} cannot compute {problem}: {reason}")
         self._executor: Executor = EXECUTORS[candidate.executor]
@@ -101,15 +101,15 @@ class Plan(Closing):
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Worker processes that compute for it; empty where the calling process does."""
+        """Process IDs of the workers; empty where the calling process computes."""
         return tuple(self._runner.pids)
 
     def empty_input(self) -> NDArray[Any]:
-        """An array of `problem.input_shape` and undefined content where the executor reads fastest."""
+        """Allocate an array of `problem.input_shape`, of undefined content, where the executor reads fastest."""
         return self._empty(self.problem.input_shape)
 
     def empty_output(self) -> NDArray[Any]:
-        """An array of `problem.output_shape` and undefined content where the executor writes fastest."""
+        """Allocate an array of `problem.output_shape`, of undefined content, where the executor writes fastest."""
         return self._empty(self.problem.output_shape)
 
     def __reduce__(self) -> NoReturn:
@@ -119,19 +119,19 @@ class Plan(Closing):
         """Convolve `x`.
 
         Args:
-            x: `problem.input_shape`; leading axes of length 1 may be left out. Whatever can be had as an array is
-                taken, and copied unless it is C-contiguous, aligned and of the problem's dtype.
-            out: Where to put the result: `problem.output_shape` or, for one image, without the batch axis;
-                C-contiguous, of the problem's dtype, not overlapping `x`. Allocated if not given, which for a large
-                output costs more than the convolution.
+            x: Shape `problem.input_shape`; leading axes of length 1 may be omitted. Anything that converts to an array
+                is accepted, and copied unless it is C-contiguous, aligned and of the problem's dtype.
+            out: Output array of `problem.output_shape` or, for one image, without the batch axis; C-contiguous, of the
+                problem's dtype, not overlapping `x`. Default: a new array, whose allocation takes longer than the
+                convolution if it is large.
 
         Returns:
             `out`, or the new array: 4-D if `x` is, otherwise without the batch axis.
 
         Raises:
             RequestError: A shape or dtype is not as above, or the plan is closed.
-            UnavailableError: There is no memory for the result or for a copy of `x`, or a worker process is gone; the
-                next call starts another.
+            UnavailableError: Memory for the result or for a copy of `x` is insufficient, or a worker process has died;
+                the next call starts another.
         """
         runner, given = self._runner, as_array("x", x, self._executor.module())
         image = self._input(given)
@@ -153,25 +153,25 @@ class Plan(Closing):
         return image if image.ndim == 4 else image.reshape(problem.input_shape)
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:
-        """The last call's output, which is in the `out` that it was given, as an array of the host's."""
+        """The output of the last call, from the `out` that it was given, as a NumPy array."""
         return self._executor.download(out)
 
     def threads(self) -> int | None:
-        """How many threads computed the last call, as read back from whatever ran them."""
+        """Number of threads that computed the last call, as reported by the runner."""
         return self._runner.threads()
 
     def stage_ticks(self) -> NDArray[np.float64]:
-        """Ticks that a worker has spent in each of the stages so far, mean over workers; on a device nothing ticks."""
+        """Ticks spent in each stage so far, mean over workers; empty on a GPU."""
         if self._runner.clock is None:
             return np.zeros(0)
         return np.asarray(self._runner.clock[:, : len(self.stages)].mean(axis=0))
 
     def stage_shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
-        """What share of a call on a device each of the stages takes, by a call of its own."""
+        """The share of each stage in a call's time on a GPU, from a separate call."""
         return cast("QueueingRunner", self._runner).shares(x, out)
 
     def close(self) -> None:
-        """Give back scratch memory and workers; once more does nothing."""
+        """Release scratch memory and workers. Idempotent."""
         runner, self._runner = self._runner, CLOSED
         runner.close()
 
@@ -189,7 +189,7 @@ class Plan(Closing):
         if not isinstance(out, arrays.ndarray) or out.shape not in shapes or out.dtype != problem.dtype:
             what = f"{out.dtype} {out.shape}" if isinstance(out, arrays.ndarray) else type(out).__name__
             raise RequestError(f"out is {what}; a {problem.dtype} array of shape {shapes[0]} is needed")
-        flags = out.flags  # of which CuPy's has only the first
+        flags = out.flags  # CuPy has only the first of these
         if not (flags.c_contiguous and getattr(flags, "writeable", True) and getattr(flags, "aligned", True)):
             raise RequestError("out is read-only, unaligned or not C-contiguous; give a plain array or leave it out")
         if _overlap(out, image):
@@ -199,13 +199,13 @@ class Plan(Closing):
 
 
 class _Closed:
-    """What is in the place of a runner after the plan was closed."""
+    """Replaces the runner of a closed plan; raises `RequestError` on use."""
 
     def close(self) -> None:
-        """Nothing is left to give back."""
+        """Nothing to release."""
 
     def __call__(self, *_: object) -> None:
-        """Refuse."""
+        """Raise."""
         self._refuse()
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -219,7 +219,7 @@ CLOSED: Final = cast("Runner", _Closed())
 
 
 def _overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether two contiguous arrays of one device lie in the same memory, whoever told CuPy of it."""
+    """Whether the memory of two contiguous arrays, both on the host or both on one GPU, overlaps."""
 
     def begin(array: Any) -> int:
         interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__

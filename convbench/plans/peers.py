@@ -1,4 +1,4 @@
-"""A library bound to a problem and its weights, with what a sweep needs of a `Plan`."""
+"""A peer bound to a problem and its weights, with the part of the interface of `Plan` that a sweep uses."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from convbench.problem import Problem
 
 
 class PeerPlan(Closing):
-    """A library that is ready to compute one problem, with what a sweep needs of a `Plan`."""
+    """A peer that is ready to compute one problem, with the part of the interface of `Plan` that a sweep uses."""
 
-    scratch_bytes = None  # it does not tell
+    scratch_bytes = None  # libraries do not report it
     pids = ()
     stages = ()
     variant: Mapping[str, str | int] = MappingProxyType({})
@@ -36,29 +36,29 @@ class PeerPlan(Closing):
         self._taken: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Convolve `x`; arrays that were not those of the last call are taken first, which takes a while."""
+        """Convolve `x`; binds the arrays first if they are not those of the last call, which takes time."""
         if self._taken is None or x is not self._taken[0] or out is not self._taken[1]:
             self._bound.take(x, out)
             self._taken = (x, out)
         self._bound()
 
-    def result(self, out: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002  # the library says
-        """The last call's output, which may be an array of the library's own."""
+    def result(self, out: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002  # the library returns its own array
+        """The output of the last call, possibly in the library's own array."""
         return self._bound.result()
 
     def threads(self) -> int | None:
-        """How many threads the library says it uses."""
+        """Number of threads according to the library."""
         return self._bound.threads()
 
     def stage_ticks(self) -> NDArray[np.float64]:
-        """None: what it does inside is its own."""
+        """Empty: a library's stages are unknown."""
         return np.zeros(0)
 
-    def stage_shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:  # noqa: ARG002  # as those of a `Plan`
-        """None either."""
+    def stage_shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:  # noqa: ARG002  # signature of `Plan`
+        """Empty, likewise."""
         return []
 
     def close(self) -> None:
-        """Give back what the library holds."""
+        """Release the library's resources."""
         self._taken = None
         self._bound.close()

@@ -1,4 +1,4 @@
-"""The work of an implementation, with its epilogue."""
+"""The work of an implementation, including the epilogue."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def prepared(implementation: Implementation, problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Any:
-    """The work of an implementation; an epilogue that it does not fuse is a phase after its own.
+    """The work of an implementation, with the epilogue fused or as an additional last phase.
 
     Raises:
-        UnavailableError: There are no such phases on its backend.
+        UnavailableError: The epilogue is not fused, and the backend has no such phase.
     """
     work = implementation.prepare(problem, weights, epilogue)
     if implementation.fuses_epilogue or epilogue.is_empty:
@@ -31,6 +31,6 @@ def prepared(implementation: Implementation, problem: Problem, weights: NDArray[
 
 
 def needed_bytes(work: Any, workers: int) -> int:
-    """Scratch of so many workers, and what they share."""
+    """Bytes of the scratch of `workers` workers and of the shared workspace."""
     elements: int = workers * work.scratch_size + getattr(work, "workspace_size", 0)
     return elements * int(work.dtype.itemsize)

@@ -1,8 +1,8 @@
 """The command that starts worker processes with this package and its dependencies, without the current folder.
 
 `python -m` puts the current folder before the standard library, and an entry of PYTHONPATH for this package's folder
-would do the same with the files beside the package: a file `random.py` in either would be run. So a worker is started
-with `-P` and `-c`, and imports this package from its path.
+would do the same for files next to the package: a file `random.py` in either would shadow the module. So a worker is
+started with `-P` and `-c`, and imports this package from its path.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs a module of this package in a process of its own, to be started in `environment`.
+    """The command line that runs a module of this package in a new process, to be started in `environment`.
 
     The process has the options of this interpreter (`-I`, `-E`, `-s`, `-X`, `-W`, ...), does not import from the
     current folder, and runs the same copy of this package as this process.
 
     Raises:
-        UnavailableError: The path of the interpreter is unknown, as where another program embeds Python.
+        UnavailableError: The path of the interpreter is unknown, for instance where another program embeds Python.
     """
     if not sys.executable:
         raise UnavailableError(

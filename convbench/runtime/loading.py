@@ -1,10 +1,10 @@
-"""Importing, compiling and starting as tasks that run to completion, one at a time, each in a thread of its own.
+"""Importing, compiling and starting as tasks that run to completion, one at a time, each in a separate thread.
 
 Signal handlers run in the main thread, between any two of its bytecodes. A handler that raises in the middle of an
-import leaves a partly initialised module, and a handler that calls may re-enter what is in progress; Numba tolerates
-neither. A fork copies the locks that other threads hold, and nobody releases them in the child. So a task that must not
-be interrupted runs in another thread: the calling thread waits and may be interrupted while it waits, and a fork waits
-for the task.
+import leaves a partly initialised module, and a handler that makes calls may re-enter an operation in progress; Numba
+tolerates neither. A fork copies the locks that other threads hold, and no thread of the child releases them. So a task
+that must not be interrupted runs in another thread: the calling thread waits and may be interrupted while it waits, and
+a fork waits for the task.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE: Final = 1.0  # seconds of waiting after which the process checks whether it is a forked child
-LONGEST: Final = 60.0  # seconds that a fork waits at most; a longer task may itself wait for the forking thread
+POLL_SECONDS: Final = 1.0  # seconds of waiting after which the process checks whether it is a forked child
+FORK_SECONDS: Final = 60.0  # seconds that a fork waits at most; a longer task may itself wait for the forking thread
 
 _one_at_a_time = threading.RLock()
 _tasks = threading.local()  # `running` is true in a thread that runs a task
 
 
 class _Task(Generic[T]):
-    """One call in a thread of its own."""
+    """One function call in a separate thread."""
 
     def __init__(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
         self._function, self._arguments = function, arguments
@@ -51,9 +51,9 @@ class _Task(Generic[T]):
                 self._done.release()
 
     def result(self) -> T:
-        """Wait for the task; a child that was forked meanwhile has no such thread, and runs the task itself."""
+        """Wait for the task; a child that was forked meanwhile lacks the task's thread and runs the task itself."""
         process = os.getpid()
-        while not self._done.acquire(timeout=PATIENCE):
+        while not self._done.acquire(timeout=POLL_SECONDS):
             if os.getpid() != process and not self._found and self._error is None:
                 return run_to_completion(self._function, *self._arguments)
         if self._error is not None:
@@ -65,10 +65,10 @@ def run_to_completion(function: Callable[..., T], *arguments: Any) -> T:
     """Call `function` in another thread, where no exception of a signal handler interrupts it.
 
     Returns:
-        What it returns.
+        The result of `function`.
 
     Raises:
-        BaseException: What it raises.
+        BaseException: The exception of `function`.
     """
     if getattr(_tasks, "running", False):
         return function(*arguments)
@@ -90,7 +90,7 @@ def load(module: str) -> ModuleType:
 
 
 def _after_in_child() -> None:
-    """The child has one thread, so that nobody holds the lock."""
+    """Replace the lock: the child has one thread, so no thread holds it."""
     global _one_at_a_time  # noqa: PLW0603
     _one_at_a_time = threading.RLock()
 
@@ -102,7 +102,7 @@ def _after_in_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=lambda: _one_at_a_time.acquire(timeout=LONGEST),
+        before=lambda: _one_at_a_time.acquire(timeout=FORK_SECONDS),
         after_in_parent=_after_in_parent,
         after_in_child=_after_in_child,
     )

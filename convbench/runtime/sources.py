@@ -1,4 +1,4 @@
-"""A digest of this package's sources, to tell states of the code of one version apart."""
+"""A digest of this package's sources, to distinguish states of the code with the same version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Direct convolution: every output is summed tap by tap, a block of them at a time in registers."""
+"""Direct convolution: sums over taps, for one register block of outputs at a time."""
 
 from convbench.algorithms import Algorithm, Implementation, forward_only
 from convbench.algorithms.direct import gpu, host

@@ -1,4 +1,4 @@
-"""Direct convolution on a GPU: the sizes of `cuda/direct.cu` for a problem."""
+"""Direct convolution on a GPU: chooses the sizes of `cuda/direct.cu` for a problem."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from convbench.problem import ITEM_SIZE, Problem
 from convbench.rounding import of_sums
 
 SOURCE: Final = SOURCES / "direct.cu"
-RUN: Final = 8  # pixels of a thread, side by side in two runs of four
-THREADS: Final = 128  # of a thread block at most, bounded by registers
+RUN: Final = 8  # pixels of a thread in a row, as two runs of four
+THREADS: Final = 128  # maximum number of threads of a thread block, bounded by registers
 LAYERS: Final = (1, 2, 4)
 DEPTHS: Final = (1, 2, 4, 8, 16)
-WIDEST: Final = 64  # inputs of each of a thread's two runs that fit its registers
+WIDEST: Final = 64  # maximum number of inputs of each of a thread's two runs, bounded by registers
 
-# Estimated instructions of a thread ...
-LOAD: Final = 12  # ... for loading an element of the input to shared memory
-TAP_LOAD: Final = 2  # ... for loading a weight there, four at a time
-STAGE: Final = 60  # ... for the barriers of a stage
-STORES: Final = 300  # ... for storing the outputs of a filter block
+# Estimated instructions of a thread:
+LOAD: Final = 12  # to load an element of the input to shared memory
+TAP_LOAD: Final = 2  # to load a weight to shared memory, four at a time
+STAGE: Final = 60  # for the barriers of a stage
+STORES: Final = 300  # to store the outputs of a filter block
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Cut:
     """The sizes of the kernel for one problem.
 
     Attributes:
-        rows: Rows of outputs of a thread block.
-        columns: Columns of outputs of a thread block.
+        rows: Output rows of a thread block.
+        columns: Output columns of a thread block.
         filters: Filters that a thread computes at a time.
-        layers: Layers of threads over the same outputs, each of which computes filters of its own.
+        layers: Layers of threads with the same output pixels, each of which computes different filters.
         depth: Channels that shared memory holds at a time.
         tap_rows: Rows of the filters whose weights shared memory holds at a time.
     """
@@ -72,16 +72,16 @@ class Cut:
         return self.filters * self.layers
 
     def filter_blocks(self, problem: Problem) -> int:
-        """Filter blocks of a group."""
+        """Number of filter blocks of a group."""
         return ceil_div(problem.group_filters, self.block_filters)
 
     def patches(self, problem: Problem) -> int:
-        """Patches of outputs of all images and groups."""
+        """Number of patches of outputs of all images and groups."""
         rows, columns = ceil_div(problem.output_height, self.rows), ceil_div(problem.output_width, self.columns)
         return rows * columns * problem.batch * problem.groups
 
     def patch(self, problem: Problem) -> int:
-        """Elements of a channel of the input that a thread block reads."""
+        """Input elements that a thread block reads of each channel."""
         (stride_y, stride_x), half = problem.stride, RUN // 2
         row_stride = ceil_div((self.columns - half) * stride_x + _window(problem), half) * half
         return ((self.rows - 1) * stride_y + problem.kernel_extent[0]) * row_stride
@@ -92,14 +92,14 @@ class Cut:
         return filters * problem.group_channels * problem.kernel_height * problem.kernel_width
 
     def shared_bytes(self, problem: Problem) -> int:
-        """Shared memory of a thread block: patches, weights, and the exchange of sums within warps."""
+        """Shared memory of a thread block: input patches, weights, and the buffer in which warps exchange sums."""
         taps = self.tap_rows * problem.kernel_width * self.block_filters
         elements = self.depth * (self.patch(problem) + taps) + self.threads * RUN
         return elements * ITEM_SIZE[problem.dtype]
 
 
 def supports(problem: Problem) -> str | None:
-    """The taps of a row fit a thread's registers, and a patch of the input fits shared memory."""
+    """Supports kernels whose row of taps fits a thread's registers, and whose input patch fits shared memory."""
     if _window(problem) > WIDEST:
         return f"a kernel that spans more than {WIDEST - RUN // 2 + 1} columns does not fit a thread's registers"
     fits = next(_cuts(problem), None) is not None
@@ -107,12 +107,12 @@ def supports(problem: Problem) -> str | None:
 
 
 def cut_up(problem: Problem) -> Cut:
-    """The sizes with the fewest instructions; of equal ones the widest."""
+    """The sizes with the fewest estimated instructions; ties go to the widest."""
     return min(_cuts(problem), key=lambda cut: (_instructions(problem, cut), -cut.columns))
 
 
 def _cuts(problem: Problem) -> Iterator[Cut]:
-    """Sizes whose shared memory is enough."""
+    """Sizes that fit shared memory."""
     filters, group_filters = thread_filters(problem), problem.group_filters
     channels, height = problem.group_channels, problem.kernel_height
     most = 2 * group_filters if filters >= RUN // 2 else 2 * filters  # a vector of weights belongs to one layer
@@ -128,27 +128,27 @@ def _cuts(problem: Problem) -> Iterator[Cut]:
 
 
 def _window(problem: Problem) -> int:
-    """Inputs of a run of four pixels for a row of the filter, in whole vectors."""
+    """Input elements that a run of four pixels reads for a row of the filter, rounded up to whole vectors."""
     return ceil_div((RUN // 2 - 1) * problem.stride[1] + problem.kernel_extent[1], 4) * 4
 
 
 def _instructions(problem: Problem, cut: Cut) -> float:
-    """An estimate of the instructions of all threads, idle ones included."""
+    """Estimated instructions of all threads, idle ones included."""
     channels, taps = problem.group_channels, problem.kernel_height * problem.kernel_width
     stages = ceil_div(channels, cut.depth) * ceil_div(problem.kernel_height, cut.tap_rows)
-    again = 1 if channels > cut.depth else 1 / cut.filter_blocks(problem)  # a patch that stays is loaded once
+    again = 1 if channels > cut.depth else 1 / cut.filter_blocks(problem)  # loaded once if it holds all channels
     loads = channels * (cut.patch(problem) * LOAD * again + taps * cut.block_filters * TAP_LOAD) / cut.threads
     of_a_thread = channels * taps * cut.filters * RUN + loads + stages * STAGE + STORES
     return cut.patches(problem) * cut.filter_blocks(problem) * cut.threads * of_a_thread
 
 
 def footprint(problem: Problem) -> Footprint:
-    """The packed weights alone."""
+    """The packed weights only."""
     return Footprint(0, cut_up(problem).weights_size(problem) * ITEM_SIZE[problem.dtype])
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """Weights by filter blocks, and one launch."""
+    """Pack the weights by filter blocks; the work is one launch."""
     cut = cut_up(problem)
     filter_blocks, patches = cut.filter_blocks(problem), cut.patches(problem)
     each = filter_blocks_each(filter_blocks, patches)
@@ -173,7 +173,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPI
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
-    """The weights, 1-D: (groups, filter blocks, channels, taps, filters of a block), padded with zeros."""
+    """Pack the weights: 1-D, (groups, filter blocks, channels, taps, filters of a block), padded with zeros."""
     groups, channels, filter_blocks = problem.groups, problem.group_channels, cut.filter_blocks(problem)
     filters, taps = problem.group_filters, problem.kernel_height * problem.kernel_width
     padded = np.zeros((groups, filter_blocks * cut.block_filters, channels, taps), problem.dtype)

@@ -1,8 +1,8 @@
 """Direct convolution on the host.
 
-The image is cut into bands of output rows, and these into segments of columns where there are few of them. A worker
-copies what a band's outputs read into its scratch, with padding and strides sorted out (see `band`), and runs the
-micro-kernel over the band's rows, blocks of filters and blocks of pixels.
+The output is partitioned into bands of rows; where there are few bands, these are split into segments of columns. For
+each unit, a worker copies the input of a band into its scratch, padded and rearranged for unit-stride reads (see
+`band`), and runs the micro-kernel over the band's rows, filter blocks and blocks of pixels.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ PAD, PRODUCT = range(2)
 
 
 class Parameters(NamedTuple):
-    """What the tile has to know.
+    """The parameters of the tile.
 
     Attributes:
-        grid: Of the units.
-        band: How bands are filled.
+        grid: Grid of the units.
+        band: Parameters of `fill_band`.
         rows: Output rows of a band.
         columns: Output columns of a segment.
-        row_stride: From one row of a band to the next.
-        edge: From this column on, a block's vectors lie below each other, in as many rows, instead of side by side.
+        row_stride: Elements from one row of a band to the next.
+        edge: From this column on, the vectors of a block lie below each other, one in each row, not side by side.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
         biases: Index in the weights of the first filter's bias.
-        relu: Whether outputs end with ReLU.
-        outer: Offsets of (channel, kernel row) in a band.
-        inner: Offsets of kernel columns.
+        relu: Whether ReLU is applied.
+        outer: Offsets in a band of (channel, kernel row).
+        inner: Offsets in a band of kernel columns.
     """
 
     grid: Grid
@@ -67,14 +67,14 @@ unpack = unpacker(Parameters)
 
 @inlined
 def row_of_blocks(filters, vectors, lanes, p, place, block, top, scratch, weights, flat, shape):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute a block of filters over a segment of `vectors` rows or fewer, from the band's row `top` on."""
+    """Compute a register block of filters over a segment of at most `vectors` rows, from the band's row `top` on."""
     width, group_filters = vectors * lanes, shape[1] // p.grid.groups
     first_row, first_column = place.band * p.rows, place.segment * p.columns
     rows = min(vectors, min(shape[2] - first_row, p.rows) - top)
     columns = min(p.columns, shape[3] - first_column)
     edge = min(columns, max(0, p.edge - first_column))
-    wide = (edge + width - 1) // width  # blocks side by side in a row
-    narrow = (columns - edge + lanes - 1) // lanes  # blocks of vectors below each other, at the right edge
+    wide = (edge + width - 1) // width  # blocks in a row, each of adjacent vectors
+    narrow = (columns - edge + lanes - 1) // lanes  # blocks of stacked vectors, at the right edge
     group_block = place.group * p.blocks + block
     plane = (place.image * p.grid.groups + place.group) * group_filters + block * filters
     for piece in range(rows * wide + narrow):
@@ -111,11 +111,11 @@ def row_of_blocks(filters, vectors, lanes, p, place, block, top, scratch, weight
 
 
 def make_tile(filters: int, vectors: int, lanes: int) -> Any:
-    """The tile for a register block of so many filters and vectors of so many pixels."""
+    """The tile for a register block of `filters` x `vectors`, with `lanes` pixels in a vector."""
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is some blocks of filters over a band of rows and a segment of columns of one group of one image."""
+        """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image."""
         p, flat = unpack(parameters), out.reshape(out.size)
         for unit in range(first, last):
             place = locate(p.grid, unit)
@@ -133,17 +133,17 @@ def make_tile(filters: int, vectors: int, lanes: int) -> Any:
 
 @dataclass(frozen=True)
 class Blocking:
-    """How one problem is cut up.
+    """The blocking of one problem.
 
     Attributes:
-        filters: Of a register block.
-        vectors: Of a register block.
-        lanes: Of a vector.
+        filters: Filters of a register block.
+        vectors: Vectors of a register block.
+        lanes: Elements of a vector.
         edge: See `Parameters`.
         blocks: See `Parameters`.
         unit_blocks: See `Parameters`.
-        band: Layout of the input.
-        grid: Of the units.
+        band: Layout of the bands.
+        grid: Grid of the units.
     """
 
     filters: int
@@ -157,7 +157,7 @@ class Blocking:
 
 
 def blocking(problem: Problem) -> Blocking:
-    """How to cut a problem up."""
+    """The blocking for a problem."""
     lanes = instruction_set().lanes(problem.dtype)
     filters, vectors, edge = best_block(
         problem.group_filters, problem.output_height, problem.output_width, lanes, stack=True
@@ -178,7 +178,7 @@ def blocking(problem: Problem) -> Blocking:
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
-    """Weights for the micro-kernel with the biases behind them, and everything about the blocking as parameters."""
+    """Pack the weights for the micro-kernel, followed by the biases; the blocking becomes the tile's parameters."""
     cut = blocking(problem)
     outer, inner = tap_offsets(cut.band)
     parameters = Parameters(
@@ -210,6 +210,6 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
 
 
 def footprint(problem: Problem) -> Footprint:
-    """A band, and the weights in register blocks."""
+    """Scratch for a band, and the packed weights."""
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     return Footprint(cut.band.size * item, packed_size(problem, cut.filters) * item)

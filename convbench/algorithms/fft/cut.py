@@ -1,4 +1,4 @@
-"""Into which tiles and units a problem is cut for Fourier transforms, and how far rounding takes their outputs."""
+"""Choice of tiles and units for Fourier transforms, and bounds of their rounding errors."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.rounding import Errors, gamma, of_sums, unit_roundoff
 
-CUTS: Final = 256  # problems whose cut is kept; it is asked for several times while a plan is made
-STEP: Final = 7  # roundings that one step of a transform is worth
-TURNS: Final = 3  # steps of a transform of two directions that only turn numbers
-LARGEST: Final = 64  # rows or columns of a tile; larger transforms do not fit the registers even by halves
-WEIGHTS_BYTES: Final = 2**30  # of transformed weights, at most
-TRAFFIC_COST: Final = 8e-5  # cycles for a number that is moved, for each number of the tile that it belongs to
+CUTS: Final = 256  # cached cuts; making a plan needs the cut of a problem several times
+STEP: Final = 7  # roundings of one radix-2 step of a transform
+TURNS: Final = 3  # further steps of a 2-D transform that only multiply by roots of unity
+LARGEST: Final = 64  # maximum rows or columns of a tile; larger ones do not fit the registers even when split in two
+WEIGHTS_BYTES: Final = 2**30  # maximum size of transformed weights
+TRAFFIC_COST: Final = 8e-5  # cycles to move an element, multiplied by the elements of its tile
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How one direction is cut: tiles of `size` inputs, and the kernel into `blocks` of `taps`."""
+    """The cut along one axis: tiles of `size` inputs; the kernel is split into `blocks` of `taps` each."""
 
     size: int
     taps: int
@@ -37,21 +37,21 @@ class Axis:
 
     @property
     def outputs(self) -> int:
-        """Of a tile."""
+        """Outputs of a tile."""
         return self.size - self.taps + 1
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How one problem is cut into units.
+    """The partition of one problem into tiles and units.
 
     Attributes:
-        y: The vertical direction.
-        x: The horizontal direction.
-        lanes: Of a vector.
-        tiles: Side by side in a unit.
+        y: The vertical axis.
+        x: The horizontal axis.
+        lanes: Elements of a vector.
+        tiles: Tiles in a unit, side by side.
         unit_filters: Filters in a unit.
-        grid: Of the units.
+        grid: Grid of the units.
     """
 
     y: Axis
@@ -68,28 +68,28 @@ class Cut:
 
     @property
     def row_stride(self) -> int:
-        """From one row of the band to the next."""
+        """Elements from one row of the band to the next."""
         columns = (self.tiles - 1) * self.x.outputs + self.x.size + self.x.taps * (self.x.blocks - 1)
         return round_up(columns, self.lanes)
 
     @property
     def run(self) -> int:
-        """Pixels in a row of a unit's outputs, with room for what the last tile writes too much of."""
+        """Elements of a row of a unit's outputs in scratch, padded for the excess of the last tile's vectors."""
         return self.tiles * self.x.outputs + self.lanes
 
 
 def axes(extent: int, least: int) -> Iterator[Axis]:
-    """Every way to cut a direction of a kernel of so many taps into tiles of `least` inputs or more."""
+    """All cuts of an axis with `extent` taps into tiles of at least `least` inputs."""
     size = least
     while size <= max(least, LARGEST):
-        blocks = ceil_div(extent, size - size // 4)  # the fewest with which a quarter of the tile or more are outputs
+        blocks = ceil_div(extent, size - size // 4)  # the fewest for which outputs are at least 1/4 of the tile
         yield Axis(size, ceil_div(extent, blocks), blocks)
         size *= 2
 
 
 @lru_cache(maxsize=CUTS)
 def cut_up(problem: Problem) -> Cut:
-    """The cut that costs least."""
+    """The cut of least estimated cost."""
     lanes = instruction_set().lanes(problem.dtype)
     height, width = problem.kernel_extent
     y, x = min(
@@ -115,36 +115,37 @@ def cut_up(problem: Problem) -> Cut:
 
 
 def _cost(problem: Problem, y: Axis, x: Axis, lanes: int) -> float:
-    """About how many cycles of a core it takes: two vector operations a cycle, and what is read and written.
+    """Estimated cycles of one core: two vector operations a cycle, plus memory traffic.
 
-    The smaller a tile, the nearer the caches that hold it; the constants were fitted to measured times.
+    The traffic of an element costs more for larger tiles, which reside in slower caches; `TRAFFIC_COST` was fitted to
+    measured times.
     """
     filters, channels = problem.group_filters, problem.group_channels
     tiles = math.ceil(problem.output_height / y.outputs) * math.ceil(problem.output_width / x.outputs)
     terms, half, numbers = channels * y.blocks * x.blocks, y.size // 2, y.size * x.size
-    shuffles = 2 * math.log2(lanes)  # of a complex vector that is transposed
+    shuffles = 2 * math.log2(lanes)  # of one complex vector in a transposition
     down, across = operations(half) + 6 * half, operations(x.size)
     forward = (down + shuffles * half) * (x.size / lanes) + across * (half / lanes)
     backward = (down + shuffles * half) * math.ceil(x.outputs / lanes) + across * (half / lanes)
-    products = 2 * (terms + 2 * (terms - 1)) * numbers / lanes  # all but the last go through memory
+    products = 2 * (terms + 2 * (terms - 1)) * numbers / lanes  # all sums but the last are loaded and stored
     traffic = numbers * (terms * numbers + 2 * y.outputs * x.outputs) * TRAFFIC_COST
     tile = (terms * forward + filters * (products + backward)) / 2 + filters * traffic
     return problem.batch * problem.groups * tiles * tile
 
 
 def errors(problem: Problem, cut: Cut) -> Errors:
-    """How far rounding takes outputs of such tiles.
+    """Rounding errors of the outputs of such tiles.
 
-    Each step of a transform changes the root of the sum of squares of its numbers by `STEP` roundings at most, relative
-    to itself (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, theorem 24.2), and so do the products and
-    their sum; that of a tile's inputs is at most the root of their number times the largest, and no output is larger
-    than that of all. Typical errors grow with the root of the number of steps (Schatzman, "Accuracy of the discrete
-    Fourier transform and the fast Fourier transform", 1996); those of sums over all taps are added.
+    Each step of a transform has an error of at most `STEP` roundings relative to the 2-norm of its numbers (Higham,
+    "Accuracy and Stability of Numerical Algorithms", 2002, theorem 24.2), and so do the products and their sum. The
+    2-norm of a tile's inputs is at most sqrt(number of inputs) times the largest, and no output exceeds the 2-norm of
+    all. Typical errors grow with the square root of the number of steps (Schatzman, "Accuracy of the discrete Fourier
+    transform and the fast Fourier transform", 1996); the estimate for sums over all taps is added.
     """
     numbers, terms = cut.y.size * cut.x.size, problem.group_channels * cut.y.blocks * cut.x.blocks
     steps = math.log2(numbers)
     of_weights = 2 * (cut.y.taps + cut.x.taps + STEP) if problem.dtype == "float64" else 2
-    roundings = 2 * STEP * (steps + TURNS) + 3 * (terms + 1) + of_weights + 1  # of adding the bias
+    roundings = 2 * STEP * (steps + TURNS) + 3 * (terms + 1) + of_weights + 1  # the bias
     sums = of_sums(problem)
     return Errors(
         math.sqrt(numbers) * gamma(roundings, problem.dtype),
@@ -153,7 +154,7 @@ def errors(problem: Problem, cut: Cut) -> Errors:
 
 
 def supports(problem: Problem) -> str | None:
-    """Forward, stride 1, and weights that do not explode when transformed."""
+    """Supports the forward direction with stride 1, where the transformed weights are not too large."""
     if (reason := forward_only(problem)) is not None:
         return reason
     if problem.stride != (1, 1):
@@ -165,7 +166,7 @@ def supports(problem: Problem) -> str | None:
 
 
 def packed_shape(problem: Problem, cut: Cut) -> tuple[int, ...]:
-    """What the transformed weights are: see `weights.transform_weights`."""
+    """The shape of the transformed weights, see `weights.transform_weights`."""
     parts = cut.y.size // 2 // cut.lanes
     blocks = cut.y.blocks * cut.x.blocks
     return problem.groups, problem.group_filters, problem.group_channels * blocks, parts, cut.x.size, 2, cut.lanes

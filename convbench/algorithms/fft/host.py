@@ -1,11 +1,11 @@
-"""Convolution by Fourier transforms on the host: overlap-save, with both transforms in straight vector code.
+"""Convolution by Fourier transforms on the host: overlap-save, with all transforms in straight-line vector code.
 
-The input under a tile of outputs is transformed, multiplied with the transformed kernel, summed over channels (and over
-blocks, where a kernel is too large for a tile and is cut into some), and transformed back; what wraps around is thrown
-away. The cost of an output hardly grows with the kernel, so this form is for large kernels.
+The input of a tile is transformed, multiplied by the transformed filter, summed over channels (and over blocks of taps,
+where the kernel is too large for a tile and is split), and transformed back; outputs that wrap around are discarded.
+The cost of an output hardly depends on the kernel size, so this form suits large kernels.
 
-A unit is a few tiles beside each other and some filters. Its rows of outputs are put together in scratch and written in
-one go.
+A unit is a few adjacent tiles and a block of filters. Its output rows are assembled in scratch and then stored
+together.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ PAD, TRANSFORM, PRODUCT, STORE = range(4)
 
 
 def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: int, summed: int) -> Any:
-    """The tile for transforms of rows x columns inputs into so many outputs, of one product or of a sum of several."""
+    """The tile for transforms of rows x columns; `summed` says whether there are several products to sum."""
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is some filters over a few tiles of one row of tiles of one group of one image."""
+        """A unit is a block of filters over a few adjacent tiles of one row of tiles of one group of one image."""
         p = unpack(parameters)
         pieces, filters = split(scratch, p.pieces), out.shape[1] // p.grid.groups
         for unit in range(first, last):
@@ -67,10 +67,10 @@ def make_tile(rows: int, columns: int, y_outputs: int, x_outputs: int, lanes: in
 
 
 def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) -> Parameters:
-    """What the tile has to know, where so many numbers of weights stand before the biases."""
+    """The parameters of the tile; `weights` is the number of elements before the biases."""
     y, x = cut.y, cut.x
     (top, _), (left, _) = problem.padding
-    start = np.zeros(1, np.int64)  # of the only run of a band's rows and columns
+    start = np.zeros(1, np.int64)  # one run of rows and one of columns, starting at 0
     steps = y.outputs, cut.tiles * x.outputs
     band = Band(problem.group_channels, *steps, top, left, 1, cut.input_rows, 1, cut.row_stride, start, start)
     return Parameters(
@@ -106,7 +106,7 @@ def _pieces(problem: Problem, cut: Cut) -> Pieces:
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
-    """Transformed weights with the biases behind them."""
+    """Transform the weights; the biases follow them."""
     cut = cut_up(problem)
     y, x = cut.y, cut.x
     everything, transformed = with_tail(packed_shape(problem, cut), epilogue.biases(problem, problem.group_filters))
@@ -131,7 +131,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
 
 
 def footprint(problem: Problem) -> Footprint:
-    """Scratch, and the weights' transforms."""
+    """Scratch, transformed weights, and the temporary memory of their transformation."""
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     weights = math.prod(packed_shape(problem, cut)) + problem.out_channels
     return Footprint(sum(_pieces(problem, cut)) * item, weights * item, PACKING_BYTES)

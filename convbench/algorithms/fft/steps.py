@@ -1,4 +1,4 @@
-"""The steps of a tile of `fft`, which become part of it: transforms there and back, and the store."""
+"""The steps of the tile of `fft`, inlined into it: forward and inverse transforms, and the store."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from convbench.kernels.tile import inlined
 
 
 class Pieces(NamedTuple):
-    """What scratch is cut into.
+    """The pieces of scratch; sizes in elements, or views.
 
     Attributes:
-        band: The input.
-        spectra: Its transforms, shape (tiles, channels and blocks, rows / 2 / lanes, columns, 2, lanes).
-        sums: Of one tile, if there are several channels or blocks.
-        between: Shape (columns, 2, lanes).
-        half: Of one tile, between its two passes, with room between its vectors of columns.
-        runs: Rows of pixels of one filter's tiles, and room for a vector.
+        band: The input of the unit.
+        spectra: Transformed input, shape (tiles, channels * blocks of taps, rows / 2 / lanes, columns, 2, lanes).
+        sums: Sums of products of one tile, used where there are several channels or blocks of taps.
+        between: Intermediate results of the horizontal inverse pass, shape (columns, 2, lanes).
+        half: One tile between its two passes, with padding between vectors of columns.
+        runs: Output rows of one filter's tiles, padded by a vector.
     """
 
     band: int
@@ -39,24 +39,24 @@ class Pieces(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What the tile has to know.
+    """The parameters of the tile.
 
     Attributes:
-        grid: Of the units.
-        band: How bands are filled.
+        grid: Grid of the units.
+        band: Parameters of `fill_band`.
         pieces: Sizes of the pieces of scratch.
         input_rows: Rows of a band.
-        row_stride: From one row of a band to the next.
+        row_stride: Elements from one row of a band to the next.
         y_taps: Rows of a block of taps.
         x_taps: Columns of a block of taps.
-        y_blocks: Blocks below each other.
-        x_blocks: Blocks side by side.
-        tiles: In a unit.
-        unit_filters: In a unit.
-        run: Pixels from one row of `runs` to the next.
-        streamed: Whether outputs are written past the caches.
+        y_blocks: Blocks of taps along the vertical axis.
+        x_blocks: Blocks of taps along the horizontal axis.
+        tiles: Tiles in a unit.
+        unit_filters: Filters in a unit.
+        run: Elements from one row of `runs` to the next.
+        streamed: Whether outputs are written with non-temporal stores.
         biases: Index in the weights of the first filter's bias.
-        relu: Whether outputs end with ReLU.
+        relu: Whether ReLU is applied.
     """
 
     grid: Grid
@@ -109,8 +109,8 @@ def to_frequencies(rows, columns, lanes, p, band_begin, spectrum_begin, pieces):
 def from_frequencies(  # type: ignore[no-untyped-def]  # over 40 lines: two calls, with the name of each argument
     rows, columns, y_outputs, x_outputs, lanes, summed, p, spectrum, weights, own, bias, pieces, target
 ):
-    """Transform the products of a spectrum and a filter's, plus sums if some are to be added, into rows of `runs`."""
-    group_step = (rows + 2) * lanes  # no power of two, so that groups of columns do not compete for places in the cache
+    """Transform the product of two spectra, plus `sums` if `summed`, back into rows of `runs`."""
+    group_step = (rows + 2) * lanes  # not a power of two, to avoid conflict misses between vectors of columns
     for part in range(0, rows // 2, lanes):
         at = part * columns * 2
         across_from_frequencies(
@@ -147,7 +147,7 @@ def from_frequencies(  # type: ignore[no-untyped-def]  # over 40 lines: two call
 
 @inlined
 def transform_band(rows, columns, x_outputs, lanes, p, used, pieces):  # type: ignore[no-untyped-def]
-    """Transform `used` tiles of a band, for every channel and block of taps."""
+    """Transform the first `used` tiles of a band, for every channel and block of taps."""
     size, blocks = rows * columns, p.y_blocks * p.x_blocks
     terms = p.band.channels * blocks
     for term in range(terms):
@@ -161,7 +161,7 @@ def transform_band(rows, columns, x_outputs, lanes, p, used, pieces):  # type: i
 
 @inlined
 def filtered_tile(rows, columns, y_outputs, x_outputs, lanes, summed, p, t, filter_number, weights, pieces):  # type: ignore[no-untyped-def]
-    """Compute the `t`-th tile of a unit for one filter into its place in `runs`."""
+    """Compute tile `t` of a unit for one filter, and write it to `runs`."""
     size = rows * columns
     terms = p.band.channels * p.y_blocks * p.x_blocks
     begin, own, last = t * terms * size, filter_number * terms * size, (terms - 1) * size
@@ -188,7 +188,7 @@ def filtered_tile(rows, columns, y_outputs, x_outputs, lanes, summed, p, t, filt
 
 @inlined
 def store(y_outputs, x_outputs, lanes, p, place, filter_number, used, first_column, pieces, out):  # type: ignore[no-untyped-def]
-    """Write the rows of one filter's tiles."""
+    """Store the output rows of one filter's tiles."""
     write_rows(
         lanes,
         p.streamed,

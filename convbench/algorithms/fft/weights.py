@@ -1,4 +1,4 @@
-"""The transforms of weights."""
+"""The transform of weights for `fft`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from convbench.problem import Problem
 
 
 def transform_weights(problem: Problem, weights: NDArray[Any], cut: Cut, packed: NDArray[Any]) -> None:
-    """Compute the conjugate of the weights' transforms, divided by what both transforms of an input multiply it by.
+    """Compute the conjugates of the weights' transforms, normalised by the gain of the forward and inverse transforms.
 
     Args:
-        problem: Whose weights they are.
+        problem: The problem that the weights belong to.
         weights: Shape `problem.weights_shape`.
-        cut: The tiles.
-        packed: Where to: shape `packed_shape`, (groups, filters, channels and blocks, parts of the vertical
-            frequencies, horizontal frequencies, real and imaginary, lanes).
+        cut: The cut into tiles.
+        packed: Output, shape `packed_shape`: (groups, filters, channels * blocks of taps, vectors of vertical
+            frequencies, horizontal frequencies, real and imaginary parts, lanes).
     """
     y, x = cut.y, cut.x
     (rows, columns), (step_y, step_x) = problem.kernel_extent, problem.dilation

@@ -1,4 +1,4 @@
-"""Unrolled convolution: im2col and a matrix product, a panel at a time."""
+"""Unrolled convolution: im2col and a matrix product, a few panels at a time."""
 
 from functools import partial
 

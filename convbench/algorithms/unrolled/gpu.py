@@ -1,4 +1,4 @@
-"""Unrolled convolution on a GPU: the sizes of `cuda/unrolled.cu` for a problem."""
+"""Unrolled convolution on a GPU: chooses the sizes of `cuda/unrolled.cu` for a problem."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from convbench.precision import EXACT, Precision
 from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "unrolled.cu"
-ADDING_THREADS: Final = 256  # as in the source
-MOST_ELEMENTS: Final = 2**31 - 1  # of an array, which 32-bit offsets reach
+ADDING_THREADS: Final = 256  # threads of a block of `add_parts`, as in the source
+MOST_ELEMENTS: Final = 2**31 - 1  # maximum elements of an array, bounded by 32-bit offsets
 
 
 def supports(problem: Problem, precision: Precision = EXACT) -> str | None:
-    """Arrays that 32-bit offsets reach, in a dtype that the precision has."""
+    """Supports arrays within the range of 32-bit offsets, in the dtypes of the precision."""
     largest = max(np.prod(problem.input_shape, dtype=np.int64), np.prod(problem.output_shape, dtype=np.int64))
     if largest > MOST_ELEMENTS:
         return "an array of more than 2 G numbers is beyond its 32-bit offsets"
@@ -33,7 +33,7 @@ def supports(problem: Problem, precision: Precision = EXACT) -> str | None:
 
 
 def products_of(problem: Problem) -> Products:
-    """The products of weights and unrolled input, one a group."""
+    """The products of weights and unrolled input, one for each group."""
     return Products(
         filters=problem.group_filters,
         columns=problem.batch * problem.output_height * problem.output_width,
@@ -44,12 +44,12 @@ def products_of(problem: Problem) -> Products:
 
 
 def scratch_size(products: Products, blocks: Blocks) -> int:
-    """Elements of the parts of sums; none where sums are whole."""
+    """Elements of the partial sums of a split-K product; 0 where it is not split."""
     return products.results * blocks.splits if blocks.splits > 1 else 0
 
 
 def footprint(problem: Problem, precision: Precision = EXACT) -> Footprint:
-    """The packed weights and the parts of sums."""
+    """The packed weights and the partial sums."""
     products, item = products_of(problem), ITEM_SIZE[problem.dtype]
     blocks = best_blocks(products, precision, may_split=True)
     rows, terms = round_up(products.filters, blocks.filters), round_up(products.terms, blocks.depth)
@@ -59,9 +59,9 @@ def footprint(problem: Problem, precision: Precision = EXACT) -> Footprint:
 def prepare(
     problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE, precision: Precision = EXACT
 ) -> GpuWork:
-    """The matrix of weights in blocks, and one launch; a second one where sums are computed in parts.
+    """Pack the matrix of weights in blocks; the work is one launch, or two where the product is split along its terms.
 
-    The second launch, which adds the parts, then applies the epilogue.
+    The second launch adds the partial sums and applies the epilogue.
     """
     products = products_of(problem)
     blocks = best_blocks(products, precision, may_split=True)
@@ -85,7 +85,7 @@ def prepare(
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Blocks) -> NDArray[Any]:
-    """The weights, 1-D: (groups, filter blocks, taps, filters of a block), padded with zeros."""
+    """Pack the weights: 1-D, (groups, filter blocks, taps, filters of a block), padded with zeros."""
     group_filters = problem.group_filters
     blocks, taps = ceil_div(group_filters, cut.filters), round_up(problem.taps, cut.depth)
     padded = np.zeros((problem.groups, blocks * cut.filters, taps), problem.dtype)

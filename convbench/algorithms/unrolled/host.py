@@ -1,12 +1,13 @@
 """Unrolled convolution on the host.
 
-The image is unrolled into a matrix with a row for each tap and a column for each output pixel, and multiplied by the
-matrix of filters. All of it would be 436 MB for the reference workload. A panel of it is as many columns as a register
-block is wide. A few panels, as many as fit the second-level cache, are made at a time and used by every filter: one
-after the other, so that a filter's outputs of all of them are written in one go, whole cache lines at a time.
+The input is unrolled into a matrix with a row for each tap and a column for each output pixel (im2col), which the
+matrix of filters is multiplied by. The complete matrix would take 436 MB for the reference workload. A panel is a part
+of it with as many columns as a register block. A unit unrolls a few panels at a time, as many as fit the second-level
+cache, and multiplies them by each filter block in turn, so that a filter's outputs are stored as contiguous cache
+lines.
 
-Pixels are counted through from the first row of a band to its last, so a panel may begin in one row and end in another,
-and no width of an image wastes anything. Where there are few bands, they are single rows, cut into segments.
+The pixels of a band are numbered consecutively across its rows, so that a panel may begin in one row and end in another
+and images of any width fill whole panels. Where there are few bands, a band is a single row, split into segments.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ PAD, UNROLL, PRODUCT = range(3)
 
 
 class Parameters(NamedTuple):
-    """What the tile has to know.
+    """The parameters of the tile.
 
     Attributes:
-        grid: Of the units.
-        band: How bands are filled.
+        grid: Grid of the units.
+        band: Parameters of `fill_band`.
         rows: Output rows of a band.
         columns: Output columns of a segment.
-        row_stride: From one row of a band to the next.
-        band_size: Numbers of a band.
-        panels: Made at a time.
+        row_stride: Elements from one row of a band to the next.
+        band_size: Elements of a band.
+        panels: Panels that exist at a time.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
         biases: Index in the weights of the first filter's bias.
-        relu: Whether outputs end with ReLU.
-        outer: Offsets of (channel, kernel row) in a band.
-        inner: Offsets of kernel columns.
-        no_offset: Zero.
-        panel: Offsets of the taps in a panel.
+        relu: Whether ReLU is applied.
+        outer: Offsets in a band of (channel, kernel row).
+        inner: Offsets in a band of kernel columns.
+        no_offset: A table of one zero: the outer offsets in a panel.
+        panel: Offsets in a panel of the taps.
     """
 
     grid: Grid
@@ -80,9 +81,9 @@ unpack = unpacker(Parameters)
 
 @inlined
 def unroll(vectors, lanes, p, band, panel, pixel, pixels, columns):  # type: ignore[no-untyped-def]
-    """Write the windows of the pixels from `pixel` on, up to `pixels`, as columns of `panel`, shape (taps, width).
+    """Write the inputs of pixels [pixel, min(pixel + width, pixels)) to the columns of `panel`, shape (taps, width).
 
-    Whole vectors are copied; what they write too much of, the next copy overwrites, or nobody reads.
+    Whole vectors are copied; the elements that they write in excess are overwritten by the next copy or not read.
     """
     width = vectors * lanes
     used = min(width, pixels - pixel)
@@ -96,7 +97,7 @@ def unroll(vectors, lanes, p, band, panel, pixel, pixels, columns):  # type: ign
                 vectors=vectors, lanes=lanes, source=band, source_begin=source, target=panel, target_begin=begin
             )
             done = columns - first_column
-            while done < used:  # the panel goes on in the next row
+            while done < used:  # the panel continues in the next row
                 source += p.row_stride - first_column if done == columns - first_column else p.row_stride
                 for part in range(0, min(columns, used - done), lanes):
                     at = begin + done + part
@@ -109,7 +110,7 @@ def unroll(vectors, lanes, p, band, panel, pixel, pixels, columns):  # type: ign
 
 @inlined
 def multiply(filters, vectors, lanes, p, place, block, first_pixel, panels, pixels, matrix, weights, flat, shape):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute a block of filters over `panels` panels, which begin with pixel `first_pixel` of the unit's `pixels`."""
+    """Compute a register block of filters over `panels` panels, from pixel `first_pixel` of the unit's `pixels` on."""
     width, group_filters = vectors * lanes, shape[1] // p.grid.groups
     panel_size = p.panel.size * width
     group_block = place.group * p.blocks + block
@@ -143,12 +144,12 @@ def multiply(filters, vectors, lanes, p, place, block, first_pixel, panels, pixe
 
 
 def make_tile(filters: int, vectors: int, lanes: int) -> Any:
-    """The tile for a register block of so many filters and vectors of so many pixels."""
+    """The tile for a register block of `filters` x `vectors`, with `lanes` pixels in a vector."""
     width = vectors * lanes
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is some blocks of filters over a band of rows, or a segment of one, of one group of one image."""
+        """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image."""
         p, flat, shape = unpack(parameters), out.reshape(out.size), out.shape
         band, matrix = scratch[: p.band_size], scratch[p.band_size :]
         panel_size = p.panel.size * width
@@ -177,17 +178,17 @@ def make_tile(filters: int, vectors: int, lanes: int) -> Any:
 
 @dataclass(frozen=True)
 class Blocking:
-    """How one problem is cut up.
+    """The blocking of one problem.
 
     Attributes:
-        filters: Of a register block.
-        vectors: Of a register block.
-        lanes: Of a vector.
+        filters: Filters of a register block.
+        vectors: Vectors of a register block.
+        lanes: Elements of a vector.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
-        band: Layout of the input.
-        panels: Made at a time.
-        grid: Of the units.
+        band: Layout of the bands.
+        panels: Panels that exist at a time.
+        grid: Grid of the units.
     """
 
     filters: int
@@ -205,12 +206,12 @@ class Blocking:
         return self.vectors * self.lanes
 
     def scratch_size(self, taps: int) -> int:
-        """Numbers in a band and its panels, with room for what is copied too much of."""
+        """Elements of a band and its panels, padded for the excess of copies."""
         return self.band.size + (taps * self.panels + 1) * self.width
 
 
 def blocking(problem: Problem) -> Blocking:
-    """How to cut a problem up."""
+    """The blocking for a problem."""
     lanes = instruction_set().lanes(problem.dtype)
     _, widest, _ = best_block(problem.group_filters, 1, problem.output_height * problem.output_width, lanes)
     band = best_band(problem, widest, lanes, step=1, reach=2 * lanes)
@@ -233,7 +234,7 @@ def blocking(problem: Problem) -> Blocking:
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
-    """Weights for the micro-kernel; scratch for a band of input and a few panels of the unrolled matrix."""
+    """Pack the weights for the micro-kernel; scratch holds a band and a few panels of the unrolled matrix."""
     cut = blocking(problem)
     outer, inner = tap_offsets(cut.band)
     parameters = Parameters(
@@ -269,6 +270,6 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
 
 
 def footprint(problem: Problem) -> Footprint:
-    """A band and its panels, and the weights in register blocks."""
+    """Scratch for a band and its panels, and the packed weights."""
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     return Footprint(cut.scratch_size(problem.taps) * item, packed_size(problem, cut.filters) * item)

@@ -1,8 +1,9 @@
-"""Winograd convolution: tiles of outputs from fewer multiplications, by `toom_cook` in both directions.
+"""Winograd convolution: tiles of outputs from fewer multiplications, by `toom_cook` along both axes.
 
-One NaN or infinity in the input spreads, as NaN, over every output of the tiles that read it, and not only over those
-whose filter covers it; one among the weights over every output of its filter. So do the rounding errors of one number
-that is far larger than the rest, and it overflows sooner. `direct` and `unrolled` keep all of these where they belong.
+A NaN or infinity in the input turns every output of the tiles that read it into NaN, not only the outputs whose taps
+read it; one in the weights does so for every output of its filter. Likewise, a number that is far larger than the
+others spreads its rounding errors over these outputs, and it overflows earlier. `direct` and `unrolled` confine all of
+these to the outputs whose taps read the number.
 """
 
 from convbench.algorithms import Algorithm, Implementation, within_reason

@@ -1,4 +1,4 @@
-"""Into which tiles and units a problem is cut for minimal filtering on the host."""
+"""Choice of tiles and units for minimal filtering on the host."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
-VECTORS_OF_TILES: Final = 3  # in a unit, at least, where there are so many tiles
-CUTS: Final = 256  # problems whose cut is kept; it is asked for several times while a plan is made
+VECTORS_OF_TILES: Final = 3  # minimum number of vectors of tiles in a unit, where the problem has that many tiles
+CUTS: Final = 256  # cached cuts; making a plan needs the cut of a problem several times
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How one problem is cut into units.
+    """The partition of one problem into tiles and units.
 
     Attributes:
-        y: The vertical direction.
-        x: The horizontal direction.
-        filters: Of a register block.
-        vectors: Of a register block.
-        lanes: Of a vector.
+        y: Cut of the vertical axis.
+        x: Cut of the horizontal axis.
+        filters: Filters of a register block.
+        vectors: Vectors of a register block.
+        lanes: Elements of a vector.
         tile_rows: Rows of tiles in a unit.
         tile_columns: Tiles in a row of a unit.
-        tiles: Tiles in a unit, with room for whole register blocks.
-        length: Numbers in a phase of a row of the band.
+        tiles: Tiles in a unit, rounded up to whole register blocks.
+        length: Elements of a row of the band in one residue class modulo the width of a tile of outputs.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
-        grid: Of the units.
+        grid: Grid of the units.
     """
 
     y: Axis
@@ -55,25 +55,25 @@ class Cut:
 
     @property
     def width(self) -> int:
-        """Tiles of a register block."""
+        """Number of tiles of a register block."""
         return self.vectors * self.lanes
 
     @property
     def input_rows(self) -> int:
-        """Rows of the band."""
+        """Number of rows of the band."""
         return (self.tile_rows - 1) * self.y.outputs + self.y.points + self.y.taps * (self.y.blocks - 1)
 
     @property
     def row_stride(self) -> int:
-        """From one row of the band to the next."""
+        """Elements from one row of the band to the next."""
         return self.x.outputs * self.length
 
 
 @lru_cache(maxsize=CUTS)
 def cut_up(problem: Problem) -> Cut:
-    """The cut of a problem that `nested.supports` has let pass."""
+    """The cut of a problem that `nested.supports` accepts."""
     found = best_axes(problem, _cost)
-    assert found is not None  # noqa: S101  # `supports` has found one
+    assert found is not None  # noqa: S101  # `supports` has checked this
     y, x = found
     lanes = instruction_set().lanes(problem.dtype)
     tile_rows, tile_columns, segments = _tiles_of_a_unit(problem, y, x, lanes)
@@ -104,7 +104,7 @@ def cut_up(problem: Problem) -> Cut:
 
 
 def _tiles_of_a_unit(problem: Problem, y: Axis, x: Axis, lanes: int) -> tuple[int, int, int]:
-    """Rows of tiles in a unit, tiles in a row of it, and units side by side: few enough for the cache."""
+    """Rows of tiles in a unit, tiles in a row of a unit, and segments, such that a unit fits the cache."""
     rows, columns = ceil_div(problem.output_height, y.outputs), ceil_div(problem.output_width, x.outputs)
     tile_bytes = y.points * x.points * problem.group_channels * y.blocks * x.blocks * ITEM_SIZE[problem.dtype]
     least = VECTORS_OF_TILES * lanes
@@ -117,21 +117,21 @@ def _tiles_of_a_unit(problem: Problem, y: Axis, x: Axis, lanes: int) -> tuple[in
 
 
 def _cost(problem: Problem, y: Axis, x: Axis) -> float:
-    """About how many cycles of a core it takes: two vector operations a cycle, two loads or one store."""
+    """Estimated cycles of one core: two vector operations, two loads or one store a cycle."""
     filters, channels = problem.group_filters, problem.group_channels
     (in_y, out_y), (in_x, out_x) = (_pass_costs(axis.outputs, axis.taps) for axis in (y, x))
     tiles = ceil_div(problem.output_height, y.outputs) * ceil_div(problem.output_width, x.outputs)
     blocks = y.blocks * x.blocks
     products = y.points * x.points * filters * (channels * blocks / 2 + 1)
     to_points = channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
-    run = x.outputs * (x.outputs - 1)  # merging the lanes of as many vectors into as many runs of pixels
+    run = x.outputs * (x.outputs - 1)  # shuffles that interleave `outputs` vectors
     from_points = filters * (x.points * out_y + y.outputs * (out_x + run))
     return problem.batch * problem.groups * tiles * (products + to_points + from_points)
 
 
 @cache
 def _pass_costs(outputs: int, taps: int) -> tuple[float, float]:
-    """Of one pass of the input's and one of the output's transform."""
+    """Estimated cycles of one pass of the input transform, and of one pass of the output transform."""
 
     def cost(matrix: Matrix) -> float:
         return operations(matrix) / 2 + len(matrix[0]) / 2 + len(matrix)

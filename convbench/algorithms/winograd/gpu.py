@@ -1,7 +1,7 @@
-"""Minimal filtering on a GPU: one fused kernel for one channel a group, otherwise three kernels.
+"""Minimal filtering on a GPU: one fused kernel for one channel per group, otherwise three kernels.
 
-With one channel there are few multiplications, and what three kernels would pass on through memory is many times the
-output.
+With one channel there are few multiplications, and the intermediate arrays of three kernels would be many times the
+size of the output.
 """
 
 from __future__ import annotations

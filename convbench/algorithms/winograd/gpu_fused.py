@@ -1,4 +1,4 @@
-"""Minimal filtering of one channel on a GPU in one kernel: the sizes of `cuda/winograd_fused.cu` for a problem."""
+"""Minimal filtering of one channel on a GPU in one kernel: chooses the sizes of `cuda/winograd_fused.cu`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "winograd_fused.cu"
 WARP: Final = 32
-VECTOR_BYTES: Final = 16  # of a thread's read
-TILES: Final = (8, 4)  # of a thread, the best first
+VECTOR_BYTES: Final = 16  # bytes of a vector load
+TILES: Final = (8, 4)  # tiles of a thread block, the best first
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Cut:
     """The sizes of the kernel for one problem.
 
     Attributes:
-        y: The vertical direction.
-        x: The horizontal direction.
+        y: Cut of the vertical axis.
+        x: Cut of the horizontal axis.
         tiles: Tiles of a thread block.
         filters: Filters of a filter block, which a thread block computes at a time.
         filter_blocks: Filter blocks of a group.
@@ -54,7 +54,7 @@ class Cut:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """All sizes but those of the directions, by name."""
+        """All sizes but those of the axes, by name."""
         return {
             "tiles": self.tiles,
             "filters": self.filters,
@@ -64,7 +64,7 @@ class Cut:
 
 
 def supports(problem: Problem) -> str | None:
-    """One channel a group, and a transformed input that fits shared memory."""
+    """Supports one channel per group, where the transformed input fits shared memory."""
     if problem.channels > problem.groups:
         return "has one channel"
     fits = best_axes(problem, _cost, _fits) is not None
@@ -72,9 +72,9 @@ def supports(problem: Problem) -> str | None:
 
 
 def cut_up(problem: Problem) -> Cut:
-    """The sizes for a problem that is supported."""
+    """The sizes for a supported problem."""
     found = best_axes(problem, _cost, _fits)
-    assert found is not None  # noqa: S101  # `supports` has found one
+    assert found is not None  # noqa: S101  # `supports` has checked this
     y, x = found
     tiles, filters = _largest(problem, y, x)
     filter_blocks = ceil_div(problem.group_filters, filters)
@@ -83,7 +83,7 @@ def cut_up(problem: Problem) -> Cut:
 
 
 def _largest(problem: Problem, y: Axis, x: Axis) -> tuple[int, int]:
-    """The most tiles of a thread block that fit shared memory, 0 where none do, and the filters of a filter block."""
+    """The largest number of tiles of a thread block that fit shared memory, or 0; and the filters of a filter block."""
     filters = thread_filters(problem)
     points, blocks, item = y.points * x.points, y.blocks * x.blocks, ITEM_SIZE[problem.dtype]
     vector = VECTOR_BYTES // item
@@ -100,13 +100,13 @@ def _fits(problem: Problem, y: Axis, x: Axis) -> bool:
 
 
 def _places(problem: Problem, y: Axis, x: Axis, tiles: int) -> int:
-    """Runs of tiles of all images and groups."""
+    """Number of runs of `tiles` tiles in all images and groups."""
     rows = ceil_div(problem.output_height, y.outputs)
     return problem.batch * problem.groups * rows * ceil_div(problem.output_width, x.outputs * tiles)
 
 
 def _cost(problem: Problem, y: Axis, x: Axis) -> float:
-    """An estimate of the multiply-adds of a filter's products and inverse transform, idle lanes included."""
+    """Estimated multiply-adds of a filter's products and inverse transform, idle lanes included."""
     tiles = ceil_div(problem.output_height, y.outputs) * ceil_div(problem.output_width, x.outputs)
     threads = round_up(y.points * x.points, WARP)
     back = y.outputs * y.points * x.points + y.outputs * x.outputs * x.points
@@ -116,7 +116,7 @@ def _cost(problem: Problem, y: Axis, x: Axis) -> float:
 
 
 def footprint(problem: Problem) -> Footprint:
-    """The packed weights alone."""
+    """The packed weights only."""
     cut = cut_up(problem)
     of_a_filter = cut.y.blocks * cut.x.blocks * cut.y.points * cut.x.points
     size = problem.groups * cut.filter_blocks * cut.filters * of_a_filter
@@ -124,7 +124,7 @@ def footprint(problem: Problem) -> Footprint:
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """Transformed weights by filter blocks, and one launch."""
+    """Transform and pack the weights by filter blocks; the work is one launch."""
     cut = cut_up(problem)
     y, x, threads = cut.y, cut.x, cut.y.points * cut.x.points
     packed, applied = with_epilogue(pack(problem, weights, cut), problem, epilogue)
@@ -143,7 +143,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPI
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
-    """The transformed weights, 1-D: (groups, filter blocks, blocks of taps, vectors of filters, points, filters)."""
+    """Transform and pack the weights: 1-D, (groups, filter blocks, blocks of taps, filter vectors, points, filters)."""
     points = transformed_weights(problem, weights, cut.y, cut.x, cut.filters, cut.filter_blocks)
     vector = min(cut.filters, VECTOR_BYTES // ITEM_SIZE[problem.dtype])
     parts = cut.y.blocks * cut.x.blocks

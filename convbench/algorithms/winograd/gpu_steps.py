@@ -1,4 +1,4 @@
-"""Minimal filtering on a GPU in three kernels: the sizes of `cuda/winograd_steps.cu` for a problem."""
+"""Minimal filtering on a GPU in three kernels: chooses the sizes of `cuda/winograd_steps.cu` for a problem."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from convbench.precision import EXACT
 from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "winograd_steps.cu"
-TRANSFORM_THREADS: Final = 128  # of a thread block
-FMAS_PER_MEMORY_ROUND_TRIP: Final = 64  # multiply-adds in the time in which an element is written and read again
+TRANSFORM_THREADS: Final = 128  # threads of a thread block that transforms
+FMAS_PER_MEMORY_ROUND_TRIP: Final = 64  # multiply-adds in the time to write an element and read it again
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Cut:
     """The sizes of the three kernels for one problem.
 
     Attributes:
-        y: The vertical direction.
-        x: The horizontal direction.
+        y: Cut of the vertical axis.
+        x: Cut of the horizontal axis.
         products: The matrix products of all points and groups.
-        blocks: The thread blocks of the products.
+        blocks: Sizes of the thread blocks of the products.
     """
 
     y: Axis
@@ -43,7 +43,7 @@ class Cut:
 
     @property
     def transform_blocks(self) -> int:
-        """Thread blocks that transform the tiles of all images, for one block of taps of a channel."""
+        """Number of thread blocks that transform the tiles of all images, for one channel and block of taps."""
         return ceil_div(self.products.columns, TRANSFORM_THREADS)
 
     @property
@@ -54,13 +54,13 @@ class Cut:
 
     @property
     def scratch_size(self) -> int:
-        """Elements of transformed inputs and of products, with tiles that fill the last thread block."""
+        """Elements of transformed inputs and products, with tiles rounded up to whole thread blocks."""
         rows = self.products.number * (self.products.terms + self.products.filters)
         return rows * round_up(self.products.columns, self.blocks.columns)
 
 
 def _cost(problem: Problem, y: Axis, x: Axis) -> float:
-    """An estimate of the multiply-adds of a group, memory traffic expressed in multiply-adds included."""
+    """Estimated multiply-adds of a group, plus memory traffic in units of multiply-adds."""
     terms, filters = problem.group_channels * y.blocks * x.blocks, problem.group_filters
     traffic = FMAS_PER_MEMORY_ROUND_TRIP * (terms + filters)
     return _tiles(problem, y, x) * y.points * x.points * float(terms * filters + traffic)
@@ -71,7 +71,7 @@ def _tiles(problem: Problem, y: Axis, x: Axis) -> int:
 
 
 def cut_up(problem: Problem) -> Cut:
-    """The sizes for a problem that the form supports."""
+    """The sizes for a supported problem."""
     found = best_axes(problem, _cost)
     assert found is not None  # noqa: S101  # the smallest tile is always allowed
     y, x = found
@@ -92,7 +92,7 @@ def footprint(problem: Problem) -> Footprint:
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
-    """Transformed weights in blocks, and three launches."""
+    """Transform and pack the weights in blocks; the work is three launches."""
     cut = cut_up(problem)
     packed, applied = with_epilogue(pack(problem, weights, cut), problem, epilogue)
     return GpuWork(
@@ -105,7 +105,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPI
 
 
 def _launches(problem: Problem, cut: Cut, applied: dict[str, int]) -> tuple[Launch, ...]:
-    """The three kernels; `applied` has the macros of the epilogue."""
+    """The launches of the three kernels; `applied` holds the macros of the epilogue."""
     y, x, products, blocks = cut.y, cut.x, cut.products, cut.blocks
     macros = {
         **geometry_macros(problem),
@@ -128,7 +128,7 @@ def _launches(problem: Problem, cut: Cut, applied: dict[str, int]) -> tuple[Laun
 
 
 def pack(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
-    """The transformed weights, 1-D: (groups, points, filter blocks, terms, filters of a block), padded with zeros."""
+    """Transform and pack the weights: 1-D, (groups, points, filter blocks, terms, filters of a block), zero-padded."""
     filter_blocks = ceil_div(problem.group_filters, cut.blocks.filters)
     points = transformed_weights(problem, weights, cut.y, cut.x, cut.blocks.filters, filter_blocks)
     groups, filter_blocks, rows, columns, *terms, filters = points.shape

@@ -1,13 +1,13 @@
 """Winograd convolution on the host: tiles of outputs from fewer multiplications.
 
-A kernel that is larger than a tile's taps is cut into blocks. The tile's input is transformed for each block and
-channel, multiplied point by point with the transformed weights, summed over blocks and channels, and only the sum is
-transformed back: "nested" in that the sum over blocks is a convolution itself. For an 11 x 11 kernel, tiles of 5 x 5
-outputs and 3 x 3 blocks of 4 x 4 taps, that is 23 multiplications for an output instead of 121.
+A kernel that is larger than the taps of a tile is split into blocks of taps. The input of a tile is transformed for
+each block and channel, multiplied point by point by the transformed weights, and summed over blocks and channels; only
+the sum is transformed back. This is nested filtering: the sum over blocks is itself a convolution. For an 11 x 11
+kernel, tiles of 5 x 5 outputs and 3 x 3 blocks of 4 x 4 taps take 23 multiplications for each output instead of 121.
 
-A unit is a few rows of tiles, or a segment of one where the transformed input of a whole row is too much for a cache.
-Its points are a stack of matrix products (filters x blocks and channels) (blocks and channels x tiles), one for each
-point, on the micro-kernel. At one of the points, where every output has the factor 1, sums begin with the bias.
+A unit is a few rows of tiles, or a segment of one row where the transformed input of a whole row exceeds the cache. The
+products are one matrix product for each point, (filters x blocks * channels) times (blocks * channels x tiles), on the
+micro-kernel. At the point that has factor 1 in every output, the sums are initialised with the bias.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
 def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
-    """The tile for a register block and for tiles of so many outputs and taps."""
+    """The tile for a register block, and for minimal filtering with given outputs and taps along each axis."""
     width = vectors * lanes
     points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is some blocks of filters over rows of tiles of one group of one image."""
+        """A unit is `unit_blocks` register blocks of filters over rows of tiles of one group of one image."""
         p = unpack(parameters)
         pieces, run, group_filters = split(scratch, p.pieces), p.tiles * x_outputs, out.shape[1] // p.grid.groups
         for unit in range(first, last):
@@ -84,7 +84,7 @@ def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
 
 
 def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) -> Parameters:
-    """What the tile has to know, where so many numbers of weights stand before the biases."""
+    """The parameters of the tile; `weights` is the number of elements before the biases."""
     y, x = cut.y, cut.x
     columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
     return Parameters(
@@ -112,7 +112,7 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
 
 
 def _band(problem: Problem, cut: Cut) -> Band:
-    """Bands in which the columns of each phase of the tiles' width are neighbours."""
+    """Bands in which the columns of each residue class modulo a tile's output columns are contiguous."""
     (top, _), (left, _) = problem.padding
     return Band(
         channels=problem.group_channels,
@@ -143,7 +143,7 @@ def _pieces(problem: Problem, cut: Cut) -> Pieces:
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
-    """Transformed weights, then biases and as many zeros as a register block has filters."""
+    """Transform the weights; the biases follow them, and then a zero for each filter of a register block."""
     cut = cut_up(problem)
     y, x = cut.y, cut.x
     biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
@@ -169,7 +169,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
 
 
 def footprint(problem: Problem) -> Footprint:
-    """Scratch for a band of input, its points, a block's sums and its outputs; the weights at the points."""
+    """Scratch for a band, its points, and sums and outputs of a register block; and the transformed weights."""
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     weights = math.prod(transformed_shape(problem, cut.y, cut.x, cut.filters, cut.blocks))
     biases = (problem.groups * cut.blocks + 1) * cut.filters

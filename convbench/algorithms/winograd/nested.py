@@ -1,7 +1,7 @@
-"""Nested minimal filtering: how a problem is cut into tiles of outputs and blocks of taps, and what it costs in digits.
+"""Nested minimal filtering: tiles of outputs and blocks of taps, and their effect on rounding errors.
 
-A kernel of any size is cut into blocks of a few taps. Tiles of the input are transformed once for each block and
-channel, multiplied point by point with the transformed weights, summed over blocks and channels, and transformed back.
+A kernel of any size is split into blocks of a few taps. Tiles of the input are transformed once for each block and
+channel, multiplied point by point by the transformed weights, summed over blocks and channels, and transformed back.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from convbench.kernels.toom_cook import LARGEST, toom_cook
 from convbench.problem import Problem
 from convbench.rounding import Errors, gamma, unit_roundoff
 
-ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # of an output, relative to the largest
-# The square of the largest error over the root mean square that `growth` estimates, from many random problems: of a
-# single product, what each product of a sum adds, and each block of a kernel (the larger a kernel, the more alike are
-# neighbouring outputs, and the less does the largest of them stand out).
+ERROR_LIMIT: Final = {"float32": 1e-5, "float64": 1e-13}  # largest error of an output, relative to the largest output
+# Square of the ratio of the largest error to the root mean square error that `growth` estimates, fitted to many random
+# problems: a constant, a term for each product of a sum, and a term for the square of the number of blocks of taps
+# (with larger kernels, adjacent outputs are more correlated, and the largest output exceeds the others by less).
 SPREAD: Final = (10.0, 0.35, 0.5)
-MARGIN: Final = 2.0  # between what is typical and what is never seen
-MAP: Final = 4  # roundings of a number in a small constant matrix's product beside those of its sum
+MARGIN: Final = 2.0  # factor from the typical error to one that was never observed
+MAP: Final = 4  # roundings of a product with a small constant matrix, in addition to those of its sum
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How one direction is cut: tiles of `outputs`, and the kernel into `blocks` of `taps`."""
+    """The cut along one axis: tiles of `outputs`; the kernel is split into `blocks` of `taps` each."""
 
     outputs: int
     taps: int
@@ -42,17 +42,17 @@ class Axis:
 
     @property
     def points(self) -> int:
-        """Products of a tile."""
+        """Number of products of a tile."""
         return self.outputs + self.taps - 1
 
     @property
     def growth(self) -> float:
-        """Of rounding errors, see `ToomCook`."""
+        """Growth of rounding errors, see `ToomCook`."""
         return toom_cook(self.outputs, self.taps).growth
 
 
 def axes(kernel: int, size: int) -> list[Axis]:
-    """Every way to cut a direction with a kernel of so many taps and so many outputs."""
+    """All cuts of an axis with `kernel` taps and `size` outputs."""
     if kernel == 1:
         return [Axis(1, 1, 1)]
     return [
@@ -63,11 +63,11 @@ def axes(kernel: int, size: int) -> list[Axis]:
 
 
 def errors(problem: Problem, y: Axis, x: Axis) -> Errors:
-    """How far rounding takes outputs of such tiles.
+    """Rounding errors of the outputs of such tiles.
 
-    The bound adds up the roundings on the way of a number through both transforms of the input (`MAP` beside those of
-    the sums), both of the weights, the products' sums and both transforms back, each times what the numbers that are
-    added there can be over what comes out. Cancellation makes that much more than is ever seen.
+    The bound counts the roundings in the two passes of each of the input, weights and output transforms (`MAP` in
+    addition to those of the sums) and in the sums of products, multiplied by the largest ratio of intermediate sums to
+    the output. Because of cancellation, it is far larger than any observed error.
     """
     parts = problem.group_channels * y.blocks * x.blocks
     of_weights = 2 * (y.taps + x.taps + MAP) if problem.dtype == "float64" else 2
@@ -77,7 +77,7 @@ def errors(problem: Problem, y: Axis, x: Axis) -> Errors:
 
 
 def typical_error(problem: Problem, y: Axis, x: Axis) -> float:
-    """What tiles are chosen by: about the largest error for random data, relative to the largest output."""
+    """Estimated largest error for random data, relative to the largest output; the criterion for choosing tiles."""
     blocks = y.blocks * x.blocks
     single, summed, block = SPREAD
     spread = math.sqrt(single + summed * (problem.group_channels) * blocks + block * blocks)
@@ -89,7 +89,7 @@ def best_axes(
     cost: Callable[[Problem, Axis, Axis], float],
     fits: Callable[[Problem, Axis, Axis], bool] = lambda *_: True,
 ) -> tuple[Axis, Axis] | None:
-    """The way to cut both directions that costs least among those whose error stays below the limit, and that fit."""
+    """The cut of both axes of least cost among those that fit and keep the error limit; None if there is none."""
     pairs = itertools.product(
         axes(problem.kernel_height, problem.output_height), axes(problem.kernel_width, problem.output_width)
     )
@@ -100,7 +100,7 @@ def best_axes(
 
 
 def supports(problem: Problem) -> str | None:
-    """Forward, dense steps, and a kernel with something to save."""
+    """Supports the forward direction with stride 1, dilation 1 and more than one tap."""
     if (reason := forward_only(problem)) is not None:
         return reason
     if problem.stride != (1, 1) or problem.dilation != (1, 1):
@@ -116,7 +116,7 @@ def _exact_enough(problem: Problem) -> bool:
 
 
 def transformed_shape(problem: Problem, y: Axis, x: Axis, filters: int, blocks: int) -> tuple[int, ...]:
-    """What `transformed_weights` returns."""
+    """The shape of the array that `transformed_weights` returns."""
     return problem.groups, blocks, y.points, x.points, problem.group_channels, y.blocks, x.blocks, filters
 
 
@@ -129,27 +129,27 @@ def transformed_weights(
     blocks: int,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """The weights at the points, by blocks of filters; zeros for filters that are not there.
+    """Transform the weights to the points, by filter blocks; the last block of a group is padded with zeros.
 
     Args:
-        problem: Whose weights they are.
+        problem: The problem that the weights belong to.
         weights: Shape `problem.weights_shape`.
-        y: The vertical direction.
-        x: The horizontal direction.
-        filters: Of a block.
-        blocks: Of a group.
-        out: Where to put them; default: a new array.
+        y: Cut of the vertical axis.
+        x: Cut of the horizontal axis.
+        filters: Filters of a filter block.
+        blocks: Filter blocks of a group.
+        out: Output array; default: a new array.
 
     Returns:
-        `out`, shape (groups, blocks, vertical and horizontal points, channels, vertical and horizontal blocks of taps,
-        filters of a block).
+        `out`, shape (groups, filter blocks, vertical points, horizontal points, channels, vertical blocks of taps,
+        horizontal blocks of taps, filters of a block).
     """
     shape = transformed_shape(problem, y, x, filters, blocks)
     to_y, to_x = (np.array(toom_cook(axis.outputs, axis.taps).weights, float) for axis in (y, x))
     found: NDArray[Any] = np.empty(shape, problem.dtype) if out is None else out
     packed = found.reshape(-1, *shape[2:])
     group, block = np.divmod(np.arange(problem.groups * blocks), blocks)
-    place = block[:, None] * filters + np.arange(filters)  # of every filter of a block in its group
+    place = block[:, None] * filters + np.arange(filters)  # index in its group of every filter of a block
     there, number = place < problem.group_filters, group[:, None] * problem.group_filters + place
     each = 8 * filters * y.points * x.points * y.blocks * x.blocks
     for rows, columns in pieces(len(packed), problem.group_channels, each):

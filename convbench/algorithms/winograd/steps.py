@@ -1,4 +1,4 @@
-"""The steps of a tile of `winograd`, which become part of it: transforms there and back, products, and the store."""
+"""The steps of the tile of `winograd`, inlined into it: input transform, products, output transform, and store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from convbench.kernels.tile import inlined
 
 
 class Pieces(NamedTuple):
-    """What scratch is cut into.
+    """The pieces of scratch; sizes in elements, or views.
 
     Attributes:
-        band: The input.
-        strip: A row of tiles after the vertical transform.
-        points: Shape (vertical points, horizontal points, channels and blocks, tiles).
-        sums: Shape (points, filters of a register block, tiles of one).
-        half: Shape (vertical outputs, horizontal points, lanes).
-        runs: Rows of pixels of a register block's filters, and room for a vector.
+        band: The input of the unit.
+        strip: A row of tiles after the vertical input transform.
+        points: Transformed input, shape (vertical points, horizontal points, channels * blocks of taps, tiles).
+        sums: Sums of products, shape (points, filters of a register block, tiles of a register block).
+        half: Sums after the vertical output transform, shape (vertical outputs, horizontal points, lanes).
+        runs: Output rows of a register block's filters, padded by a vector.
     """
 
     band: int
@@ -34,29 +34,29 @@ class Pieces(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What the tile has to know.
+    """The parameters of the tile.
 
     Attributes:
-        grid: Of the units.
-        band: How bands are filled.
+        grid: Grid of the units.
+        band: Parameters of `fill_band`.
         pieces: Sizes of the pieces of scratch.
         input_rows: Rows of a band.
-        row_stride: From one row of a band to the next.
-        y_blocks: Blocks of taps below each other.
-        x_blocks: Blocks of taps side by side.
+        row_stride: Elements from one row of a band to the next.
+        y_blocks: Blocks of taps along the vertical axis.
+        x_blocks: Blocks of taps along the horizontal axis.
         tile_rows: Rows of tiles in a unit.
         tile_columns: Tiles in a row of a unit.
-        tiles: Tiles in a unit, with room for whole register blocks.
+        tiles: Tiles in a unit, rounded up to whole register blocks.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
-        streamed: Whether outputs are written past the caches.
+        streamed: Whether outputs are written with non-temporal stores.
         biases: Index in the weights of the first filter's bias.
-        zeros: Index in the weights of as many zeros.
-        ones: The point at which every output has the factor 1.
-        relu: Whether outputs end with ReLU.
-        columns: Offsets in a strip, for each block of taps and horizontal point.
-        no_offset: Zero.
-        parts: Offsets of channels and blocks in the points.
+        zeros: Index in the weights of the zeros that replace biases at all points but `ones`.
+        ones: The point that has factor 1 in every output.
+        relu: Whether ReLU is applied.
+        columns: Offsets in a strip of (horizontal block of taps, horizontal point).
+        no_offset: A table of one zero: the outer offsets of the micro-kernel.
+        parts: Offsets in the points of (channel, block of taps).
     """
 
     grid: Grid
@@ -87,9 +87,9 @@ split = splitter(Pieces)
 
 @inlined
 def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # type: ignore[no-untyped-def]  # over 40 lines: two calls, with the name of each argument
-    """Transform a band into its points.
+    """Transform a band to the points.
 
-    Vertically first, all columns of a row of tiles into the strip; then horizontally, tile by tile.
+    The vertical pass transforms all columns of a row of tiles into the strip; the horizontal pass follows tile by tile.
     """
     y_points, x_points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
     step = p.parts.size * p.tiles
@@ -131,7 +131,7 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
 
 @inlined
 def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces, weights):  # type: ignore[no-untyped-def]
-    """Sum the products of a block of filters with a register block's tiles, point by point."""
+    """Compute the sums of products of one register block (filters x tiles) at every point."""
     width = vectors * lanes
     for point in range(points):
         bias = p.biases + group_block * filters if point == p.ones else p.zeros
@@ -162,9 +162,9 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
 
 @inlined
 def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, target, run):  # type: ignore[no-untyped-def]
-    """Transform one filter's sums for a vector of tiles into `y_outputs` runs of pixels.
+    """Transform one filter's sums for a vector of tiles into `y_outputs` rows of pixels.
 
-    Vertically first, into `half`; then horizontally.
+    The vertical pass writes to `half`, which the horizontal pass reads.
     """
     x_points = x_outputs + x_taps - 1
     for x in range(x_points):
@@ -196,7 +196,7 @@ def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pie
 
 @inlined
 def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, first_tile, pieces):  # type: ignore[no-untyped-def]
-    """Transform the sums of `used` filters for a register block's tiles into runs of pixels."""
+    """Transform the sums of the first `used` filters of a register block into rows of pixels."""
     width, run = vectors * lanes, p.tiles * x_outputs
     for number in range(used):
         for part in range(0, width, lanes):
@@ -218,7 +218,7 @@ def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_t
 
 @inlined
 def store(y_outputs, x_outputs, lanes, p, place, filter_number, number, rows, run, pieces, out):  # type: ignore[no-untyped-def]
-    """Write the rows of one filter of a register block, the `number`-th of it."""
+    """Store the output rows of filter `number` of a register block."""
     write_rows(
         lanes,
         p.streamed,

@@ -1,8 +1,8 @@
 """cuDNN through PyTorch on a GPU: `conv2d` in inference mode, after cuDNN's search for its fastest algorithm.
 
-Input and weights are the executor's own arrays, taken by DLPack without a copy; with the channels side by side they
-are copied once. Every call makes a new output, which PyTorch's allocator puts where the last one was. PyTorch computes
-some problems by kernels of its own, such as one channel a group.
+Input and weights are the executor's arrays, imported by DLPack without a copy; for the channels-last layout they are
+copied once. Every call makes a new output, for which PyTorch's allocator reuses the memory of the last one. PyTorch
+computes some problems, such as one channel per group, with its own kernels.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Cudnn:
     bound = False
 
     def available(self) -> str | None:
-        """Needs a PyTorch that was built for CUDA, beside CuPy."""
+        """Needs PyTorch built for CUDA, and CuPy."""
         if (reason := missing("cupy", extra="gpu") or missing("torch", extra="torch")) is not None:
             return reason
         try:
             import torch
-        except (ImportError, OSError) as error:  # one for another CUDA, or half of one
+        except (ImportError, OSError) as error:  # PyTorch for another CUDA version, or a partial installation
             return f"PyTorch cannot be loaded ({str(error).strip().partition(chr(10))[0]}); install it anew"
         if torch.version.cuda is None:
             return "this PyTorch was built without CUDA; install the build for this machine's CUDA"
@@ -48,11 +48,11 @@ class Cudnn:
         return None if torch.backends.cudnn.is_available() else "this PyTorch was built without cuDNN"
 
     def supports(self, problem: Problem) -> str | None:
-        """Forward."""
+        """Supports the forward direction."""
         return supports(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """Set what cuDNN may do, and send the weights."""
+        """Set cuDNN's options, and copy the weights to the GPU."""
         return _GpuLayer(problem, weights, self.memory_format, precision)
 
 
@@ -63,10 +63,10 @@ class _GpuLayer(Layer):
 
         cupy.get_default_memory_pool().free_all_blocks()  # the search cannot use memory that CuPy's pool holds
         torch.backends.cudnn.benchmark = True  # the search, in the first call with a shape
-        torch.backends.cudnn.benchmark_limit = 0  # among all of its algorithms; by default it tries ten
+        torch.backends.cudnn.benchmark_limit = 0  # search all algorithms; the default is ten
         allow_tf32 = GPU_PRECISIONS[precision.name].cudnn_allow_tf32
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # later versions have other names for these too
+            warnings.simplefilter("ignore")  # deprecation warnings of later versions
             torch.backends.cudnn.allow_tf32 = allow_tf32  # True by default
             torch.backends.cuda.matmul.allow_tf32 = allow_tf32
         super().__init__(torch, problem, memory_format)
@@ -74,7 +74,7 @@ class _GpuLayer(Layer):
         self._weights = self._tensor(cupy.asarray(weights))
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # PyTorch makes its own output
-        """Turn the input into a tensor of the memory format."""
+        """Convert the input to a tensor of the memory format."""
         theirs, ours = self._torch.cuda.current_stream().cuda_stream, self._cupy.cuda.get_current_stream().ptr
         if theirs != ours:
             raise UnavailableError(
@@ -84,20 +84,20 @@ class _GpuLayer(Layer):
         self._x = self._tensor(x)
 
     def _tensor(self, array: NDArray[Any]) -> Any:
-        """One of CuPy's arrays as a tensor."""
+        """A CuPy array as a tensor of the memory format."""
         return self._in_format(self._torch.from_dlpack(array))
 
     def result(self) -> NDArray[Any]:
-        """The tensor's content."""
+        """The output copied to the host."""
         array: NDArray[Any] = self._y.cpu().numpy()
         return array
 
     def threads(self) -> int:
-        """One, of the host."""
+        """One: the host's calling thread."""
         return 1
 
     def close(self) -> None:
-        """Drop tensors, and give back the memory of PyTorch's pool."""
+        """Drop all tensors, and release the memory of PyTorch's pool."""
         self._release()
         self._torch.cuda.empty_cache()
 

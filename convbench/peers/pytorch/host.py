@@ -1,8 +1,8 @@
 """PyTorch on the host: `conv2d` in inference mode, on tensors in either memory format.
 
-Every call makes a new output. By default, the C library returns the old output's memory to the system and takes fresh
-pages at every call, which costs more than the convolution; so the C library is told to keep memory, as PyTorch's guides
-advise.
+Every call makes a new output. By default, the C library returns the old output's memory to the system and maps new
+pages at every call, which takes longer than the convolution. The C library is therefore set to keep freed memory, as
+PyTorch's guides advise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convbench.precision import Precision
     from convbench.problem import Problem
 
-_TRIM_THRESHOLD: Final = -1  # mallopt's names of its settings (malloc.h)
+_TRIM_THRESHOLD: Final = -1  # parameters of mallopt (malloc.h)
 _MMAP_MAX: Final = -4
 _KEEP: Final = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
 _USUAL: Final = {_TRIM_THRESHOLD: 2**17, _MMAP_MAX: 2**16}
@@ -38,15 +38,15 @@ class Torch:
     bound = False
 
     def available(self) -> str | None:
-        """Needs an extra of its own, for its size."""
+        """Needs PyTorch, which has its own extra because of its size."""
         return missing("torch", extra="torch")
 
     def supports(self, problem: Problem) -> str | None:
-        """Forward."""
+        """Supports the forward direction."""
         return supports(problem)
 
     def open(self, problem: Problem, weights: NDArray[Any], cores: int, precision: Precision = EXACT) -> Bound:
-        """Set the number of threads, and turn the weights into a tensor."""
+        """Set the number of threads, and convert the weights to a tensor."""
         return _HostLayer(problem, weights, cores, self.memory_format)
 
 
@@ -60,26 +60,26 @@ class _HostLayer(Layer):
         self._weights = self._in_format(torch.from_numpy(weights))
 
     def take(self, x: NDArray[Any], out: NDArray[Any]) -> None:  # PyTorch makes its own output
-        """Turn the input into a tensor of the memory format."""
+        """Convert the input to a tensor of the memory format."""
         self._x = self._in_format(self._torch.from_numpy(x))
 
     def result(self) -> NDArray[Any]:
-        """The tensor's memory as an array."""
+        """The output tensor as an array, without a copy."""
         array: NDArray[Any] = self._y.numpy()
         return array
 
     def threads(self) -> int:
-        """What PyTorch says."""
+        """Number of threads according to PyTorch."""
         return int(self._torch.get_num_threads())
 
     def close(self) -> None:
-        """Drop tensors, and return the C library to its usual settings."""
+        """Drop all tensors, and restore the C library's default settings."""
         self._release()
         _tell_malloc(_USUAL)
 
 
 def _tell_malloc(settings: dict[int, int]) -> None:
-    """Change settings of the C library's allocator, where it has any."""
+    """Change settings of the C library's allocator, if it supports `mallopt`."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""One layer of PyTorch in inference mode, wherever its tensors lie."""
+"""One PyTorch layer in inference mode, on the host or on a GPU."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def supports(problem: Problem) -> str | None:
-    """Forward."""
+    """Supports the forward direction."""
     return None if problem.direction == "forward" else f"has no {problem.direction} form here"
 
 
 def forward(torch: Any, problem: Problem) -> Callable[[Any, Any], Any]:
-    """A function that convolves a tensor with weights; uneven padding, which `conv2d` lacks, is a step before it."""
+    """A function that convolves a tensor with weights; asymmetric padding, which `conv2d` lacks, is a separate step."""
     (top, bottom), (left, right) = problem.padding
     uneven = (left, right, top, bottom) if top != bottom or left != right else None
     convolve = partial(
@@ -39,9 +39,9 @@ class Layer:
     """Weights as a tensor of one memory format, and the tensors of the last call.
 
     Args:
-        torch: The package.
-        problem: What to compute.
-        memory_format: PyTorch's name of the order of axes in memory.
+        torch: The package `torch`.
+        problem: The problem.
+        memory_format: PyTorch's name of the memory format.
     """
 
     def __init__(self, torch: Any, problem: Problem, memory_format: str) -> None:
@@ -54,11 +54,11 @@ class Layer:
 
     def __call__(self) -> None:
         """Convolve into a new output."""
-        self._y = None  # its memory serves the next output
+        self._y = None  # lets the allocator reuse its memory for the next output
         self._y = self._forward(self._x, self._weights)
 
     def _in_format(self, tensor: Any) -> Any:
-        """A tensor in the memory format: the same one where it has the format already."""
+        """Convert a tensor to the memory format; copies only if necessary."""
         return tensor.contiguous(memory_format=self._format)
 
     def _release(self) -> None:
