@@ -102,9 +102,11 @@ class Work:
     Attributes:
         phases: One after the other, with a barrier between them.
         weights: Packed as the tiles want them, 1-D, of the problem's dtype, with what else is constant, such as biases.
-        scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more, and they
-            are zero before the first call.
-        workspace_size: Elements that all workers of a call share: what one phase writes there, the next ones read.
+        scratch_size: Elements of the problem's dtype that one worker needs for itself. It may get a few more. No output
+            may depend on what is in scratch when a tile is called; executors make it zero before a worker's first
+            tile, so that unused lanes of vectors compute with no left-overs.
+        workspace_size: Elements that all workers of a call share: what one phase writes there, the next ones read. What
+            is there when a call begins is undefined.
         errors: How far rounding can take its outputs; None if that is not known.
         variant: What was chosen for the problem (tile, blocks, ...), for records.
         set_up: A function without arguments to be called in every process that computes, before its first tile, such as
