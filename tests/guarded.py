@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,16 @@ class Guarded:
 
 
 def fill(
-    work: Any, x: np.ndarray, shape: tuple[int, ...], *, in_front: bool, ranges: list[tuple[int, int]]
+    work: Any, x: np.ndarray, shape: tuple[int, ...], *, in_front: bool, cut: Callable[[int], list[tuple[int, int]]]
 ) -> np.ndarray:
-    """The output that a work's last phase makes of ranges of its units, every array guarded and scratch full of NaN.
+    """The output of a work, every array guarded, and what is not given full of NaN.
+
+    Args:
+        work: What is done.
+        x: Its input.
+        shape: Of its output.
+        in_front: See `Guarded`.
+        cut: Makes ranges, in any order, of the number of a phase's units.
 
     Raises:
         AssertionError: Something beside an array was written to, or an output was not.
@@ -78,7 +86,7 @@ def fill(
     for phase in work.phases:
         tile = phase.tile.load(dtype)
         parameters = Guarded.copy(phase.parameters, in_front=in_front)
-        for first, last in ranges if phase is work.phases[-1] else [(0, phase.units)]:
+        for first, last in cut(phase.units):
             tile(x, weights, out, parameters.array, workspace, scratch, np.zeros(STAGES, np.int64), first, last)
     assert all(guarded.intact for guarded in made), "a tile must keep to its arrays"
     return out

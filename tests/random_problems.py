@@ -9,6 +9,7 @@ computed in processes of their own: one that ends is a crash of the problem that
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import subprocess
@@ -130,10 +131,10 @@ def check(problem: Problem, number: int, forms: Sequence[str] = FORMS) -> dict[s
             most = max(SCRATCH, SCRATCH_SHARE * problem.bytes)
             assert footprint.scratch_bytes <= most, f"{form} takes {footprint.scratch_bytes} bytes of scratch"
             work = ALGORITHMS[form].find("numba").prepare(problem, weights, NO_EPILOGUE)
-            out = fill(
-                work, x, problem.output_shape, in_front=bool(number % 2), ranges=ranges(random, work.phases[0].units)
-            )
+            cut = functools.partial(ranges, random)
+            out = fill(work, x, problem.output_shape, in_front=bool(number % 2), cut=cut)
             assert footprint.scratch_bytes == work.scratch_size * work.dtype.itemsize
+            assert footprint.workspace_bytes == work.workspace_size * work.dtype.itemsize
             assert footprint.weights_bytes == (0 if work.weights.base is weights else work.weights.nbytes)
             error = float(np.abs(out - expected).max())
             limits = {form: work.errors.bound * scale}

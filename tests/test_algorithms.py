@@ -145,6 +145,16 @@ def test_a_tile_fills_its_units_and_touches_nothing_else(algorithm, problem):
     assert_close(out, convolve(problem, x, weights), problem)
 
 
+@pytest.mark.parametrize(("algorithm", "problem"), cases())
+def test_a_footprint_is_what_the_work_takes(algorithm, problem):
+    _, weights = data(problem)
+    footprint = ALGORITHMS[algorithm].footprint(problem)
+    work = ALGORITHMS[algorithm].find("numba").prepare(problem, weights, NO_EPILOGUE)
+    assert footprint.scratch_bytes == work.scratch_size * work.dtype.itemsize
+    assert footprint.workspace_bytes == work.workspace_size * work.dtype.itemsize
+    assert footprint.weights_bytes == (0 if np.may_share_memory(work.weights, weights) else work.weights.nbytes)
+
+
 @pytest.mark.parametrize("direction", ["backward_data", "backward_weights"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_no_algorithm_computes_gradients_and_each_says_so(algorithm, direction):
@@ -165,8 +175,9 @@ def test_no_two_variants_of_a_tile_have_one_name():
                 and ALGORITHMS[algorithm].unsupported_reason(problem, "numba") is None
             ):
                 _, weights = data(problem)
-                tile = ALGORITHMS[algorithm].find("numba").prepare(problem, weights, NO_EPILOGUE).phases[0].tile
-                for compiled in tile.load(problem.dtype).overloads.values():  # others' types make names differ too
-                    names.setdefault((tile.module, compiled.fndesc.qualname), set()).add(tile)
+                for phase in ALGORITHMS[algorithm].find("numba").prepare(problem, weights, NO_EPILOGUE).phases:
+                    tile = phase.tile
+                    for compiled in tile.load(problem.dtype).overloads.values():  # others' types make names differ too
+                        names.setdefault((tile.module, compiled.fndesc.qualname), set()).add(tile)
     assert len(names) > len(ALGORITHMS), "some algorithm has two variants"
     assert all(len(tiles) == 1 for tiles in names.values()), names

@@ -74,4 +74,4 @@ def test_a_tile_that_writes_beside_its_arrays_is_caught(small):
     work = ALGORITHMS["naive"].find("numba").prepare(small, np.zeros(small.weights_shape, "float32"), NO_EPILOGUE)
     x = np.zeros(small.input_shape, "float32")
     with pytest.raises(AssertionError, match="keep to its arrays"):
-        fill(work, x, small.output_shape, in_front=True, ranges=[(0, work.phases[0].units + 1)])
+        fill(work, x, small.output_shape, in_front=True, cut=lambda units: [(0, units + 1)])

@@ -127,8 +127,7 @@ def test_a_way_is_taken_and_right(form, wanted, is_taken):
     assert is_taken(wanted), "another way is taken"
     x, weights = data(wanted)
     work = ALGORITHMS[form].find("numba").prepare(wanted, weights, NO_EPILOGUE)
-    middle = work.phases[0].units // 2
-    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(middle, work.phases[0].units), (0, middle)])
+    out = fill(work, x, wanted.output_shape, in_front=False, cut=lambda n: [(n // 2, n), (0, n // 2)])
     expected = convolve(wanted, x, weights)
     error = np.abs(out - expected).max()
     assert error <= work.errors.estimate * np.abs(expected).max()
@@ -147,7 +146,7 @@ CRASHED = {  # what unrolled read behind its scratch for
 def test_windows_far_apart_are_read_within_scratch(form, wanted):
     x, weights = data(wanted)
     work = ALGORITHMS[form].find("numba").prepare(wanted, weights, NO_EPILOGUE)
-    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.phases[0].units)])
+    out = fill(work, x, wanted.output_shape, in_front=False, cut=lambda units: [(0, units)])
     np.testing.assert_allclose(out, convolve(wanted, x, weights), atol=1e-3)
 
 
@@ -189,7 +188,7 @@ def test_fft_keeps_to_its_estimate_with_angles_of_many_turns():
     wanted = problem(1, (246, 45), 3, (4, 4), dilation=10, dtype="float64")
     x, weights = data(wanted)
     work = ALGORITHMS["fft"].find("numba").prepare(wanted, weights, NO_EPILOGUE)
-    out = fill(work, x, wanted.output_shape, in_front=False, ranges=[(0, work.phases[0].units)])
+    out = fill(work, x, wanted.output_shape, in_front=False, cut=lambda units: [(0, units)])
     expected = random_problems.exact(wanted, x, weights)  # with more digits than float64
     assert np.abs(out - expected).max() <= work.errors.estimate * np.abs(expected).max()
 

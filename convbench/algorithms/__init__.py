@@ -105,10 +105,12 @@ class Algorithm:
             return found.footprint(problem)
         import numpy as np
 
-        work = found.prepare(problem, np.zeros(problem.weights_shape, problem.dtype), NO_EPILOGUE)
+        weights = np.zeros(problem.weights_shape, problem.dtype)
+        work = found.prepare(problem, weights, NO_EPILOGUE)
+        packed = 0 if np.may_share_memory(work.weights, weights) else work.weights.nbytes
         item = work.dtype.itemsize
         workspace = getattr(work, "workspace_size", 0) * item
-        return Footprint(work.scratch_size * item, work.weights.nbytes, workspace_bytes=workspace)
+        return Footprint(work.scratch_size * item, packed, workspace_bytes=workspace)
 
 
 def forward_only(problem: Problem) -> str | None:

@@ -103,8 +103,10 @@ class Work:
         phases: The phases in their order, with a barrier between them.
         weights: Weights as packed for the tiles, and other constants such as biases; 1-D, of the problem's dtype.
         scratch_size: Elements of the problem's dtype that each worker needs as private scratch. A worker may get a few
-            more; all are zero before the first call.
-        workspace_size: Elements that all workers of a call share; phases use them to pass data to later phases.
+            more. No output may depend on what is in scratch when a tile is called; executors make it zero before a
+            worker's first tile, so that unused lanes of vectors compute with no left-overs.
+        workspace_size: Elements that all workers of a call share; phases use them to pass data to later phases. The
+            content is undefined when a call begins.
         errors: Rounding errors of the outputs; None if unknown.
         variant: Choices made for the problem (tile, blocks, ...), for records.
         set_up: A function without arguments to be called in every process that computes, before its first tile; for
