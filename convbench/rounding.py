@@ -3,8 +3,9 @@
 u is the unit roundoff of a dtype, half of its epsilon; gamma(n) = n u / (1 - n u) bounds what n roundings in a row can
 do to a number (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1).
 
-An epilogue is not part of the bounds: adding a bias is one more rounding, with an error of u times |sum + bias| at
-most; ReLU has no error and enlarges none.
+A form may begin its sums with the bias, which then takes part in all of their roundings. The bounds hold with the
+largest |bias| added to what they are relative to. The estimates hold for biases that are not much larger than the sums:
+beside a far larger one, digits of every product are lost. ReLU has no error and enlarges none.
 """
 
 from __future__ import annotations

@@ -82,8 +82,7 @@ class Pool:
             except GoneError as error:
                 raise self._lost(error.worker) from None
             except BaseException as error:
-                break_off()
-                self._settle()
+                self._settle(break_off)
                 if isinstance(error, OSError):
                     raise UnavailableError(f"the processes executor cannot be used ({error.strerror})") from None
                 raise
@@ -145,9 +144,10 @@ class Pool:
             for worker in self._workers:
                 worker.close(numbers)
 
-    def _settle(self) -> None:
+    def _settle(self, break_off: Callable[[], object] = lambda: None) -> None:
         """Wait for what an interrupted call has begun; kill the workers if that is interrupted as well."""
         try:
+            break_off()
             for worker in self._workers:
                 worker.settle()
         except GoneError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -108,7 +109,7 @@ class Work:
         errors: How far rounding can take its outputs; None if that is not known.
         variant: What was chosen for the problem (tile, blocks, ...), for records.
         set_up: A function without arguments to be called in every process that computes, before its first tile, such as
-            one that asks the system for matrix units.
+            one that asks the system for matrix units; executors have `set_up_process` call it.
     """
 
     phases: tuple[Phase, ...]
@@ -138,6 +139,19 @@ class Work:
         """The place of each phase's first stage in a worker's clock."""
         counts = [len(phase.stages) for phase in self.phases[:-1]]
         return tuple(itertools.accumulate(counts, initial=0))
+
+    def set_up_process(self) -> None:
+        """Call `set_up`, unless this very process has: a forked child is another one than its parent."""
+        if self.set_up is not None and self.set_up not in _SET_UP:
+            self.set_up()
+            _SET_UP.add(self.set_up)
+
+
+_SET_UP: Final[set[FunctionName]] = set()
+"""What this process has been set up by."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_SET_UP.clear)
 
 
 def signature(dtype: str) -> Any:
