@@ -3,8 +3,9 @@
 u is the unit roundoff of a dtype, half of its epsilon; gamma(n) = n u / (1 - n u) bounds the relative error of n
 consecutive roundings (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1).
 
-The bounds do not include an epilogue: adding a bias is one more rounding, with an error of at most u |sum + bias|; ReLU
-is exact and does not increase errors.
+A form may begin its sums with the bias, which then takes part in all of their roundings. The bounds hold with the
+largest |bias| added to what they are relative to. The estimates hold for biases that are not much larger than the sums:
+beside a far larger one, digits of every product are lost. ReLU has no error and enlarges none.
 """
 
 from __future__ import annotations

@@ -110,3 +110,32 @@ def test_the_bias_is_copied():
         before = one(x).copy()
         bias[:] = 5
         np.testing.assert_array_equal(one(x), before)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("size", [1.0, 1e3, 1e6])
+def test_errors_keep_to_the_bound_whatever_the_size_of_the_bias(algorithm, size):
+    """The hardest case: all addends of one sign, and biases that digits of the products vanish beside."""
+    problem = Problem.parse("g2mb1ic8ih20iw45oc14kh3kw5ph1")
+    x, weights = map(np.abs, data(problem))
+    weights[3] = 0
+    bias = np.full(problem.out_channels, size, "float32")
+    with plan(problem, weights, algorithm=algorithm, bias=bias) as one:
+        error = np.abs(one(x) - ended(convolve(problem, x, weights), bias, None)).max()
+        largest = np.abs(x).max() * weights.sum((1, 2, 3)).max() + size
+        assert error <= one.error_bound * largest
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("algorithm", ["naive", "direct"])
+def test_a_bias_may_be_of_any_kind_of_array(algorithm, dtype):
+    problem = Problem(height=20, width=40, out_channels=9, kernel_height=3, kernel_width=3, dtype=dtype)
+    x, weights = data(problem)
+    bias = np.arange(9.0)
+    read_only = bias.astype("float32")
+    read_only.flags.writeable = False
+    outs = []
+    for given in (bias, read_only, bias.tolist(), bias.astype(">f8"), np.arange(9), np.repeat(bias, 2)[::2]):
+        with plan(problem, weights, algorithm=algorithm, bias=given) as one:
+            outs.append(one(x).copy())
+    assert all(np.array_equal(out, outs[0]) for out in outs)

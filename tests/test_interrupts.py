@@ -7,14 +7,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from callers import HOST, PROBLEM, bound, inputs_and_outputs, needs_fork
+from callers import HOST, PROBLEM, bound, inputs_and_outputs, is_struck, needs_fork
 from conftest import DEADLINE, Struck, data, script, wait_until
 
 from convbench.errors import UnavailableError
@@ -22,24 +21,6 @@ from convbench.executors import pool as pool_module
 from convbench.executors import threads as threads_module
 from convbench.executors.pool import pool
 from convbench.executors.pool_line import Worker
-
-TRIES, PATIENCE = 2, 60.0  # seconds, however busy the machine is
-
-
-def is_struck(moment: float, call: Callable[[], object]) -> bool:
-    """Whether an alarm so many seconds from now ends the calls.
-
-    What is raised in a finalizer is lost, and there is no knowing whose is due: then it is tried once more.
-    """
-    try:
-        for _ in range(TRIES):
-            signal.setitimer(signal.ITIMER_REAL, moment)
-            until = time.monotonic() + PATIENCE
-            while time.monotonic() < until:
-                call()
-    except Struck:
-        return True
-    return False
 
 
 @pytest.mark.usefixtures("alarms")

@@ -17,12 +17,13 @@ from convbench.algorithms.direct import host as direct
 from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import host as unrolled
 from convbench.algorithms.winograd import cut as winograd
-from convbench.epilogue import NO_EPILOGUE
+from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.kernels.band import Layout, runs
 from convbench.kernels.blocking import segments
 from convbench.kernels.output import streamed
 from convbench.measure.reference import convolve
 from convbench.plans import Candidate, Plan
+from convbench.plans.work import prepared
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -229,20 +230,22 @@ PACKED = (
         for wanted in PACKED
     ],
 )
-def test_a_plan_takes_no_more_memory_than_was_said_before(form, wanted):
+@pytest.mark.parametrize("ends", [False, True], ids=["", "with a bias"])
+def test_a_plan_takes_no_more_memory_than_was_said_before(form, wanted, ends):
     """Weights are packed in pieces: they never lie there twice, nor with more digits."""
     _, weights = data(wanted)
+    epilogue = Epilogue(np.ones(wanted.out_channels, wanted.dtype), relu=True) if ends else NO_EPILOGUE
     candidate = Candidate(form, "serial", 1)
-    Plan(wanted, weights, candidate).close()  # compiled now
+    Plan(wanted, weights, candidate, epilogue=epilogue).close()  # compiled now
     tracemalloc.start()
     try:
-        Plan(wanted, weights, candidate, borrow=True).close()
+        Plan(wanted, weights, candidate, epilogue=epilogue, borrow=True).close()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     tables = 2**20  # of offsets, and what Python itself takes
     assert peak <= candidate.memory(wanted) + tables
     footprint = ALGORITHMS[form].footprint(wanted)
-    work = ALGORITHMS[form].find("numba").prepare(wanted, weights, NO_EPILOGUE)
+    work = prepared(ALGORITHMS[form].find("numba"), wanted, weights, epilogue)
     assert footprint.scratch_bytes == work.scratch_size * ITEM_SIZE[wanted.dtype]
     assert footprint.weights_bytes == (0 if np.may_share_memory(work.weights, weights) else work.weights.nbytes)

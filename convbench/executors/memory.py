@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import mmap
 import os
 import select
@@ -144,7 +145,7 @@ def _mapped_segments() -> list[Segment]:
 
 
 def _size(shape: tuple[int, ...], dtype: str) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def _address(array: NDArray[Any]) -> int:

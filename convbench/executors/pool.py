@@ -82,8 +82,7 @@ class Pool:
             except GoneError as error:
                 raise self._worker_died(error.worker) from None
             except BaseException as error:
-                cancel()
-                self._drain()
+                self._drain(cancel)
                 if isinstance(error, OSError):
                     raise UnavailableError(f"the processes executor cannot be used ({error.strerror})") from None
                 raise
@@ -145,9 +144,10 @@ class Pool:
             for worker in self._workers:
                 worker.close(numbers)
 
-    def _drain(self) -> None:
+    def _drain(self, cancel: Callable[[], object] = lambda: None) -> None:
         """Wait for the requests of an interrupted call; kill the workers if that is interrupted as well."""
         try:
+            cancel()
             for worker in self._workers:
                 worker.drain()
         except GoneError:

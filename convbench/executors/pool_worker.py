@@ -123,8 +123,7 @@ class PoolWorker:
             set_up=set_up and FunctionName(**set_up),
         )
         loaded, claim = load_phases(work.phases, work.first_stages, dtype), compiled_claim(dtype)
-        if work.set_up is not None:
-            work.set_up()
+        work.set_up_process()
         scratch, clock = new_scratch(work, 1)[0], self._view(order["clock"], "int64")[order["row"]]
 
         def run(phase: int, workspace: NDArray[Any], x: NDArray[Any], out: NDArray[Any], counter: NDArray[Any]) -> None:

@@ -23,6 +23,7 @@ from convbench.errors import UnavailableError
 from convbench.executors import memory
 from convbench.executors.host import Host
 from convbench.executors.pool import next_number, pool
+from convbench.executors.pool_worker import MESSAGE_BYTES, SYNC
 from convbench.kernels.clock import STAGES
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from convbench.kernels.tile import Work
 
 T = TypeVar("T")
+
+Located = tuple[memory.Segment, int, tuple[int, ...]]
+"""Where an array in shared memory lies: the segment, how many bytes into it, and the array's shape."""
 
 
 class Processes(Host):
@@ -76,11 +80,13 @@ class CallSpace:
     Attributes:
         counter: Counter from which workers claim units.
         workspace: Data that phases pass to later phases.
+        places: Places of counter and workspace, as from `_located`.
         staging: Copies of inputs and outputs that are not in shared memory, by role.
     """
 
     counter: NDArray[np.int64]
     workspace: NDArray[Any]
+    places: tuple[Located, Located]
     staging: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def shared(self, role: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -114,18 +120,19 @@ class ProcessesRunner:
         """Allocate the memory that workers write to; a forked child needs its own."""
         self.clock: NDArray[np.int64] = _allocated(memory.shared_empty, (self._cores, STAGES), "int64")
         self.clock.fill(0)
+        self._segments = [_located(array)[0] for array in (self._weights, self.clock)]
         self._idle = [self._new_space()]
         self._pid = os.getpid()
 
     def _new_space(self) -> CallSpace:
         workspace = (max(1, self._work.workspace_size),), self._dtype
         counter, shared = _allocated(memory.shared_together, ((1,), "int64"), workspace)
-        return CallSpace(counter, shared)
+        return CallSpace(counter, shared, (_located(counter), _located(shared)))
 
     @property
     def segments(self) -> Sequence[memory.Segment]:
         """Segments of shared memory that the work needs."""
-        return [_place_in_segment(array)[0] for array in (self._weights, self.clock)]
+        return self._segments
 
     @property
     def closed(self) -> bool:
@@ -133,9 +140,13 @@ class ProcessesRunner:
         return not self._forget.alive
 
     def order(self, row: int) -> bytes:
-        """The message body with which worker `row` opens the work, as JSON."""
+        """The message body with which worker `row` opens the work, as JSON.
+
+        Raises:
+            UnavailableError: It does not fit a message.
+        """
         work = self._work
-        return json.dumps(
+        order = json.dumps(
             {
                 "work": self.number,
                 "phases": [
@@ -155,6 +166,11 @@ class ProcessesRunner:
                 "row": row,
             }
         ).encode()
+        if SYNC.size + len(order) > MESSAGE_BYTES:
+            raise UnavailableError(
+                f"{len(work.phases)} phases are more than a message to a worker process holds; use the threads executor"
+            )
+        return order
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -173,9 +189,9 @@ class ProcessesRunner:
             source, target = space.shared("input", x), space.shared("output", out)
             if source is not x:
                 source[:] = x
-            arrays = (space.counter, space.workspace, source, target)
-            segments = [_place_in_segment(array)[0] for array in arrays]
-            fields = [number for array in arrays for number in _flat_place(array)]
+            places = (*space.places, _located(source), _located(target))
+            segments = [segment for segment, *_ in places]
+            fields = [number for segment, offset, shape in places for number in (segment.number, offset, *shape)]
             for number, phase in enumerate(self._work.phases):  # `call` returns when all workers are done: the barrier
                 space.counter[0] = 0
                 cancel = partial(space.counter.fill, phase.units)
@@ -202,29 +218,24 @@ def _allocated(allocate: Callable[..., T], *arguments: Any) -> T:
     """Call an allocator of shared memory, with errors as `UnavailableError`."""
     try:
         return allocate(*arguments)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        words = getattr(error, "strerror", None) or error
         raise UnavailableError(
-            f"no shared memory can be had ({error.strerror}); close plans and drop outputs that are no longer needed, "
+            f"no shared memory can be had ({words}); close plans and drop outputs that are no longer needed, "
             "or allow more open files"
         ) from None
 
 
-def _place_in_segment(array: NDArray[Any]) -> tuple[memory.Segment, int]:
+def _located(array: NDArray[Any]) -> Located:
     place = memory.locate(array)
     assert place is not None  # noqa: S101  # callers pass arrays in shared memory only
-    return place
+    return *place, array.shape
 
 
 def _place(array: NDArray[Any]) -> tuple[int, int, tuple[int, ...]]:
     """The place of an array in shared memory: segment number, offset in bytes, shape."""
-    segment, offset = _place_in_segment(array)
-    return segment.number, offset, array.shape
-
-
-def _flat_place(array: NDArray[Any]) -> tuple[int, ...]:
-    """The place of an array as consecutive integers."""
-    segment, offset, shape = _place(array)
-    return segment, offset, *shape
+    segment, offset, shape = _located(array)
+    return segment.number, offset, shape
 
 
 PROCESSES = Processes()

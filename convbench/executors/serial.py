@@ -43,11 +43,11 @@ class Serial(Host):
 
 @dataclass
 class CallSpace:
-    """Memory that one call at a time writes to besides its output: workspace, scratch, and ticks of stages."""
+    """Memory that one call at a time writes to besides its output: workspace, scratch, ticks of each phase's stages."""
 
     workspace: NDArray[Any]
     scratch: NDArray[Any]
-    clock: NDArray[np.int64]
+    clocks: list[NDArray[np.int64]]
 
 
 class SerialRunner:
@@ -58,8 +58,7 @@ class SerialRunner:
     def __init__(self, work: Work) -> None:
         begin = time.perf_counter()
         self._tiles = [phase.tile.load(work.dtype.name) for phase in work.phases]
-        if work.set_up is not None:
-            work.set_up()
+        work.set_up_process()
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
         self._clocks: list[NDArray[np.int64]] = []
@@ -74,14 +73,15 @@ class SerialRunner:
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Compute `out`."""
         work, space = self._work, None
+        work.set_up_process()
         try:
             try:
                 space = self._idle.pop()
             except IndexError:  # all spaces are in use by other threads
                 space = self._new_space()
-            for tile, phase, stage in zip(self._tiles, work.phases, work.first_stages, strict=True):
+            for tile, phase, clock in zip(self._tiles, work.phases, space.clocks, strict=True):
                 tile(
-                    *(x, work.weights, out, phase.parameters, space.workspace, space.scratch, space.clock[0, stage:]),
+                    *(x, work.weights, out, phase.parameters, space.workspace, space.scratch, clock),
                     *(0, phase.units),
                 )
         finally:
@@ -92,7 +92,11 @@ class SerialRunner:
         driver = load("convbench.executors.driver")
         clock = driver.new_clock(1)
         self._clocks.append(clock)
-        return CallSpace(driver.new_workspace(self._work), driver.new_scratch(self._work, 1)[0], clock)
+        return CallSpace(
+            workspace=driver.new_workspace(self._work),
+            scratch=driver.new_scratch(self._work, 1)[0],
+            clocks=[clock[0, stage:] for stage in self._work.first_stages],
+        )
 
     def threads(self) -> int:
         """One: the calling thread."""

@@ -127,12 +127,11 @@ class ThreadsRunner:
         self._claim = driver.compiled_claim(work.dtype.name)
         if not _process.is_forked:
             self._claim_on_threads = driver.compiled_claim_on_threads(work.dtype.name)
-        if work.set_up is not None:
-            work.set_up()
+        work.set_up_process()
         self.setup = {"compile": time.perf_counter() - begin}
         self._work = work
-        self._last = self._new_space()
-        self._idle = [self._last]
+        self._idle = [self._new_space()]
+        self._last_team = self._idle[0].team
         self.clock = driver.new_clock(cores)
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
@@ -142,8 +141,9 @@ class ThreadsRunner:
                 space = self._idle.pop()
             except IndexError:  # a call of a signal handler during another call
                 space = self._new_space()
+            self._work.set_up_process()
             space.counters.fill(0)
-            self._last = space
+            self._last_team = space.team
             (self._on_python_threads if _process.is_forked else self._on_pool)(x, out, space)
             self._idle.append(space)  # not after an exception: a second one may have left a thread running on it
 
@@ -190,7 +190,7 @@ class ThreadsRunner:
 
     def threads(self) -> int:
         """Number of threads that took part in the last call."""
-        return len(set(self._last.team.tolist()) - {-1})
+        return len(set(self._last_team.tolist()) - {-1})
 
     def close(self) -> None:
         """Nothing to release: the pool belongs to Numba, and scratch is freed with the runner."""

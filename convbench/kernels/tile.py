@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -110,7 +111,7 @@ class Work:
         errors: Rounding errors of the outputs; None if unknown.
         variant: Choices made for the problem (tile, blocks, ...), for records.
         set_up: A function without arguments to be called in every process that computes, before its first tile; for
-            instance one that requests access to matrix units from the system.
+            instance one that requests access to matrix units from the system. Executors call `set_up_process`.
     """
 
     phases: tuple[Phase, ...]
@@ -140,6 +141,19 @@ class Work:
         """Index of each phase's first stage in a worker's clock."""
         counts = [len(phase.stages) for phase in self.phases[:-1]]
         return tuple(itertools.accumulate(counts, initial=0))
+
+    def set_up_process(self) -> None:
+        """Call `set_up`, unless this very process has: a forked child is another one than its parent."""
+        if self.set_up is not None and self.set_up not in _SET_UP:
+            self.set_up()
+            _SET_UP.add(self.set_up)
+
+
+_SET_UP: Final[set[FunctionName]] = set()
+"""What this process has been set up by."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_SET_UP.clear)
 
 
 def signature(dtype: str) -> Any:

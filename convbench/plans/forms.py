@@ -130,13 +130,18 @@ class Plan(Closing):
 
         Raises:
             RequestError: A shape or dtype is not as above, or the plan is closed.
-            UnavailableError: Memory for the result or for a copy of `x` is insufficient, or a worker process has died;
-                the next call starts another.
+            UnavailableError: Memory for the result, for a copy of `x`, or for the scratch of one more concurrent call
+                is insufficient, or a worker process has died; the next call starts another.
         """
         runner, given = self._runner, as_array("x", x, self._executor.module())
         image = self._input(given)
         result = self.empty_output() if out is None else self._checked(out, image)
-        runner(image, result)
+        try:
+            runner(image, result)
+        except MemoryError:
+            raise UnavailableError(
+                "there is no memory for one more call of the plan at a time; let calls wait for one another"
+            ) from None
         if out is not None:
             return out
         return result if given.ndim == 4 else result[0]
@@ -225,7 +230,8 @@ def _overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
         interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
         return int(interface["data"][0])
 
-    return begin(one) < begin(other) + other.nbytes and begin(other) < begin(one) + one.nbytes
+    first, second = begin(one), begin(other)
+    return first < second + other.nbytes and second < first + one.nbytes
 
 
 def as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:
