@@ -123,3 +123,12 @@ def test_they_are_measured_and_reported(extended, tmp_path):
     for executor, cores in (("serial", 1), ("threads", 2), ("processes", 2), ("backwards", 1)):
         for form in ("padded", "halved"):
             assert f"| {form} | {executor} | {cores} |" in report
+
+
+@pytest.mark.long
+def test_the_examples_pass_the_checks(extended):
+    names = sorted(MODULES)
+    run(extended, "ruff", "check", *names)
+    run(extended, "mypy", *names)
+    (extended / "lint.py").write_text("import importlinter.cli as cli\ncli.lint_imports_command()\n")
+    assert "0 broken" in run(extended, "lint")
