@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from convbench.integers import ceil_div, round_up
 from convbench.kernels.fields import Table
 from convbench.kernels.grid import Grid
-from convbench.kernels.tile import clear, copy, jit
+from convbench.kernels.tile import borrowed, clear, copy, jit
 from convbench.problem import Problem
 
 
@@ -201,6 +201,7 @@ def fill_band(x, scratch, band, place):  # type: ignore[no-untyped-def]
         band: A `Band`.
         place: A `grid.Place`.
     """
+    x, scratch = borrowed(x), borrowed(scratch)
     height, position = x.shape[2], 0
     first_row = place.band * band.row_step - band.top
     first_column = place.segment * band.column_step - band.left

@@ -14,6 +14,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.kernels.tile import borrowed
+
 Table = NDArray[np.int64]
 """A field that is a 1-D array."""
 
@@ -37,7 +39,7 @@ def unpacker(record: type[tuple[Any, ...]]) -> Any:
             f"table{table} = packed[begin : begin + packed[{count + table}]]",
             f"begin += packed[{count + table}]",
         ]
-    code = "\n    ".join(["def unpack(packed):", *lines, f"return {made}"])
+    code = "\n    ".join(["def unpack(owned):", "packed = borrowed(owned)", *lines, f"return {made}"])
     exec(code, source.names)  # noqa: S102  # dataclasses and namedtuple generate code likewise
     return numba.njit(inline="always")(source.names["unpack"])
 
@@ -47,11 +49,11 @@ def splitter(record: type[tuple[Any, ...]]) -> Any:
 
     It takes the memory and a record of sizes, integers, and returns a record of the same type that holds views.
     """
-    lines, begin = [], "0"
+    lines, begin = ["borrowed_memory = borrowed(memory)"], "0"
     for field in record._fields:  # type: ignore[attr-defined]
-        lines += [f"{field} = memory[{begin} : {begin} + sizes.{field}]"]
+        lines += [f"{field} = borrowed_memory[{begin} : {begin} + sizes.{field}]"]
         begin += f" + sizes.{field}"
-    names: dict[str, Any] = {record.__name__: record}
+    names: dict[str, Any] = {record.__name__: record, "borrowed": borrowed}
     made = f"return {record.__name__}({', '.join(record._fields)})"  # type: ignore[attr-defined]
     exec("\n    ".join(["def split(memory, sizes):", *lines, made]), names)  # noqa: S102  # see `unpacker`
     return numba.njit(inline="always")(names["split"])
@@ -71,7 +73,7 @@ class _Source:
 
     def __init__(self) -> None:
         self.numbers = self.tables = 0
-        self.names: dict[str, Any] = {}
+        self.names: dict[str, Any] = {"borrowed": borrowed}
 
     def constructor(self, record: type[tuple[Any, ...]]) -> str:
         """The expression that constructs a record; enters the record's type in `names`."""

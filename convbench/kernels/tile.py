@@ -18,6 +18,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from convbench.errors import UnavailableError
@@ -175,6 +176,23 @@ def arguments(dtype: str) -> tuple[Any, ...]:
 
 
 # These loops replace slice assignment, which is as fast but adds 2 s of compiling its error messages.
+
+
+@intrinsic
+def borrowed(typing_context, array):  # type: ignore[no-untyped-def]
+    """The same array without a reference count.
+
+    Numba counts a reference, by an atomic instruction, wherever an array or a tuple of arrays is passed on; views of a
+    borrowed array cost nothing. The array must outlive them, as a tile's arguments do.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(array)(context, builder, arguments[0])
+        for field_name in ("meminfo", "parent"):
+            setattr(view, field_name, getattr(view, field_name).type(None))
+        return view._getvalue()  # noqa: SLF001  # as Numba's own intrinsics do
+
+    return array(array), generate
 
 
 @jit

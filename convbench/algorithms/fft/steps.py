@@ -81,26 +81,26 @@ split = splitter(Pieces)
 
 
 @inlined
-def to_frequencies(rows, columns, lanes, p, band_begin, spectrum_begin, pieces):  # type: ignore[no-untyped-def]
+def to_frequencies(rows, columns, lanes, row_stride, band, band_begin, half, spectra, spectrum_begin):  # type: ignore[no-untyped-def]
     """Transform one tile of the band into a spectrum, shape (rows / 2 / lanes, columns, 2, lanes)."""
     for column in range(0, columns, lanes):
         down_to_frequencies(
             size=rows,
             width=columns,
             lanes=lanes,
-            source=pieces.band,
+            source=band,
             source_begin=band_begin + column,
-            row_stride=p.row_stride,
-            target=pieces.half,
+            row_stride=row_stride,
+            target=half,
             target_begin=column * 2 * lanes,
         )
     for part in range(0, rows // 2, lanes):
         across_to_frequencies(
             size=columns,
             lanes=lanes,
-            source=pieces.half,
+            source=half,
             source_begin=part * columns * 2,
-            target=pieces.spectra,
+            target=spectra,
             target_begin=spectrum_begin + part * columns * 2,
         )
 
@@ -148,15 +148,16 @@ def from_frequencies(  # type: ignore[no-untyped-def]  # over 40 lines: two call
 @inlined
 def transform_band(rows, columns, x_outputs, lanes, p, used, pieces):  # type: ignore[no-untyped-def]
     """Transform the first `used` tiles of a band, for every channel and block of taps."""
-    size, blocks = rows * columns, p.y_blocks * p.x_blocks
+    size, blocks, row_stride = rows * columns, p.y_blocks * p.x_blocks, p.row_stride
     terms = p.band.channels * blocks
+    band, half, spectra = pieces.band, pieces.half, pieces.spectra
     for term in range(terms):
         channel, block = divmod(term, blocks)
         y_block, x_block = divmod(block, p.x_blocks)
         row = channel * p.input_rows + y_block * p.y_taps
         for t in range(used):
-            begin = row * p.row_stride + x_block * p.x_taps + t * x_outputs
-            to_frequencies(rows, columns, lanes, p, begin, (t * terms + term) * size, pieces)
+            begin = row * row_stride + x_block * p.x_taps + t * x_outputs
+            to_frequencies(rows, columns, lanes, row_stride, band, begin, half, spectra, (t * terms + term) * size)
 
 
 @inlined
