@@ -216,7 +216,7 @@ EPILOGUES = {"bias": (True, False), "ReLU": (False, True), "both": (True, True)}
 @pytest.mark.parametrize(
     ("algorithm", "precision", "descriptor", "launches", "ends"),
     [
-        pytest.param(*way, ends, marks=[] if ends == "both" else pytest.mark.long)
+        pytest.param(*way, ends, marks=[] if ends == "both" and not way[2].startswith("--dt") else pytest.mark.long)
         for way in WITH_AN_EPILOGUE
         for ends in EPILOGUES
     ],

@@ -24,14 +24,14 @@ PROBLEMS = {
     "stride": "mb1ic2ih30iw30oc5kh3kw3sh2sw2",
 }
 
-AMONG_THE_QUICK = ("filters that do not fill a block", "groups")  # of tiles that take seconds to compile
+AMONG_THE_QUICK = ("filters that do not fill a block", "groups")  # most tiles take seconds to compile
 
 
 def cases():
     for algorithm, name in itertools.product(ALGORITHMS, PROBLEMS):
         problem = Problem.parse(PROBLEMS[name])
         if ALGORITHMS[algorithm].unsupported_reason(problem, "numba") is None:
-            more = algorithm in ("winograd", "fft") and name not in AMONG_THE_QUICK
+            more = name not in AMONG_THE_QUICK
             yield pytest.param(algorithm, problem, id=f"{algorithm}, {name}", marks=[pytest.mark.long] * more)
 
 

@@ -92,6 +92,7 @@ def test_a_form_in_two_phases_is_under_contract(extended):
         assert f"padded-{executor}" in done
 
 
+@pytest.mark.long
 def test_an_executor_is_under_contract(extended):
     words = ["-v", "-p", "no:cacheprovider", "tests/test_algorithms.py", "-k", "backwards and direct and everything"]
     assert "direct-backwards" in run(extended, "pytest", *words)
