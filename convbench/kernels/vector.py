@@ -94,10 +94,6 @@ class Vectors:
         self.type = ir.VectorType(self.real, lanes)
         self._suffix = f"v{lanes}f{real.bitwidth}"
 
-    def data(self, array_type: types.Array, array: ir.Value) -> ir.Value:
-        """The address of an array's first element."""
-        return self.context.make_array(array_type)(self.context, self.builder, array).data
-
     def at(self, address: ir.Value, *offsets: ir.Value | int) -> ir.Value:
         """The address plus offsets in elements."""
         for offset in offsets:
