@@ -1,0 +1,85 @@
+"""The answer of a selection: a candidate, what it is expected to take, and why it was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convbench.plans import Candidate
+from convbench.problem import Problem
+
+SOURCES = ("measured", "model", "default")
+"""Where a prediction comes from: this very problem was measured; a model of this machine; neither."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a candidate is expected to take.
+
+    Attributes:
+        candidate: The candidate.
+        seconds: Seconds of one call, and of packing the weights where they are packed at every call; None if unknown.
+        interval: Seconds between which 90 % of such calls are expected to lie; None if unknown.
+        memory: Bytes needed in addition to input, unpacked weights and output.
+    """
+
+    candidate: Candidate
+    seconds: float | None = None
+    interval: tuple[float, float] | None = None
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidate for a problem, and why.
+
+    Attributes:
+        problem: The problem.
+        ranked: Every candidate that supports the problem within the limits, the chosen one first.
+        source: Where the predictions come from, one of `SOURCES`.
+        reasons: Why, a sentence each.
+    """
+
+    problem: Problem
+    ranked: tuple[Prediction, ...]
+    source: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def candidate(self) -> Candidate:
+        """The chosen candidate."""
+        return self.ranked[0].candidate
+
+    @property
+    def runners_up(self) -> tuple[Prediction, ...]:
+        """The other candidates, the best first."""
+        return self.ranked[1:]
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the chosen algorithm."""
+        return self.candidate.algorithm
+
+    @property
+    def executor(self) -> str:
+        """Name of the chosen executor."""
+        return self.candidate.executor
+
+    @property
+    def cores(self) -> int:
+        """Number of cores of the chosen candidate."""
+        return self.candidate.cores
+
+    @property
+    def predicted_seconds(self) -> float | None:
+        """Seconds that a call is expected to take; None if unknown."""
+        return self.ranked[0].seconds
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Seconds between which 90 % of such calls are expected to lie; None if unknown."""
+        return self.ranked[0].interval
+
+    def explain(self) -> str:
+        """The choice and its reasons in words, a few lines."""
+        lines = [f"{self.candidate} ({self.source})", *self.reasons]
+        return "\n".join(lines)
