@@ -6,8 +6,10 @@ others spreads its rounding errors over these outputs, and it overflows earlier.
 these to the outputs whose taps read the number.
 """
 
-from convbench.algorithms import Algorithm, Implementation, within_reason
-from convbench.algorithms.winograd import gpu, host, nested
+from convbench.algorithms import Algorithm, Implementation, located, within_reason
+from convbench.algorithms.winograd import host, nested
+
+_GPU = "convbench.algorithms.winograd.gpu"
 
 WINOGRAD = Algorithm(
     supports=nested.supports,
@@ -19,6 +21,6 @@ WINOGRAD = Algorithm(
             footprint=host.footprint,
             fuses_epilogue=True,
         ),
-        Implementation("gpu", gpu.prepare, footprint=gpu.footprint, fuses_epilogue=True),
+        Implementation("gpu", located(_GPU, "prepare"), footprint=located(_GPU, "footprint"), fuses_epilogue=True),
     ),
 )
