@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -216,6 +217,7 @@ _COMPILED: Final[dict[tuple[TileName, str], Callable[..., None]]] = {}
 def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     if (tile, dtype) in _COMPILED:  # compiled meanwhile by another thread
         return _COMPILED[tile, dtype]
+    _import_array_functions()
     found = getattr(importlib.import_module(tile.module), tile.name)
     dispatcher = found if tile.arguments is None else found(*tile.arguments)
     # A symbol of cached machine code consists of this name and the number of functions that its process had compiled.
@@ -229,3 +231,20 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     dispatcher.compile(signature(dtype))
     dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
     return _COMPILED.setdefault((tile, dtype), dispatcher)
+
+
+def _import_array_functions() -> None:
+    """Import Numba's array functions, but not yet `scipy.linalg`: 0.1 s of modules that no tile uses.
+
+    Numba imports it here only to learn whether there is a BLAS. There is one, since SciPy is a dependency of this
+    package; a function that uses it, of whatever program, imports it when it is compiled.
+    """
+    if "numba.np.arraymath" in sys.modules:
+        return
+    linalg = importlib.import_module("numba.np.linalg")
+    check = getattr(linalg, "ensure_blas", None)
+    linalg.ensure_blas = lambda: None  # type: ignore[attr-defined]
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = check  # type: ignore[attr-defined]
