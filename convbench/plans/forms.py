@@ -235,7 +235,7 @@ def _overlap(one: Any, other: Any) -> bool:
         return int(array.__cuda_array_interface__["data"][0])
 
     first, second = begin(one), begin(other)
-    return first < second + other.nbytes and second < first + one.nbytes
+    return bool(first < second + other.nbytes and second < first + one.nbytes)
 
 
 def as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:
