@@ -7,13 +7,15 @@ import os as _os
 
 TYPE_CHECKING = False  # `typing` is not loaded for it: with `python -m convbench` it could come from the current folder
 if TYPE_CHECKING:
-    from convbench.api import Results, conv2d, load, sweep
+    from convbench.api import Results, load, sweep
     from convbench.errors import ConvbenchError, RequestError, UnavailableError
+    from convbench.layer import Conv2d, conv2d
     from convbench.plans import Plan, plan
     from convbench.problem import Problem
 
 __version__ = "0.1.0"
 __all__ = [
+    "Conv2d",
     "ConvbenchError",
     "Plan",
     "Problem",
@@ -27,13 +29,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "Conv2d": "convbench.layer",
     "ConvbenchError": "convbench.errors",
     "Plan": "convbench.plans",
     "Problem": "convbench.problem",
     "RequestError": "convbench.errors",
     "Results": "convbench.api",
     "UnavailableError": "convbench.errors",
-    "conv2d": "convbench.api",
+    "conv2d": "convbench.layer",
     "load": "convbench.api",
     "plan": "convbench.plans",
     "sweep": "convbench.api",
