@@ -62,9 +62,12 @@ class Operation:
         Args:
             shape: Shape of the image.
             weights: The weights, 3-D or 4-D.
-            wide: Whether the image has numbers of 64 bits or more behind the point.
+            wide: Whether the image is of floating-point numbers of 64 bits or more.
+
+        Raises:
+            RequestError: The image does not fit the weights.
         """
-        return Problem(
+        problem = Problem(
             height=shape[-2],
             width=shape[-1],
             out_channels=weights.shape[0],
@@ -78,6 +81,12 @@ class Operation:
             padding=self.padding,
             dilation=self.dilation,
         )
+        if problem.group_channels != (own := weights.shape[1] if weights.ndim == 4 else 1):
+            raise RequestError(
+                f"x has {problem.channels} channels; w needs {own * self.groups}, or give w of shape "
+                f"{problem.weights_shape}"
+            )
+        return problem
 
     def epilogue(self, problem: Problem) -> Epilogue:
         """The epilogue of a problem."""
