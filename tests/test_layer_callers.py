@@ -25,6 +25,8 @@ from convbench.problem import Problem
 PROBLEM = Problem(height=30, width=41, channels=2, out_channels=10, kernel_height=5, kernel_width=5)
 X, W = data(PROBLEM)
 
+UNCLOSED = "ignore:.*FileIO:pytest.PytestUnraisableExceptionWarning"  # an interrupt between `open` and `with`
+
 MIXED = """
     import random, sys, threading, time
     import numpy as np, psutil
@@ -62,7 +64,7 @@ MIXED = """
             calls[number] += 1
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads: thread.start()
-    while sum(calls) < 800 and not wrong: time.sleep(0.01)  # by now all is there that stays, however busy the machine is
+    while sum(calls) < 800 and not wrong: time.sleep(0.01)  # by now all is there that stays
     before = psutil.Process().memory_info().rss
     time.sleep(seconds)
     stop = True
@@ -139,6 +141,7 @@ def _of_new_shapes() -> Callable[[], object]:
 
 
 @pytest.mark.usefixtures("alarms")
+@pytest.mark.filterwarnings(UNCLOSED)
 @pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.long)])
 def test_an_interrupt_while_plans_are_made_costs_its_call_alone(count):
     layer, weights, call = Conv2d(W, plans=3), W.copy(), _of_new_shapes()
@@ -217,6 +220,7 @@ def test_layers_that_come_and_go_take_no_more_memory():
 
 @pytest.mark.long
 @pytest.mark.usefixtures("alarms")
+@pytest.mark.filterwarnings(UNCLOSED)
 def test_thousands_of_interrupts_leave_nothing_behind():
     call, moments, process = _of_new_shapes(), np.random.default_rng(1), psutil.Process()
     begin, memory = time.monotonic(), 0
