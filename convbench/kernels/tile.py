@@ -11,14 +11,15 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numba
 import numpy as np
 from numba import types
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -217,7 +218,6 @@ _COMPILED: Final[dict[tuple[TileName, str], Callable[..., None]]] = {}
 def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     if (tile, dtype) in _COMPILED:  # compiled meanwhile by another thread
         return _COMPILED[tile, dtype]
-    _import_array_functions()
     found = getattr(importlib.import_module(tile.module), tile.name)
     dispatcher = found if tile.arguments is None else found(*tile.arguments)
     # A symbol of cached machine code consists of this name and the number of functions that its process had compiled.
@@ -227,24 +227,29 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     if not dispatcher.py_func.__qualname__.endswith(variant):
         dispatcher.py_func.__qualname__ += f"-{variant}"
         dispatcher.enable_caching()
-    dispatcher.disable_compile(False)  # noqa: FBT003
-    dispatcher.compile(signature(dtype))
-    dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
+    compile_for(dispatcher, signature(dtype))
     return _COMPILED.setdefault((tile, dtype), dispatcher)
 
 
-def _import_array_functions() -> None:
-    """Import Numba's array functions, but not yet `scipy.linalg`: 0.1 s of modules that no tile uses.
+def compile_for(dispatcher: Any, needed: Any) -> None:
+    """Compile a function for a signature, or read it from the cache on disk; it takes no other signature then."""
+    cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
+    if all(hasattr(cache, name) for name in ("load_overload", "_load_overload", "_guard_against_spurious_io_errors")):
+        cache.load_overload = partial(_read, cache)
+    dispatcher.disable_compile(False)  # noqa: FBT003
+    dispatcher.compile(needed)
+    dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
 
-    Numba imports it here only to learn whether there is a BLAS. There is one, since SciPy is a dependency of this
-    package; a function that uses it, of whatever program, imports it when it is compiled.
+
+def _read(cache: Any, needed: Any, context: Any) -> Any:
+    """Machine code from the cache on disk; None where it is not there.
+
+    This is Numba's `load_overload` without its first step, `context.refresh()`: it imports and registers all that Numba
+    can compile, SciPy's linear algebra among it, which takes a quarter of a process's time to its first result. Machine
+    code that is read needs none of it but the runtime's symbols; whatever is compiled, by whomever, refreshes first.
     """
-    if "numba.np.arraymath" in sys.modules:
-        return
-    linalg = importlib.import_module("numba.np.linalg")
-    check = getattr(linalg, "ensure_blas", None)
-    linalg.ensure_blas = lambda: None  # type: ignore[attr-defined]
-    try:
-        importlib.import_module("numba.np.arraymath")
-    finally:
-        linalg.ensure_blas = check  # type: ignore[attr-defined]
+    rtsys.initialize(context)
+    found = None
+    with cache._guard_against_spurious_io_errors():  # noqa: SLF001
+        found = cache._load_overload(needed, context)  # noqa: SLF001
+    return found
