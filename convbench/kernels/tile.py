@@ -249,7 +249,5 @@ def _read(cache: Any, needed: Any, context: Any) -> Any:
     code that is read needs none of it but the runtime's symbols; whatever is compiled, by whomever, refreshes first.
     """
     rtsys.initialize(context)
-    found = None
-    with cache._guard_against_spurious_io_errors():  # noqa: SLF001
-        found = cache._load_overload(needed, context)  # noqa: SLF001
-    return found
+    with cache._guard_against_spurious_io_errors():  # noqa: SLF001  # which leads to None
+        return cache._load_overload(needed, context)  # noqa: SLF001
