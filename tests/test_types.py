@@ -15,6 +15,7 @@ import convbench
 reveal_type(convbench.conv2d(np.ones((4, 4)), np.ones((1, 2, 2))))
 reveal_type(convbench.sweep("ic3ih9oc2kh3", cores=2, algorithms="direct"))
 reveal_type(convbench.RequestError("wrong"))
+reveal_type(convbench.Conv2d(np.ones((1, 2, 2)))([[1.0]]))
 convbench.conv3d
 """
 
@@ -23,10 +24,11 @@ def test_a_users_script_is_checked_against_the_types(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     words = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", "script.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    array, results, error, unknown, _ = done.stdout.splitlines()
+    array, results, error, image, unknown, _ = done.stdout.splitlines()
     assert '"numpy.ndarray[' in array
     assert '"convbench.api.Results"' in results
     assert '"convbench.errors.RequestError"' in error
+    assert '"numpy.ndarray[' in image
     assert 'Module has no attribute "conv3d"' in unknown
 
 
