@@ -1,0 +1,30 @@
+"""The work of a call of direct convolution on the host, counted."""
+
+from __future__ import annotations
+
+from convbench.algorithms import Cost
+from convbench.algorithms.direct.host import blocking
+from convbench.integers import ceil_div
+from convbench.kernels.counting import of_arrays, of_bands, of_blocks
+from convbench.problem import Problem
+
+
+def cost(problem: Problem) -> Cost:
+    """Register blocks with all their taps; the filling of bands; and the weights, read once for each row of blocks."""
+    cut = blocking(problem)
+    rows, columns, groups = problem.output_height, problem.output_width, problem.batch * problem.groups
+    edge = min(cut.edge, columns)
+    wide = ceil_div(edge, cut.vectors * cut.lanes) * rows
+    narrow = ceil_div(columns - edge, cut.lanes) * ceil_div(rows, cut.vectors)
+    blocks = groups * (wide + narrow) * cut.blocks
+    passes = groups * ceil_div(rows, cut.vectors) * cut.grid.segments
+    return Cost(
+        {
+            **of_arrays(problem),
+            **of_bands(cut.band, cut.grid),
+            **of_blocks(blocks, problem.taps, cut.filters, cut.vectors),
+            "rows of taps": blocks * problem.group_channels * problem.kernel_height,
+            "weights read": passes * cut.blocks * cut.filters * problem.taps,
+        },
+        cut.grid.units,
+    )

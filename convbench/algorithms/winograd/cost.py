@@ -1,0 +1,41 @@
+"""The work of a call of winograd convolution on the host, counted."""
+
+from __future__ import annotations
+
+from convbench.algorithms import Cost
+from convbench.algorithms.winograd.cut import cut_up, pass_costs
+from convbench.integers import ceil_div
+from convbench.kernels.counting import of_arrays, of_blocks
+from convbench.problem import Problem
+
+
+def cost(problem: Problem) -> Cost:
+    """The filling of bands, the input transform, a matrix product for each point, and the output transform."""
+    cut = cut_up(problem)
+    y, x, units, positions = cut.y, cut.x, cut.grid.units, cut.grid.positions
+    (in_y, out_y), (in_x, out_x) = (pass_costs(axis.outputs, axis.taps) for axis in (y, x))
+    points, terms = y.points * x.points, problem.group_channels * y.blocks * x.blocks
+    registers = ceil_div(cut.tile_rows * cut.tile_columns, cut.width)
+    products = positions * registers * cut.blocks * points
+    vectors = cut.tiles // cut.lanes
+    to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
+    stored_rows = positions * cut.blocks * cut.filters * cut.tile_rows * y.outputs
+    return Cost(
+        {
+            **of_arrays(problem),
+            **of_blocks(products, terms, cut.filters, cut.vectors),
+            "band elements": units * problem.group_channels * cut.input_rows * cut.row_stride,
+            "band rows": units * problem.group_channels * cut.input_rows,
+            "input transforms": units * vectors * to_points,
+            "output transforms": positions
+            * registers
+            * cut.vectors
+            * cut.blocks
+            * cut.filters
+            * (x.points * out_y + y.outputs * out_x),
+            "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
+            "stored rows": stored_rows,
+            "weights read": products * cut.filters * terms,
+        },
+        units,
+    )
