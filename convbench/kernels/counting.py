@@ -1,4 +1,4 @@
-"""Counts of the work that forms on bands have in common, for the cost of a call."""
+"""Counts of the work that forms have in common, for the cost of a call: vector operations, and bytes that move."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import math
 
 from convbench.kernels.band import Layout
 from convbench.kernels.grid import Grid
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 
 def of_arrays(problem: Problem) -> dict[str, float]:
-    """Elements of input, weights and output: each is read or written at least once."""
+    """Bytes of input, weights and output: each is read or written at least once."""
+    item = ITEM_SIZE[problem.dtype]
     return {
-        "inputs": math.prod(problem.input_shape),
-        "weights": math.prod(problem.weights_shape),
-        "outputs": math.prod(problem.output_shape),
+        "input bytes": math.prod(problem.input_shape) * item,
+        "weight bytes": math.prod(problem.weights_shape) * item,
+        "output bytes": math.prod(problem.output_shape) * item,
     }
 
 
-def of_bands(band: Layout, grid: Grid) -> dict[str, float]:
-    """Elements and rows that are copied to bands; every filter block copies its own."""
+def of_bands(band: Layout, grid: Grid, item: int) -> dict[str, float]:
+    """Bytes and rows that are copied to bands; every filter block copies its own; `item` bytes an element."""
     rows = grid.units * band.channels * band.y.size
-    return {"band elements": rows * band.x.size, "band rows": rows}
+    return {"band bytes": rows * band.x.size * item, "band rows": rows}
 
 
 def of_blocks(blocks: int, taps: int, filters: int, vectors: int) -> dict[str, float]:

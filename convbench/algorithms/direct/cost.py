@@ -6,12 +6,12 @@ from convbench.algorithms import Cost
 from convbench.algorithms.direct.host import blocking
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_arrays, of_bands, of_blocks
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 
 def cost(problem: Problem) -> Cost:
     """Register blocks with all their taps; the filling of bands; and the weights, read once for each row of blocks."""
-    cut = blocking(problem)
+    cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     rows, columns, groups = problem.output_height, problem.output_width, problem.batch * problem.groups
     edge = min(cut.edge, columns)
     wide = ceil_div(edge, cut.vectors * cut.lanes) * rows
@@ -21,10 +21,10 @@ def cost(problem: Problem) -> Cost:
     return Cost(
         {
             **of_arrays(problem),
-            **of_bands(cut.band, cut.grid),
+            **of_bands(cut.band, cut.grid, item),
             **of_blocks(blocks, problem.taps, cut.filters, cut.vectors),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height,
-            "weights read": passes * cut.blocks * cut.filters * problem.taps,
+            "weight bytes read": passes * cut.blocks * cut.filters * problem.taps * item,
         },
         cut.grid.units,
     )

@@ -7,12 +7,12 @@ import math
 from convbench.algorithms import Cost
 from convbench.algorithms.fft.cut import cut_up
 from convbench.kernels.counting import of_arrays
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 
 def cost(problem: Problem) -> Cost:
     """The filling of bands, transforms of tiles in both directions, and a product for each channel and filter."""
-    cut = cut_up(problem)
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     y, x, grid = cut.y, cut.x, cut.grid
     numbers, terms = y.size * x.size, problem.group_channels * y.blocks * x.blocks
     tiles = grid.positions * cut.tiles
@@ -20,7 +20,7 @@ def cost(problem: Problem) -> Cost:
     return Cost(
         {
             **of_arrays(problem),
-            "band elements": grid.units * problem.group_channels * cut.input_rows * cut.row_stride,
+            "band bytes": grid.units * problem.group_channels * cut.input_rows * cut.row_stride * item,
             "input transforms": tiles * grid.filter_blocks * terms * steps,
             "products": tiles * terms * problem.group_filters * numbers / cut.lanes,
             "output transforms": tiles * problem.group_filters * steps,

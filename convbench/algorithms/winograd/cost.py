@@ -6,12 +6,12 @@ from convbench.algorithms import Cost
 from convbench.algorithms.winograd.cut import cut_up, pass_costs
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_arrays, of_blocks
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 
 def cost(problem: Problem) -> Cost:
     """The filling of bands, the input transform, a matrix product for each point, and the output transform."""
-    cut = cut_up(problem)
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     y, x, units, positions = cut.y, cut.x, cut.grid.units, cut.grid.positions
     (in_y, out_y), (in_x, out_x) = (pass_costs(axis.outputs, axis.taps) for axis in (y, x))
     points, terms = y.points * x.points, problem.group_channels * y.blocks * x.blocks
@@ -24,7 +24,7 @@ def cost(problem: Problem) -> Cost:
         {
             **of_arrays(problem),
             **of_blocks(products, terms, cut.filters, cut.vectors),
-            "band elements": units * problem.group_channels * cut.input_rows * cut.row_stride,
+            "band bytes": units * problem.group_channels * cut.input_rows * cut.row_stride * item,
             "band rows": units * problem.group_channels * cut.input_rows,
             "input transforms": units * vectors * to_points,
             "output transforms": positions
@@ -35,7 +35,7 @@ def cost(problem: Problem) -> Cost:
             * (x.points * out_y + y.outputs * out_x),
             "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
             "stored rows": stored_rows,
-            "weights read": products * cut.filters * terms,
+            "weight bytes read": products * cut.filters * terms * item,
         },
         units,
     )

@@ -1,0 +1,110 @@
+"""The model of a machine: seconds for each kind of counted work, corrected by the nearest measured problems.
+
+    seconds = sum over kinds of (count * seconds of one) * exp(correction)
+
+The counts are known beforehand: forms count their own multiply-adds, loads, bytes and transforms (`Algorithm.cost`). The
+seconds of one are fitted to measurements, see `fitting`. The correction is the mean of log(measured / counted) of the
+measured problems that are most alike, weighted by likeness; far from everything measured it vanishes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.problem import Problem
+from convbench.select.contenders import counted
+from convbench.select.likeness import Matrix, coordinates, distances
+
+NEIGHBOURS: Final = 3  # measured problems that correct a prediction
+NEAR: Final = 0.5  # distance at which a neighbour counts for a quarter of one at the place itself
+PRIOR: Final = 0.075  # weight of no correction; a neighbour at distance d has 1 / (d + NEAR) ** 2
+MOST_CORRECTED: Final = math.log(4)  # a problem whose time is further off was disturbed, and corrects no further
+
+
+class Estimate(NamedTuple):
+    """Seconds of a call, and the interval in which 90 % of such calls are expected."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What is known of one contender.
+
+    Attributes:
+        seconds: Seconds of one of each kind of work.
+        packing: Seconds of one of each kind of work in packing the weights.
+        error: The 5th and the 95th percentile of log(measured / predicted), each problem predicted from the others.
+    """
+
+    seconds: Mapping[str, float]
+    packing: Mapping[str, float]
+    error: tuple[float, float]
+
+    def of(self, counts: Mapping[str, float]) -> float:
+        """Seconds of so much work."""
+        return sum(each * counts.get(count, 0.0) for count, each in self.seconds.items())
+
+    def of_packing(self, counts: Mapping[str, float]) -> float:
+        """Seconds of packing."""
+        return sum(each * counts.get(count, 0.0) for count, each in self.packing.items())
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of a machine.
+
+    Attributes:
+        rates: By the name of the contender.
+        points: Coordinates of the measured problems, shape (problems, coordinates).
+        corrections: For each contender log(measured / counted) of each of them; NaN where it was not measured.
+    """
+
+    rates: Mapping[str, Rates]
+    points: Matrix
+    corrections: Mapping[str, Matrix]
+
+    @cached_property
+    def measured(self) -> Mapping[str, NDArray[np.intp]]:
+        """Indices of the problems that each contender was measured on."""
+        return {name: np.flatnonzero(np.isfinite(known)) for name, known in self.corrections.items()}
+
+    def predict(self, problem: Problem, names: Iterable[str]) -> dict[str, Estimate]:
+        """Estimates of contenders; those that the model does not know are left out."""
+        apart = distances(self.points, coordinates(problem)) if len(self.points) else np.zeros(0)
+        found = {}
+        for name in names:
+            if (rates := self.rates.get(name)) is not None:
+                seconds = rates.of(counted(problem, name)) * math.exp(self.correction(name, apart))
+                low, high = rates.error
+                found[name] = Estimate(seconds, seconds * math.exp(low), seconds * math.exp(high))
+        return found
+
+    def packing(self, problem: Problem, name: str) -> float:
+        """Seconds that packing the weights is expected to take; 0 if unknown."""
+        rates = self.rates.get(name)
+        return 0.0 if rates is None else rates.of_packing(counted(problem, name))
+
+    def correction(self, name: str, apart: Matrix) -> float:
+        """The correction of a contender's prediction, from the distances to all measured problems."""
+        return corrected(self.corrections[name], self.measured[name], apart)
+
+
+def corrected(known: Matrix, measured: NDArray[np.intp], apart: Matrix) -> float:
+    """The weighted mean of the corrections `known` of the nearest problems among `measured`."""
+    if not measured.size:
+        return 0.0
+    near = measured
+    if measured.size > NEIGHBOURS:
+        near = measured[np.argpartition(apart[measured], NEIGHBOURS - 1)[:NEIGHBOURS]]
+    weights = 1 / np.square(apart[near] + NEAR)
+    return float(weights @ known[near] / (weights.sum() + PRIOR))
