@@ -1,0 +1,164 @@
+"""Measuring contenders of one problem in turns, in this process, on the plans that callers would run.
+
+A sample is the fastest of a burst of calls: what else the machine does can only add to it. Bursts of all contenders take
+turns in random order, so that a slow moment does not hit one of them alone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from convbench import machine
+from convbench.errors import UnavailableError
+from convbench.plans import Candidate, Plan
+from convbench.problem import ITEM_SIZE, Problem
+from convbench.select.contenders import name_of
+
+BURST_SECONDS: Final = 3e-3
+BURST_CALLS: Final = 5  # a call that waits for a processor is rarely followed by four more
+LONG_BURST: Final = 0.04  # seconds after which a burst of fewer calls ends
+MOST_CALLS: Final = 200  # of a burst
+LEAST_ROUNDS: Final = 4
+MOST_ROUNDS: Final = 12
+HOPELESS: Final = 3.0  # times the fastest, after two bursts: no noise makes up for that, and it gets no further turns
+DESPERATE: Final = 12.0  # times the fastest, in a first call of at least LONG_BURST: it gets no second call
+MEMORY_SHARE: Final = 0.5  # of what is free may go to the arrays and plans of one problem
+
+
+@dataclass(frozen=True)
+class Times:
+    """What was measured of one contender.
+
+    Attributes:
+        samples: Seconds of the fastest call of each burst, in the order of the bursts.
+        packing: Seconds of making a plan, without compiling: mostly packing the weights.
+    """
+
+    samples: tuple[float, ...]
+    packing: float
+
+    @property
+    def seconds(self) -> float:
+        """The fastest call of all."""
+        return min(self.samples)
+
+
+def needed(problem: Problem, candidates: Sequence[Candidate]) -> int:
+    """Bytes of the arrays of a problem, and of the plans of its candidates together."""
+    weights = problem.out_channels * problem.taps * ITEM_SIZE[problem.dtype]
+    return problem.bytes + 2 * weights + sum(candidate.memory(problem) for candidate in candidates)
+
+
+def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, seed: int = 0) -> dict[str, Times]:
+    """Measure candidates that support a problem, in turns.
+
+    Args:
+        problem: The problem; its data are random numbers.
+        candidates: Candidates on the host, the most promising first.
+        seconds: Seconds of measuring, after the first turn of each; every contender gets `LEAST_ROUNDS` turns.
+        seed: Of the data and of the order.
+
+    Returns:
+        Times by name; a candidate for which memory runs out has none.
+
+    Raises:
+        UnavailableError: The arrays of the problem, or all plans together, do not fit the free memory.
+    """
+    bytes_needed, free = needed(problem, candidates), machine.free_memory()
+    if bytes_needed > MEMORY_SHARE * free:
+        raise UnavailableError(
+            f"measuring {problem} needs {bytes_needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
+            "use a smaller batch"
+        )
+    draw = np.random.default_rng(seed)
+    x = draw.standard_normal(problem.input_shape).astype(problem.dtype)
+    weights = (draw.standard_normal(problem.weights_shape) / problem.taps**0.5).astype(problem.dtype)
+    with ExitStack() as open_plans:
+        turns = _opened(problem, weights, candidates, x, open_plans)
+        _first_turns(turns)
+        order, until = random.Random(seed), time.perf_counter() + seconds
+        for number in range(MOST_ROUNDS):
+            if number >= LEAST_ROUNDS and time.perf_counter() > until:
+                break
+            best = min((turn.best for turn in turns), default=0.0)
+            running = [turn for turn in turns if number == 0 or turn.best <= HOPELESS * best]
+            order.shuffle(running)
+            for turn in running:
+                if turn.best <= DESPERATE * best:
+                    turn.take()
+        return {name_of(turn.candidate): Times(tuple(turn.samples), turn.packing) for turn in turns}
+
+
+class _Turns:
+    """One contender's turns."""
+
+    def __init__(self, plan: Plan, x: Any, out: Any, packing: float) -> None:
+        self.candidate, self.packing = plan.candidate, packing
+        self.call = partial(plan, x, out=out)
+        self.samples: list[float] = []
+
+    @property
+    def best(self) -> float:
+        """Seconds of the fastest call so far."""
+        return min(self.samples)
+
+    def take(self) -> None:
+        """Measure one burst."""
+        self.samples.append(_fastest_of_burst(self.call))
+
+
+def _opened(
+    problem: Problem, weights: Any, candidates: Sequence[Candidate], x: Any, open_plans: ExitStack
+) -> list[_Turns]:
+    """A plan for each candidate, all writing to one output that has been touched."""
+    turns: list[_Turns] = []
+    out = None
+    for candidate in candidates:
+        begin = time.perf_counter()
+        try:
+            plan = open_plans.enter_context(Plan(problem, weights, candidate, borrow=True))
+            packing = time.perf_counter() - begin - plan.setup.get("compile", 0.0)
+            if out is None:
+                out = plan.empty_output()
+                out.fill(0)
+        except (MemoryError, UnavailableError):
+            continue
+        turns.append(_Turns(plan, x, out, max(packing, 0.0)))
+    return turns
+
+
+def _first_turns(turns: list[_Turns]) -> None:
+    """One call that is not timed and then one burst for each; a single call for those that are hopelessly slow."""
+    best = float("inf")
+    for turn in turns:
+        begin = time.perf_counter()
+        turn.call()
+        first = time.perf_counter() - begin
+        if first > LONG_BURST and first > DESPERATE * best:
+            turn.samples.append(first)
+        else:
+            turn.take()
+            best = min(best, turn.best)
+
+
+def _fastest_of_burst(call: Any) -> float:
+    """Seconds of the fastest of a burst of calls."""
+    clock = time.perf_counter
+    begin = last = clock()
+    best = float("inf")
+    for number in range(1, MOST_CALLS + 1):
+        call()
+        now = clock()
+        best = min(best, now - last)
+        last = now
+        if now - begin > (BURST_SECONDS if number >= BURST_CALLS else LONG_BURST):
+            break
+    return best
