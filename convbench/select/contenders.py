@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from convbench import machine
 from convbench.algorithms import ALGORITHMS
+from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.integers import ceil_div
 from convbench.plans import Candidate
+from convbench.preference import PREFERENCE
 from convbench.problem import ITEM_SIZE, Problem
 
+HOST: Final = "numba"
+"""The backend of executors on the host."""
+ON_HOST: Final = ("serial", "threads")
+"""Executors that a choice on the host may name: `processes` would copy the caller's arrays and start processes."""
 CALL: Final = "call"
 """The count of the fixed cost of a call."""
 WORKS: Final = 4096  # cached costs: a problem has one for each algorithm
+
+
+def core_counts(most: int) -> tuple[int, ...]:
+    """The counts of cores that a choice may name: all of them, and the powers of two below."""
+    return (most, *(count for count in reversed(machine.core_series()) if count < most))
+
+
+def able(
+    problem: Problem, backend: str, counts: Sequence[int], algorithm: str | None = None, precision: str = "exact"
+) -> list[Candidate]:
+    """Candidates that support a problem, in the fixed order of forms for each count of cores.
+
+    Raises:
+        RequestError: There is no such algorithm.
+        UnavailableError: There is none; the error says why of each form.
+    """
+    names = ordered(backend) if algorithm is None else (ALGORITHMS.check(algorithm),)
+    where = [(ON_HOST[count > 1] if backend == HOST else backend, count) for count in counts]
+    every = [Candidate(name, *place, precision) for place in where for name in names]
+    reasons = {one.algorithm: one.unsupported_reason(problem) for one in every[: len(names)]}
+    found = [one for one in every if reasons[one.algorithm] is None]
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise UnavailableError(f"no algorithm computes {problem} on the {where[0][0]} executor ({why})")
+    return sorted(found, key=lambda one: one.precision_for(problem) != precision)
+
+
+def ordered(backend: str) -> tuple[str, ...]:
+    """Forms on a backend in the fixed order, then those that it does not name; `naive` alone stays out on the host."""
+    first = PREFERENCE[backend]
+    rest = (name for name in ALGORITHMS.defaults if name not in first and ALGORITHMS[name].find(backend) is not None)
+    return tuple(name for name in (*first, *rest) if name in ALGORITHMS.defaults)
 
 
 def name_of(candidate: Candidate) -> str:

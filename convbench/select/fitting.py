@@ -46,7 +46,7 @@ def fit(
         of_packing = np.array((packing or {}).get(name, ()), float)
         rates[name] = Rates(each, fitted(work, of_packing) if of_packing.size else {}, _error(known, apart))
         corrections[name] = known
-    return Model(rates, points, corrections)
+    return Model(rates, tuple(map(str, problems)), points, corrections)
 
 
 def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, float]:
@@ -60,13 +60,13 @@ def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, fl
         work: The counts of each problem.
         seconds: Measured seconds; NaN where there are none.
     """
-    measured = np.flatnonzero(np.isfinite(seconds))
-    if not measured.size:
+    measured = np.flatnonzero(np.isfinite(seconds)).tolist()
+    if not measured:
         return {}
     names = sorted({name for place in measured for name, count in work[place].items() if count})
     counts = np.array([[work[place].get(name, 0.0) for name in names] for place in measured])
     scale = counts.max(axis=0)
-    relative = counts / scale / seconds[measured, None]
+    relative = counts / scale / seconds[measured][:, None]
     weights = np.ones(len(measured))
     for _ in range(ROUNDS):
         found, _rest = nnls(relative * weights[:, None], weights)

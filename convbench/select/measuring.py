@@ -1,7 +1,7 @@
 """Measuring contenders of one problem in turns, in this process, on the plans that callers would run.
 
-A sample is the fastest of a burst of calls: what else the machine does can only add to it. Bursts of all contenders take
-turns in random order, so that a slow moment does not hit one of them alone.
+A sample is the fastest of a burst of calls: what else the machine does can only add to it. Bursts of all contenders
+take turns in random order, so that a slow moment does not hit one of them alone.
 """
 
 from __future__ import annotations

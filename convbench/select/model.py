@@ -2,9 +2,10 @@
 
     seconds = sum over kinds of (count * seconds of one) * exp(correction)
 
-The counts are known beforehand: forms count their own multiply-adds, loads, bytes and transforms (`Algorithm.cost`). The
-seconds of one are fitted to measurements, see `fitting`. The correction is the mean of log(measured / counted) of the
-measured problems that are most alike, weighted by likeness; far from everything measured it vanishes.
+The counts are known beforehand: forms count their own multiply-adds, loads, bytes and transforms, see
+`Algorithm.cost`. The seconds of one are fitted to measurements, see `fitting`. The correction is the mean of
+log(measured / counted) of the measured problems that are most alike, weighted by likeness; far from everything measured
+it vanishes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.problem import Problem
-from convbench.select.contenders import counted
+from convbench.select.contenders import candidate_of, counted
 from convbench.select.likeness import Matrix, coordinates, distances
 
 NEIGHBOURS: Final = 3  # measured problems that correct a prediction
@@ -65,11 +66,13 @@ class Model:
 
     Attributes:
         rates: By the name of the contender.
+        problems: Descriptors of the measured problems.
         points: Coordinates of the measured problems, shape (problems, coordinates).
         corrections: For each contender log(measured / counted) of each of them; NaN where it was not measured.
     """
 
     rates: Mapping[str, Rates]
+    problems: tuple[str, ...]
     points: Matrix
     corrections: Mapping[str, Matrix]
 
@@ -80,23 +83,40 @@ class Model:
 
     def predict(self, problem: Problem, names: Iterable[str]) -> dict[str, Estimate]:
         """Estimates of contenders; those that the model does not know are left out."""
-        apart = distances(self.points, coordinates(problem)) if len(self.points) else np.zeros(0)
-        found = {}
-        for name in names:
-            if (rates := self.rates.get(name)) is not None:
-                seconds = rates.of(counted(problem, name)) * math.exp(self.correction(name, apart))
-                low, high = rates.error
-                found[name] = Estimate(seconds, seconds * math.exp(low), seconds * math.exp(high))
-        return found
+        apart = self._apart(problem)
+        estimates = {name: self._estimate(problem, name, apart) for name in names}
+        return {name: estimate for name, estimate in estimates.items() if estimate is not None}
+
+    def _estimate(self, problem: Problem, name: str, apart: Matrix) -> Estimate | None:
+        like = self.like(name)
+        if like is None:
+            return None
+        rates = self.rates[like]
+        correction = corrected(self.corrections[like], self.measured[like], apart)
+        seconds = rates.of(counted(problem, name)) * math.exp(correction)
+        low, high = rates.error
+        return Estimate(seconds, seconds * math.exp(low), seconds * math.exp(high))
+
+    def _apart(self, problem: Problem) -> Matrix:
+        """Distances of the measured problems."""
+        return distances(self.points, coordinates(problem)) if len(self.points) else np.zeros(0)
+
+    def like(self, name: str) -> str | None:
+        """The contender whose rates apply: itself, or the same form and executor on the nearest count of cores."""
+        if name in self.rates or (wanted := candidate_of(name)) is None:
+            return name if name in self.rates else None
+        same = {
+            known: candidate.cores
+            for known in self.rates
+            if (candidate := candidate_of(known)) is not None
+            and (candidate.algorithm, candidate.executor) == (wanted.algorithm, wanted.executor)
+        }
+        return min(same, key=lambda known: abs(math.log(same[known] / wanted.cores)), default=None)
 
     def packing(self, problem: Problem, name: str) -> float:
         """Seconds that packing the weights is expected to take; 0 if unknown."""
-        rates = self.rates.get(name)
-        return 0.0 if rates is None else rates.of_packing(counted(problem, name))
-
-    def correction(self, name: str, apart: Matrix) -> float:
-        """The correction of a contender's prediction, from the distances to all measured problems."""
-        return corrected(self.corrections[name], self.measured[name], apart)
+        like = self.like(name)
+        return 0.0 if like is None else self.rates[like].of_packing(counted(problem, name))
 
 
 def corrected(known: Matrix, measured: NDArray[np.intp], apart: Matrix) -> float:

@@ -1,0 +1,97 @@
+"""Remembering what was measured: appended to a file of raw samples, and summarised in one that is quick to read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from convbench.errors import UnavailableError
+from convbench.problem import Problem
+from convbench.select import known, written
+from convbench.select.measuring import Times
+from convbench.shape import AMOUNT, NAME, SECONDS, TEXT, Fields, check, read
+
+LINE: Final = Fields(
+    {"problem": TEXT, "samples": {NAME: [SECONDS]}, "packing": {NAME: AMOUNT}, "machine": Fields({}), "by": TEXT},
+    needed=("problem", "samples", "packing", "machine"),
+)
+"""The shape of a line of measured.jsonl."""
+
+
+def remember(problem: Problem, times: Mapping[str, Times], by: str) -> dict[str, dict[str, float]]:
+    """Append a measurement, and add it to the summary; what cannot be written holds for this process alone.
+
+    Returns:
+        The fastest of each contender, by problem.
+    """
+    bare = str(replace(problem, name=""))
+    line = {
+        "problem": bare,
+        "by": by,
+        "samples": {name: each.samples for name, each in times.items()},
+        "packing": {name: each.packing for name, each in times.items()},
+        "machine": known.fingerprint(),
+    }
+    try:
+        append(line)
+        found = summary(lines())
+        known.save(known.KNOWN, written.seconds_to(found, known.fingerprint()))
+    except UnavailableError:
+        return {bare: {name: each.seconds for name, each in times.items()}}
+    return found
+
+
+def append(line: Mapping[str, Any]) -> None:
+    """Append one line to measured.jsonl, in one piece.
+
+    Raises:
+        UnavailableError: It cannot be written.
+    """
+    path = known.folder() / known.MEASURED
+    text = json.dumps(line, separators=(",", ":"), allow_nan=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+        with path.open("ab") as file:
+            file.write(("\n" * torn + text + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be written ({error.strerror or error})") from None
+
+
+def lines() -> list[dict[str, Any]]:
+    """The lines of measured.jsonl that were measured on this machine with these forms; damaged ones are left out."""
+    path, found = known.folder() / known.MEASURED, []
+    try:
+        texts = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    for text in texts:
+        try:
+            data = read(text)
+            check(data, LINE, "")
+        except ValueError:
+            continue
+        if data["machine"] == known.fingerprint():
+            found.append(data)
+    return found
+
+
+def summary(measured: Iterable[Mapping[str, Any]], what: str = "samples") -> dict[str, dict[str, float]]:
+    """The fastest of each contender on each problem.
+
+    Args:
+        measured: What `lines` returns.
+        what: "samples" or "packing".
+    """
+    found: dict[str, dict[str, float]] = {}
+    for line in measured:
+        times = found.setdefault(line["problem"], {})
+        for name, each in line[what].items():
+            fastest = min(each) if isinstance(each, list) else each
+            times[name] = min(fastest, times.get(name, fastest))
+    return found
