@@ -1,0 +1,28 @@
+"""Report cards at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from convbench.terminal.console import say, show_table
+
+if TYPE_CHECKING:
+    from convbench.select.report_card import ReportCard
+    from convbench.select.table import Table
+
+
+def show_report_cards(table: Table, cards: Mapping[str, ReportCard | str]) -> None:
+    """The table of each card, and the worst picks of the first; a line for each that cannot be had."""
+    from convbench.report.selection import WAYS, card_table, worst_tables
+
+    given = [card for card in cards.values() if not isinstance(card, str)]
+    for shown in [*map(card_table, given), *worst_tables(given[0])]:
+        show_table(shown)
+    for name, card in cards.items():
+        if isinstance(card, str):
+            say(f"not held out {WAYS[name]}: {card}")
+    if table.left_out:
+        say(f"left out: {table.left_out} problems without any time")
+    if lone := int((table.able.sum(axis=1) == 1).sum()):
+        say(f"not judged by: {lone} problems with the time of one candidate alone, which leave nothing to choose")
