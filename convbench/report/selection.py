@@ -8,9 +8,7 @@ from functools import partial
 from typing import Final
 
 from convbench.errors import RequestError
-from convbench.report import winners
 from convbench.report.content import Column, Figure, Material, Section, Table, Value
-from convbench.select.baselines import forms
 from convbench.select.report_card import CLOSE, TIE, Marks, ReportCard, report_card
 from convbench.select.splittings import SPLITTINGS
 from convbench.select.table import Table as Times
@@ -28,9 +26,16 @@ TEXT: Final = (
     "at random, they may be."
 )
 
+CAPTION: Final = (
+    f"A mark for each problem, at its shape: the form of the fastest candidate; hollow where another form is within "
+    f"{CLOSE:.0%} of it. Problems of the same place lie around it."
+)
+
 
 def section(material: Material) -> Section:
     """Tables and a picture where several problems were measured with several candidates of ours; nothing otherwise."""
+    from convbench.report import winners  # loads matplotlib, which tables at a terminal do without
+
     title = "Which form wins"
     times = from_records(() if material.scaled else material.sweep.records)
     if len(set(times.shapes)) < LEAST_SHAPES or len(times.candidates) < 2:
@@ -38,8 +43,8 @@ def section(material: Material) -> Section:
     cards = list(_cards(times))
     tables = [card_table(card) for card in cards] + [table for card in cards[:1] for table in worst_tables(card)]
     pictures = []
-    if len(forms(times)) > 1:
-        caption = f"{material.titled('Which form wins')}. {winners.CAPTION}"
+    if any(winners.marks(times)):
+        caption = f"{material.titled('Which form wins')}. {CAPTION}"
         pictures.append(Figure("which-form-wins", caption, partial(winners.draw, times)))
     return Section(title, [TEXT] if cards else [], tables, pictures)
 

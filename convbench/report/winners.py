@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure as MatplotlibFigure
 
-CAPTION: Final = (
-    f"A mark for each problem, at its shape: the form of the fastest candidate; hollow where another form is within "
-    f"{CLOSE:.0%} of it. Problems of the same place lie around it."
-)
 STEP: Final = 3.4
 """Distance of marks that have the same place, in points."""
 POINTS_IN_AN_INCH: Final = 72

@@ -60,8 +60,8 @@ class Card:
         regrets = taken / fastest - 1
         return cls(
             problems=len(taken),
-            top_1=float(weights @ (regrets <= TIE)),
-            within_5_percent=float(weights @ (regrets <= CLOSE)),
+            top_1=float(weights @ (taken <= fastest * (1 + TIE))),
+            within_5_percent=float(weights @ (taken <= fastest * (1 + CLOSE))),
             mean_regret=float(weights @ regrets),
             worst_regret=float(regrets.max()),
             of_oracle=float((weights @ fastest) / (weights @ taken)),

@@ -154,5 +154,6 @@ def tuned_table() -> Table:
         UnavailableError: It has measured nothing.
     """
     raise UnavailableError(
-        "nothing was measured on this machine to choose by; give the directory of a sweep, or --table CSV"
+        "nothing was measured on this machine to choose by; run convbench tune, or give the DIR of a sweep, or "
+        "--table CSV"
     )

@@ -23,6 +23,10 @@ def show_report_cards(table: Table, cards: Mapping[str, ReportCard | str]) -> No
         if isinstance(card, str):
             say(f"not held out {WAYS[name]}: {card}")
     if table.left_out:
-        say(f"left out: {table.left_out} problems without any time")
+        say(f"left out: {_problems(table.left_out)} without any time")
     if lone := int((table.able.sum(axis=1) == 1).sum()):
-        say(f"not judged by: {lone} problems with the time of one candidate alone, which leave nothing to choose")
+        say(f"not judged by: {_problems(lone)} with the time of one candidate alone, so that there is no choice")
+
+
+def _problems(count: int) -> str:
+    return f"{count} problem{'s' if count != 1 else ''}"
