@@ -27,9 +27,9 @@ def test_help_lists_the_commands_and_nothing_that_is_not_there(convbench):
     done = convbench("--help")
     assert done.returncode == 0
     assert re.findall(r"^  (\w+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == [
-        *("compare", "export", "machine", "report", "sweep", "versus"),
+        *("compare", "evaluate", "export", "machine", "report", "sweep", "versus"),
     ]
-    for name in ("compare", "export", "machine", "report", "sweep", "versus"):
+    for name in ("compare", "evaluate", "export", "machine", "report", "sweep", "versus"):
         assert convbench(name, "--help").returncode == 0
 
 

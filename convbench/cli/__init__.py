@@ -25,6 +25,7 @@ for command in (
     reading.report,
     measuring.versus,
     reading.compare,
+    reading.evaluate,
     reading.machine,
     reading.export,
 ):
