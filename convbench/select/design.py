@@ -95,9 +95,14 @@ def _new(problems: Iterable[Problem], seen: set[Problem]) -> Iterator[Problem]:
     """Problems that have not been seen and are not too large, without names."""
     for problem in problems:
         bare = replace(problem, name="")
-        if bare not in seen and bare.multiply_adds <= LARGEST_WORK and bare.bytes <= LARGEST_BYTES:
+        if bare not in seen and is_measurable(bare):
             seen.add(bare)
             yield bare
+
+
+def is_measurable(problem: Problem) -> bool:
+    """Whether a problem is small enough to be measured in seconds."""
+    return problem.multiply_adds <= LARGEST_WORK and problem.bytes <= LARGEST_BYTES
 
 
 def least_sure(model: Model, pool: Sequence[Problem], cores: int) -> Problem:
@@ -112,5 +117,3 @@ def least_sure(model: Model, pool: Sequence[Problem], cores: int) -> Problem:
         return apart * float(np.exp(-np.log(times[1] / times[0]) / CLOSE))
 
     return max(pool, key=doubt)
-
-

@@ -40,10 +40,12 @@ class Times:
     Attributes:
         samples: Seconds of the fastest call of each burst, in the order of the bursts.
         packing: Seconds of making a plan, without compiling: mostly packing the weights.
+        compiling: Seconds of compiling, or of reading compiled code from the cache on disk.
     """
 
     samples: tuple[float, ...]
     packing: float
+    compiling: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -94,14 +96,15 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
             for turn in running:
                 if turn.best <= DESPERATE * best:
                     turn.take()
-        return {name_of(turn.candidate): Times(tuple(turn.samples), turn.packing) for turn in turns}
+        return {name_of(turn.candidate): Times(tuple(turn.samples), turn.packing, turn.compiling) for turn in turns}
 
 
 class _Turns:
     """One contender's turns."""
 
-    def __init__(self, plan: Plan, x: Any, out: Any, packing: float) -> None:
-        self.candidate, self.packing = plan.candidate, packing
+    def __init__(self, plan: Plan, x: Any, out: Any, making: float) -> None:
+        self.candidate, self.compiling = plan.candidate, plan.setup.get("compile", 0.0)
+        self.packing = max(0.0, making - self.compiling)
         self.call = partial(plan, x, out=out)
         self.samples: list[float] = []
 
@@ -125,13 +128,13 @@ def _opened(
         begin = time.perf_counter()
         try:
             plan = open_plans.enter_context(Plan(problem, weights, candidate, borrow=True))
-            packing = time.perf_counter() - begin - plan.setup.get("compile", 0.0)
+            making = time.perf_counter() - begin
             if out is None:
                 out = plan.empty_output()
                 out.fill(0)
         except (MemoryError, UnavailableError):
             continue
-        turns.append(_Turns(plan, x, out, max(packing, 0.0)))
+        turns.append(_Turns(plan, x, out, making))
     return turns
 
 

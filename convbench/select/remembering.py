@@ -27,31 +27,34 @@ def remember(problem: Problem, times: Mapping[str, Times], by: str) -> dict[str,
     Returns:
         The fastest of each contender, by problem.
     """
-    bare = str(replace(problem, name=""))
-    line = {
-        "problem": bare,
+    try:
+        append(line(problem, times, by))
+        found = summary(lines())
+        known.save(known.KNOWN, written.seconds_to(found, known.fingerprint()))
+    except UnavailableError:
+        return {str(replace(problem, name="")): {name: each.seconds for name, each in times.items()}}
+    return found
+
+
+def line(problem: Problem, times: Mapping[str, Times], by: str) -> dict[str, Any]:
+    """The line of a measurement."""
+    return {
+        "problem": str(replace(problem, name="")),
         "by": by,
         "samples": {name: each.samples for name, each in times.items()},
         "packing": {name: each.packing for name, each in times.items()},
         "machine": known.fingerprint(),
     }
-    try:
-        append(line)
-        found = summary(lines())
-        known.save(known.KNOWN, written.seconds_to(found, known.fingerprint()))
-    except UnavailableError:
-        return {bare: {name: each.seconds for name, each in times.items()}}
-    return found
 
 
-def append(line: Mapping[str, Any]) -> None:
+def append(content: Mapping[str, Any]) -> None:
     """Append one line to measured.jsonl, in one piece.
 
     Raises:
         UnavailableError: It cannot be written.
     """
     path = known.folder() / known.MEASURED
-    text = json.dumps(line, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
@@ -89,9 +92,9 @@ def summary(measured: Iterable[Mapping[str, Any]], what: str = "samples") -> dic
         what: "samples" or "packing".
     """
     found: dict[str, dict[str, float]] = {}
-    for line in measured:
-        times = found.setdefault(line["problem"], {})
-        for name, each in line[what].items():
+    for one in measured:
+        times = found.setdefault(one["problem"], {})
+        for name, each in one[what].items():
             fastest = min(each) if isinstance(each, list) else each
             times[name] = min(fastest, times.get(name, fastest))
     return found

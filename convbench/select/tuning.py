@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +18,15 @@ from convbench.executors.threads import most_threads
 from convbench.plans import Candidate
 from convbench.problem import Problem
 from convbench.select import choosing, known, remembering, written
-from convbench.select.contenders import able, core_counts, name_of
-from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, least_sure
-from convbench.select.fitting import fit
+from convbench.select.contenders import HOST, able, core_counts, name_of
+from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, is_measurable, least_sure
+from convbench.select.fitting import TELLING, fit
 from convbench.select.measuring import measure
 from convbench.select.model import Model
 
 PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
 EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
+FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
 REFIT: Final = 24  # problems after which the model is fitted anew, for the next that is least sure
 
 
@@ -114,5 +115,66 @@ def fitted_to(seconds: known.Seconds, packing: known.Seconds | None = None) -> M
     return fit(problems, columns(seconds), columns(packing or {}))
 
 
-def _measured(budget: float, seed: int) -> itertools.chain[Progress]:
-    raise NotImplementedError
+def _measured(budget: float, seed: int) -> Iterator[Progress]:
+    """Measure one problem after the other until the budget is spent."""
+    lines = remembering.lines()
+    seconds, packing = remembering.summary(lines), remembering.summary(lines, "packing")
+    done = {Problem.parse(descriptor) for descriptor in seconds}
+    model = known.load().model if len(done) < TELLING else fitted_to(seconds, packing)
+    cores, spent, compiled = _cores(), 0.0, 0.0
+    for number, problem in enumerate(_order(seed, done, lambda: model, cores), 1):
+        begin = time.perf_counter()
+        wanted = _promising(problem, able(problem, HOST, core_counts(cores)), model)
+        try:
+            times = measure(problem, wanted, PROBLEM_SECONDS, seed)
+        except UnavailableError:  # it does not fit the free memory
+            continue
+        if not times:
+            continue
+        remembering.append(remembering.line(problem, times, "tune"))
+        bare = str(problem)
+        seconds[bare] = {name: each.seconds for name, each in times.items()}
+        packing[bare] = {name: each.packing for name, each in times.items()}
+        if number % REFIT == 0:
+            model = fitted_to(seconds, packing)
+        compiling = sum(each.compiling for each in times.values())
+        compiled += compiling
+        spent += time.perf_counter() - begin - compiling
+        yield Progress(len(seconds), spent, budget, compiled, problem)
+        if spent >= budget:
+            return
+
+
+def _cores() -> int:
+    """The most cores that are measured."""
+    return max(1, min(machine.usable_cores(), most_threads()))
+
+
+def _order(seed: int, done: set[Problem], model: Callable[[], Model | None], cores: int) -> Iterator[Problem]:
+    """The problems of the design that were not measured yet, and among them those on which the model is least sure."""
+    draw = random.Random(seed)
+    pool = list(itertools.islice(drawn_by_occurrence(draw), POOL))
+    for number, problem in enumerate(design(seed), 1):
+        if problem not in done:
+            done.add(problem)
+            yield problem
+        if number % UNSURE == 0 and number > FIRST and (now := model()) is not None:
+            left = [one for one in pool if (bare := replace(one, name="")) not in done and is_measurable(bare)]
+            if left:
+                doubtful = replace(least_sure(now, left, cores), name="")
+                done.add(doubtful)
+                yield doubtful
+
+
+def _promising(problem: Problem, wanted: Sequence[Candidate], model: Model | None) -> list[Candidate]:
+    """The candidates that might be the fastest, the most promising first."""
+    if model is None:
+        return list(wanted)
+    estimates = model.predict(problem, [name_of(one) for one in wanted])
+    best = min((estimate.high for estimate in estimates.values()), default=np.inf)
+
+    def least(candidate: Candidate) -> float:
+        estimate = estimates.get(name_of(candidate))
+        return 0.0 if estimate is None else estimate.low
+
+    return sorted((one for one in wanted if least(one) <= EVIDENT * best), key=least)
