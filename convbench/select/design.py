@@ -6,6 +6,7 @@ problems that fill the space of shapes up; and every few problems one on which t
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -63,7 +64,7 @@ def random_problem(draw: random.Random) -> Problem | None:
     """A problem that networks or image processing might have; None if the draw does not fit together."""
 
     def size(least: int, most: int) -> int:
-        return round(least * (most / least) ** draw.random())
+        return round(least * math.exp(math.log(most / least) * draw.random()))
 
     rows = draw.choice((1, 1, 3, 3, 3, 5, 7, size(1, 15), 11))
     columns = draw.choice((rows, rows, rows, rows, 1, size(1, 15)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from convbench.select import choosing, known, remembering, written
 from convbench.select.contenders import HOST, able, core_counts, name_of
 from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, is_measurable, least_sure
 from convbench.select.fitting import TELLING, fit
-from convbench.select.measuring import measure
+from convbench.select.measuring import Times, measure
 from convbench.select.model import Model
 
 PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
@@ -115,16 +115,34 @@ def fitted_to(seconds: known.Seconds, packing: known.Seconds | None = None) -> M
     return fit(problems, columns(seconds), columns(packing or {}))
 
 
+class _Learning:
+    """What has been measured, and the model of it."""
+
+    def __init__(self) -> None:
+        lines = remembering.lines()
+        self.seconds, self.packing = remembering.summary(lines), remembering.summary(lines, "packing")
+        self.seen = {Problem.parse(descriptor) for descriptor in self.seconds}
+        self.model = known.load().model
+        self._refit()
+
+    def add(self, problem: Problem, times: Mapping[str, Times]) -> None:
+        """Add a measurement; every few, the model is fitted anew."""
+        self.seconds[str(problem)] = {name: each.seconds for name, each in times.items()}
+        self.packing[str(problem)] = {name: each.packing for name, each in times.items()}
+        if len(self.seconds) % REFIT == 0:
+            self._refit()
+
+    def _refit(self) -> None:
+        if len(self.seconds) >= TELLING:
+            self.model = fitted_to(self.seconds, self.packing)
+
+
 def _measured(budget: float, seed: int) -> Iterator[Progress]:
     """Measure one problem after the other until the budget is spent."""
-    lines = remembering.lines()
-    seconds, packing = remembering.summary(lines), remembering.summary(lines, "packing")
-    done = {Problem.parse(descriptor) for descriptor in seconds}
-    model = known.load().model if len(done) < TELLING else fitted_to(seconds, packing)
-    cores, spent, compiled = _cores(), 0.0, 0.0
-    for number, problem in enumerate(_order(seed, done, lambda: model, cores), 1):
+    learning, cores, spent, compiled = _Learning(), _cores(), 0.0, 0.0
+    for problem in _order(seed, learning, cores):
         begin = time.perf_counter()
-        wanted = _promising(problem, able(problem, HOST, core_counts(cores)), model)
+        wanted = _promising(problem, able(problem, HOST, core_counts(cores)), learning.model)
         try:
             times = measure(problem, wanted, PROBLEM_SECONDS, seed)
         except UnavailableError:  # it does not fit the free memory
@@ -132,15 +150,11 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
         if not times:
             continue
         remembering.append(remembering.line(problem, times, "tune"))
-        bare = str(problem)
-        seconds[bare] = {name: each.seconds for name, each in times.items()}
-        packing[bare] = {name: each.packing for name, each in times.items()}
-        if number % REFIT == 0:
-            model = fitted_to(seconds, packing)
+        learning.add(problem, times)
         compiling = sum(each.compiling for each in times.values())
         compiled += compiling
         spent += time.perf_counter() - begin - compiling
-        yield Progress(len(seconds), spent, budget, compiled, problem)
+        yield Progress(len(learning.seconds), spent, budget, compiled, problem)
         if spent >= budget:
             return
 
@@ -150,20 +164,18 @@ def _cores() -> int:
     return max(1, min(machine.usable_cores(), most_threads()))
 
 
-def _order(seed: int, done: set[Problem], model: Callable[[], Model | None], cores: int) -> Iterator[Problem]:
+def _order(seed: int, learning: _Learning, cores: int) -> Iterator[Problem]:
     """The problems of the design that were not measured yet, and among them those on which the model is least sure."""
-    draw = random.Random(seed)
-    pool = list(itertools.islice(drawn_by_occurrence(draw), POOL))
+    pool = [replace(one, name="") for one in itertools.islice(drawn_by_occurrence(random.Random(seed)), POOL)]
     for number, problem in enumerate(design(seed), 1):
-        if problem not in done:
-            done.add(problem)
-            yield problem
-        if number % UNSURE == 0 and number > FIRST and (now := model()) is not None:
-            left = [one for one in pool if (bare := replace(one, name="")) not in done and is_measurable(bare)]
-            if left:
-                doubtful = replace(least_sure(now, left, cores), name="")
-                done.add(doubtful)
-                yield doubtful
+        wanted = [problem]
+        if number % UNSURE == 0 and number > FIRST and learning.model is not None:
+            left = [one for one in pool if one not in learning.seen and is_measurable(one)]
+            wanted += [least_sure(learning.model, left, cores)] if left else []
+        for one in wanted:
+            if one not in learning.seen:
+                learning.seen.add(one)
+                yield one
 
 
 def _promising(problem: Problem, wanted: Sequence[Candidate], model: Model | None) -> list[Candidate]:
