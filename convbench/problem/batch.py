@@ -10,24 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from convbench.arguments import LONGEST_NAME
 from convbench.errors import RequestError, shown
-from convbench.problem.notation import (
-    DIRECTION_OF,
-    DTYPE_OF,
-    DescriptorError,
-    NotFlatError,
-    look_up,
-    one_type,
-    read_shape,
-)
+from convbench.problem.batch_options import Options, with_option
+from convbench.problem.notation import DTYPE_OF, DescriptorError, NotFlatError, read_shape
 from convbench.problem.problem import Problem
 
-T = TypeVar("T")
 Include = Callable[[str, str], tuple[str, str]]
 
 MOST_PROBLEMS: Final = 200_000
@@ -35,24 +27,8 @@ MOST_WORDS: Final = 2_000_000
 DEEPEST: Final = 20  # files that include one another
 MOST_TIMES: Final = 10**9  # that a layer occurs
 
-OTHER_TYPES: Final = (
-    *("bf16", "f16", "s32", "s8", "u8", "s4", "u4", "f8_e5m2", "f8_e4m3", "f4_e2m1", "f4_e3m0", "e8m0", "boolean"),
-    *("undef", "tf32", "f64", "f32"),
-)
-IGNORED: Final = frozenset(
-    (
-        *("conv", "bia-dt", "stag", "wtag", "dtag", "strides", "alg", "impl", "skip-impl", "perf-template", "ctx-init"),
-        *("ctx-exe", "attr-scales", "attr-zero-points", "attr-post-ops", "attr-scratchpad", "attr-fpmath", "attr-acc-mode"),
-        *("attr-rounding-mode", "attr-deterministic", "attr-dropout", "attr-precomputed-reductions", "attr-same-pd-check"),
-        *("allow-enum-tags-only", "buffer-prefix", "canonical", "check-ref-impl", "cold-cache", "cpu-isa-hints", "engine"),
-        *("execution-mode", "fast-ref", "fast-ref-gpu", "fix-times-per-prb", "max-ms-per-prb", "mem-check", "memory-kind"),
-        *("mode", "mode-modifier", "num-streams", "repeats-per-prb", "start", "stream-kind", "summary", "verbose"),
-    )
-)
-"""Options that change neither shape nor dtype: layouts, what is computed besides, and how benchdnn measures."""
-
 _WORD = re.compile(r"\S+")
-_NUMBER = re.compile("[0-9]{1,18}")
+_DESCRIPTOR = re.compile(r"((g|mb|[io]c|[iok][dhw]|[sdp][dhw])[0-9]+_?){3}")
 
 
 class BatchError(RequestError):
@@ -94,9 +70,6 @@ def holds_problems(text: str) -> bool:
     return any(_DESCRIPTOR.match(word.text) for word in _words(text))
 
 
-_DESCRIPTOR = re.compile(r"((g|mb|[io]c|[iok][dhw]|[sdp][dhw])[0-9]+_?){3}")
-
-
 @dataclass(frozen=True)
 class _Word:
     text: str
@@ -123,30 +96,13 @@ def _words(text: str) -> Iterator[_Word]:
         yield _Word("".join(pieces), *place)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What holds for the descriptors that follow; benchdnn's defaults.
-
-    Attributes:
-        directions: Of `--dir`, each once.
-        types: Of `--dt`, each once: a dtype of ours, or benchdnn's word for one that is not measured.
-        batches: Of `--mb`; 0 leaves a descriptor's own.
-        pattern: Of `--match`; None takes every problem.
-    """
-
-    directions: tuple[str, ...] = ("forward",)
-    types: tuple[str, ...] = ("float32",)
-    batches: tuple[int, ...] = (0,)
-    pattern: re.Pattern[str] | None = None
-
-
 class _Reader:
     """Reads files one after the other, and those that they include; options go on from one to the next."""
 
     def __init__(self, include: Include) -> None:
         self.batch = Batch()
         self._include = include
-        self._options = _Options()
+        self._options = Options()
         self._open: list[str] = []
         self._words = 0
 
@@ -166,35 +122,42 @@ class _Reader:
     def _take(self, word: str) -> None:
         self._words += 1
         if self._words > MOST_WORDS:
-            raise RequestError(f"more than {MOST_WORDS} words with those of included files; read fewer files at a time")
-        if not word.startswith("-"):
-            self._add(word)
-            return
-        name, _, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and name in _READ:
-            self._options = _READ[name](self, value)
-        elif not (word.startswith("--") and name in IGNORED) and not re.fullmatch("-v[0-9]*", word):
             raise RequestError(
-                f"option {shown(word)} is not known; give --{', --'.join(_READ)}, or one that benchdnn's --conv has"
+                f"more than {MOST_WORDS} words, with those of included files; read fewer files at a time"
             )
+        if word.startswith("--batch="):
+            self._read_included(word.removeprefix("--batch="))
+        elif word.startswith("-"):
+            self._options = with_option(self._options, word)
+        else:
+            self._add(word)
+
+    def _read_included(self, name: str) -> None:
+        option = f"--batch={shown(name)[1:-1]}"
+        if not name or "\0" in name:
+            raise RequestError(f"{option} names no file; give --batch=FILE")
+        if len(self._open) == DEEPEST:
+            raise RequestError(f"{option} is included through {DEEPEST} others; nest files less deeply")
+        source, text = self._include(self._open[-1], name)
+        if source in self._open:
+            raise RequestError(f"{option} includes itself, maybe through others; leave it out")
+        self.read(source, text)
 
     def _add(self, word: str) -> None:
         """The problems of a descriptor, one for each value of each option."""
         try:
             shape = read_shape(word)
         except NotFlatError:
-            self.batch.skipped["3-D; problems are measured that are 2-D or 1-D"] += 1
+            self.batch.skipped["3-D; 2-D and 1-D problems are measured"] += 1
             return
-        name = _short(shape.pop("name"))
-        own = shape.pop("batch")
-        options = self._options
-        for dtype in options.types:
+        shape["name"], own = _short(shape["name"]), shape.pop("batch")
+        for dtype in self._options.dtypes:
             if dtype not in DTYPE_OF.values():
                 self.batch.skipped[f"data type {dtype}; {' and '.join(DTYPE_OF)} are measured"] += 1
                 continue
-            for direction in options.directions:
-                for batch in options.batches:
-                    how = {"dtype": dtype, "direction": direction, "batch": batch or own, "name": name}
+            for direction in self._options.directions:
+                for batch in self._options.batches:
+                    how: dict[str, Any] = {"dtype": dtype, "direction": direction, "batch": batch or own}
                     self._keep(Problem(**shape, **how))
 
     def _keep(self, problem: Problem) -> None:
@@ -204,68 +167,8 @@ class _Reader:
         if len(self.batch.problems) == MOST_PROBLEMS:
             raise RequestError(f"more than {MOST_PROBLEMS} problems; read fewer files at a time")
         if problem.count > MOST_TIMES:
-            raise RequestError(f"name={problem.name!r} says more than {MOST_TIMES} times; name at most as many")
+            raise RequestError(f"name={shown(problem.name)} says more than {MOST_TIMES} times; name at most as many")
         self.batch.problems.append(problem)
-
-    def _dir(self, value: str) -> _Options:
-        directions = [look_up("--dir", one.upper(), DIRECTION_OF) for one in _values(value, "FWD_B")]
-        return replace(self._options, directions=_each_once(directions))
-
-    def _dt(self, value: str) -> _Options:
-        return replace(self._options, types=_each_once(map(_type, _values(value, "f32"))))
-
-    def _mb(self, value: str) -> _Options:
-        batches = _values(value, "0")
-        for batch in batches:
-            if not _NUMBER.fullmatch(batch):
-                raise RequestError(f"--mb={shown(batch)[1:-1]} is no number; give whole numbers from 0 up, such as 1,16")
-        return replace(self._options, batches=_each_once(map(int, batches)))
-
-    def _match(self, value: str) -> _Options:
-        return replace(self._options, pattern=_pattern(value) if value else None)
-
-    def _reset(self, _: str) -> _Options:
-        return _Options()
-
-    def _batch(self, value: str) -> _Options:
-        if not value or "\0" in value:
-            raise RequestError(f"--batch={shown(value)[1:-1]} names no file; give --batch=FILE")
-        if len(self._open) == DEEPEST:
-            raise RequestError(f"--batch={shown(value)[1:-1]} is nested more than {DEEPEST} deep; include fewer files")
-        source, text = self._include(self._open[-1], value)
-        if source in self._open:
-            raise RequestError(f"--batch={shown(value)[1:-1]} is read already, by itself or through others; leave it out")
-        self.read(source, text)
-        return self._options
-
-
-_READ: Final[Mapping[str, Callable[[_Reader, str], _Options]]] = {
-    "batch": _Reader._batch,
-    "dir": _Reader._dir,
-    "dt": _Reader._dt,
-    "cfg": _Reader._dt,  # the older name
-    "mb": _Reader._mb,
-    "match": _Reader._match,
-    "reset": _Reader._reset,
-}
-
-
-def _values(value: str, default: str) -> list[str]:
-    return (value or default).split(",")
-
-
-def _each_once(values: Iterable[T]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys(values))
-
-
-def _type(word: str) -> str:
-    """A dtype of ours, or the word for another type that benchdnn has."""
-    same = one_type(word.removesuffix("_wino"))  # as --cfg had it
-    if same in DTYPE_OF:
-        return DTYPE_OF[same]
-    for one in word.split(":"):
-        look_up("--dt", one, dict.fromkeys(OTHER_TYPES))
-    return word
 
 
 def _short(name: str) -> str:
@@ -275,16 +178,3 @@ def _short(name: str) -> str:
     _, star, count = name.rpartition("*")
     end = star + count if len(count) <= len(str(MOST_TIMES)) else ""
     return name[: LONGEST_NAME - len(end)] + end
-
-
-def _pattern(value: str) -> re.Pattern[str]:
-    """A basic regular expression as Python's, if it is simple enough to take little time on any text."""
-    plain = value.removeprefix(".*").removesuffix(".*")
-    if re.search(r"\\|\*.*\*|\[[^]]*(\[|--|&&|~~|\|\|)", plain):
-        raise RequestError(
-            f"--match={shown(value)[1:-1]} is not understood; give a pattern without \\, with one * and plain brackets"
-        )
-    try:
-        return re.compile(re.sub(r"[(){}+?|]", r"\\\g<0>", plain))
-    except re.error as error:
-        raise RequestError(f"--match={shown(value)[1:-1]} is no regular expression ({error})") from None
