@@ -20,7 +20,7 @@ from convbench.problem import Problem
 from convbench.problem.batch import read_batch
 from convbench.registry import Entry, Table
 
-__all__ = ["NETWORKS", "Layer", "Suite", "load", "merged", "problems_of", "suite"]
+__all__ = ["NETWORKS", "Layer", "Suite", "drawn", "load", "merged", "problems_of", "suite"]
 
 
 class _Texts(Table[str]):
@@ -34,19 +34,19 @@ class _Texts(Table[str]):
 NETWORKS: Final = _Texts(
     "network",
     [
-        Entry("lenet5", "lenet5.txt", "LeNet-5, 28 x 28 (MNIST)"),
-        Entry("lenet-printed", "lenet-printed.txt", "two 3 x 3 layers, called LeNet in a paper"),
-        Entry("alexnet", "alexnet.txt", "AlexNet, 227 x 227, two groups"),
-        Entry("alexnet-cifar", "alexnet-cifar.txt", "AlexNet for 32 x 32 (assumed)"),
-        Entry("vgg16", "vgg16.txt", "VGG16, 224 x 224"),
-        Entry("vgg16-cifar", "vgg16-cifar.txt", "VGG16, 32 x 32 (assumed)"),
-        Entry("resnet18", "resnet18.txt", "ResNet-18, 224 x 224"),
-        Entry("resnet18-cifar", "resnet18-cifar.txt", "ResNet-18 for 32 x 32 (assumed)"),
-        Entry("resnet50", "resnet50.txt", "ResNet-50 v1.5, 224 x 224"),
-        Entry("resnet50-cifar", "resnet50-cifar.txt", "ResNet-50 for 32 x 32 (assumed)"),
-        Entry("minixception", "minixception.txt", "MiniXception, 224 x 224 (assumed)"),
-        Entry("minixception-cifar", "minixception-cifar.txt", "MiniXception, 32 x 32 (assumed)"),
-        Entry("timm", "timm.txt", "half of the layers of timm's 1,097 models"),
+        Entry("lenet5", "lenet5.txt", "LeNet-5, 28x28 (MNIST)"),
+        Entry("lenet-printed", "lenet-printed.txt", "3x3 layers, printed as LeNet"),
+        Entry("alexnet", "alexnet.txt", "AlexNet, 227x227, two groups"),
+        Entry("alexnet-cifar", "alexnet-cifar.txt", "AlexNet, 32x32 (assumed)"),
+        Entry("vgg16", "vgg16.txt", "VGG16, 224x224"),
+        Entry("vgg16-cifar", "vgg16-cifar.txt", "VGG16, 32x32 (assumed)"),
+        Entry("resnet18", "resnet18.txt", "ResNet-18, 224x224"),
+        Entry("resnet18-cifar", "resnet18-cifar.txt", "ResNet-18, 32x32 (assumed)"),
+        Entry("resnet50", "resnet50.txt", "ResNet-50 v1.5, 224x224"),
+        Entry("resnet50-cifar", "resnet50-cifar.txt", "ResNet-50, 32x32 (assumed)"),
+        Entry("minixception", "minixception.txt", "MiniXception, 224x224 (assumed)"),
+        Entry("minixception-cifar", "minixception-cifar.txt", "MiniXception, 32x32 (assumed)"),
+        Entry("timm", "timm.txt", "half of timm's layers"),
     ],
 )
 
@@ -89,7 +89,15 @@ def load(network: str | Path | Suite, mb: int | None = None, layers: int | None 
     Raises:
         RequestError: An argument is wrong, or the network cannot be read, see `suite`.
     """
-    return _drawn(suite(network), mb, layers).layers
+    return drawn(network, mb, layers).layers
+
+
+def drawn(network: str | Path | Suite, mb: int | None = None, layers: int | None = None) -> Suite:
+    """The suite that `load` takes the layers of."""
+    found = suite(network)
+    if mb is not None:
+        found = found.with_batch(whole_number("mb", mb, least=1))
+    return found if layers is None else found.sample(whole_number("layers", layers, least=1))
 
 
 def problems_of(
@@ -113,12 +121,6 @@ def problems_of(
     for network in networks:
         found += [layer.problem for layer in load(network, mb, layers)]
     return tuple(layer.problem for layer in merged(found))
-
-
-def _drawn(found: Suite, mb: int | None, layers: int | None) -> Suite:
-    if mb is not None:
-        found = found.with_batch(whole_number("mb", mb, least=1))
-    return found if layers is None else found.sample(whole_number("layers", layers, least=1))
 
 
 @cache

@@ -148,12 +148,12 @@ class _Reader:
         try:
             shape = read_shape(word)
         except NotFlatError:
-            self.batch.skipped["3-D; 2-D and 1-D problems are measured"] += 1
+            self.batch.skipped["3-D; 2-D and 1-D ones are measured"] += 1
             return
         shape["name"], own = _short(shape["name"]), shape.pop("batch")
         for dtype in self._options.dtypes:
             if dtype not in DTYPE_OF.values():
-                self.batch.skipped[f"data type {dtype}; {' and '.join(DTYPE_OF)} are measured"] += 1
+                self.batch.skipped[f"of another data type; {' and '.join(DTYPE_OF)} are measured"] += 1
                 continue
             for direction in self._options.directions:
                 for batch in self._options.batches:

@@ -86,6 +86,9 @@ def _dtype(word: str) -> str:
 def _cfg(options: Options, value: str) -> Options:
     """The older name of `--dt`, with words such as u8s8f32: whatever is neither f32 nor f64 is not measured."""
     words = [one.removesuffix("_wino") for one in _values(value, "f32")]
+    for word in words:
+        if not re.fullmatch("[a-z0-9_]{2,40}", word):
+            raise RequestError(f"--cfg={shown(word)[1:-1]} is not known; give --dt=, such as --dt=f32")
     return replace(options, dtypes=tuple(dict.fromkeys(DTYPE_OF.get(one, one) for one in words)))
 
 
