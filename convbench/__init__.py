@@ -7,6 +7,7 @@ import os as _os
 
 TYPE_CHECKING = False  # `typing` is not loaded for it: with `python -m convbench` it could come from the current folder
 if TYPE_CHECKING:
+    from convbench import networks
     from convbench.api import Results, conv2d, load, sweep
     from convbench.errors import ConvbenchError, RequestError, UnavailableError
     from convbench.plans import Plan, plan
@@ -22,6 +23,7 @@ __all__ = [
     "UnavailableError",
     "conv2d",
     "load",
+    "networks",
     "plan",
     "sweep",
 ]
@@ -35,6 +37,7 @@ _HOME = {
     "UnavailableError": "convbench.errors",
     "conv2d": "convbench.api",
     "load": "convbench.api",
+    "networks": "convbench.networks",
     "plan": "convbench.plans",
     "sweep": "convbench.api",
 }
@@ -55,7 +58,8 @@ if not TYPE_CHECKING:  # type checkers know every name, and tell of those that a
             raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
         from convbench.runtime.loading import load as load_module
 
-        found = getattr(load_module(_HOME[name]), name)
+        home = load_module(_HOME[name])
+        found = home if home.__name__ == f"convbench.{name}" else getattr(home, name)
         globals()[name] = found
         return found
 

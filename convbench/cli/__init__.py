@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from convbench import __version__
-from convbench.cli import measuring, reading
+from convbench.cli import measuring, networks, reading
 from convbench.errors import ConvbenchError
 
 
@@ -27,6 +27,7 @@ for command in (
     reading.compare,
     reading.evaluate,
     reading.machine,
+    networks.networks,
     reading.export,
 ):
     cli.add_command(command)
