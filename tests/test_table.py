@@ -13,15 +13,14 @@ from convbench.plans import Candidate
 from convbench.problem import Problem
 from convbench.results.record import Record
 from convbench.select import table_file
+from convbench.select.contenders import candidate_of, name_of
 from convbench.select.table import (
     Table,
-    candidate_of,
     form_of,
     from_records,
-    name_of,
-    tuned_table,
 )
 from convbench.select.table_file import read_table
+from convbench.select.tuned import tuned_table
 
 ONE = 'mb1ic3ih9oc4kh3n"alexnet:conv1*2"'
 TWO = 'mb1ic5ih9oc4kh3n"vgg16:conv1"'

@@ -89,8 +89,9 @@ def _times(directory: Path | None, table: Path | None) -> Table:
     """The times to judge by: of a file, of a sweep, or of this machine's tuning."""
     from convbench import terminal
     from convbench.results.store import load
-    from convbench.select.table import from_records, tuned_table
+    from convbench.select.table import from_records
     from convbench.select.table_file import read_table
+    from convbench.select.tuned import tuned_table
 
     if directory is not None and table is not None:
         raise RequestError(f"{directory} and --table {table} are both times to judge by; give one of them")

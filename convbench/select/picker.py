@@ -19,7 +19,11 @@ Picker = Callable[[Table], Pick]
 
 MODELS: Final[Registry[Picker]] = Registry(
     "selection model",
-    [Entry("neighbours", "convbench.select.neighbours:neighbours", "the nearest measured problems, by shape")],
+    [
+        Entry("counted-work", "convbench.select.counted_work:counted_work", "counted work, corrected by neighbours"),
+        Entry("work-alone", "convbench.select.counted_work:counted_work_alone", "counted work without correction"),
+        Entry("neighbours", "convbench.select.neighbours:neighbours", "the nearest measured problems, by shape"),
+    ],
 )
 """Models that the report card judges; the first is the one that it is about."""
 

@@ -12,6 +12,7 @@ from convbench.select.contenders import counted, name_of
 from convbench.select.known import Known
 from convbench.select.likeness import coordinates, outside
 from convbench.select.model import Estimate, Model
+from convbench.select.words import seconds_in_words
 
 TIE: Final = 0.01  # of the fastest: among these, fewer cores and then less memory decide
 SAFE: Final = "direct"
@@ -93,7 +94,7 @@ def _reasons(
         if parts := _parts(problem, first, model):
             found.append(f"its time by counted work: {parts}")
         if not packed and (packing := model.packing(problem, name_of(first.candidate))):
-            found.append(f"weights are packed at every call: {in_words(packing)} of it")
+            found.append(f"weights are packed at every call: {seconds_in_words(packing)} of it")
     other = next((each for each in ranked[1:] if each.candidate.algorithm != first.candidate.algorithm), None)
     if other is not None and other.seconds and first.seconds:
         found.append(f"{other.candidate} is expected to take {other.seconds / first.seconds:.3g} times as long")
@@ -123,11 +124,3 @@ def _parts(problem: Problem, each: Prediction, model: Model) -> str:
     total = sum(seconds.values())
     largest = sorted(seconds, key=lambda kind: -seconds[kind])[:PARTS]
     return ", ".join(f"{kind} {seconds[kind] / total:.0%}" for kind in largest if seconds[kind] > SHOWN * total)
-
-
-def in_words(seconds: float) -> str:
-    """Seconds with three digits and a unit."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import ALGORITHMS
 from convbench.analysis.series import group
-from convbench.errors import UnavailableError
-from convbench.executors import EXECUTORS
-from convbench.plans import Candidate
 from convbench.problem import Problem
 from convbench.results.record import Record
+from convbench.select.contenders import candidate_of
 
 Times = Mapping[Problem, Mapping[str, Sequence[float]]]
 """For each problem and each candidate's name the seconds that were measured, one or more; none where it cannot."""
-
-_NAME: Final = re.compile(r"(?P<algorithm>[^/]+)/(?P<executor>[^/]+)/(?P<cores>[1-9][0-9]{0,5})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,23 +104,10 @@ def network_of(problem: Problem) -> str:
     return network if colon else ""
 
 
-def name_of(candidate: Candidate) -> str:
-    """A candidate's name in a table: "direct/threads/2"."""
-    return f"{candidate.algorithm}/{candidate.executor}/{candidate.cores}"
-
-
-def candidate_of(name: str) -> Candidate | None:
-    """One of our candidates by its name in a table; None if the name is none of ours."""
-    match = _NAME.fullmatch(name)
-    if match is None or match["algorithm"] not in ALGORITHMS or match["executor"] not in EXECUTORS:
-        return None
-    return Candidate(match["algorithm"], match["executor"], int(match["cores"]))
-
-
 def form_of(name: str) -> str:
     """The form that a candidate's name tells: the algorithm of one that is written as ours, otherwise the name."""
-    match = _NAME.fullmatch(name)
-    return name if match is None else match["algorithm"]
+    candidate = candidate_of(name)
+    return name if candidate is None else candidate.algorithm
 
 
 def from_records(records: Iterable[Record]) -> Table:
@@ -145,15 +125,3 @@ def from_records(records: Iterable[Record]) -> Table:
             columns[name] = None
             times.setdefault(Problem.parse(cell.problem), {})[name] = list(cell.runs.values())
     return Table.of(times, columns)
-
-
-def tuned_table() -> Table:
-    """The table of what `convbench tune` has measured on this machine.
-
-    Raises:
-        UnavailableError: It has measured nothing.
-    """
-    raise UnavailableError(
-        "nothing was measured on this machine to choose by; run convbench tune, or give the DIR of a sweep, or "
-        "--table CSV"
-    )
