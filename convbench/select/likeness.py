@@ -13,7 +13,7 @@ from convbench.problem import ITEM_SIZE, Problem
 Matrix = NDArray[np.float64]
 
 COORDINATES: Final = (  # in words, and how many doublings of it count as one
-    ("batch", 1.0),
+    ("images", 1.0),
     ("groups", 1.0),
     ("channels of a group", 1.0),
     ("filters of a group", 1.0),
@@ -55,10 +55,10 @@ def distances(points: Matrix, point: Any) -> Matrix:
 
 
 def outside(points: Matrix, point: Any) -> list[str]:
-    """Coordinates in which a point lies outside the range of others by more than `MARGIN`, in words."""
+    """The coordinates in which a point lies outside the range of others by more than `MARGIN`, in words."""
     low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
     return [
-        f"{'more' if place > top else 'fewer'} {name}"
+        name
         for (name, _), place, bottom, top in zip(COORDINATES, point, low, high, strict=True)
         if not bottom <= place <= top
     ]

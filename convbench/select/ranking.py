@@ -110,7 +110,7 @@ def _source(what: Known, source: str, far: Sequence[str]) -> str:
         learned = "the model that comes with convbench, learned on other machines; convbench tune learns this one"
     if not far:
         return learned
-    return f"{learned}; the problem has {', '.join(far)} than any measured one, so that {SAFE} is preferred"
+    return f"{learned}; the problem lies outside of what was measured in {', '.join(far)}: {SAFE} is preferred"
 
 
 def _parts(problem: Problem, each: Prediction, model: Model) -> str:
