@@ -1,7 +1,8 @@
 """Measuring contenders of one problem in turns, in this process, on the plans that callers would run.
 
 A sample is the fastest of a burst of calls: what else the machine does can only add to it. Bursts of all contenders
-take turns in random order, so that a slow moment does not hit one of them alone.
+take turns in random order, so that a slow moment does not hit one of them alone. A burst during which a thread of this
+process waited for a processor, as the system counts it, is repeated after a pause.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +30,10 @@ LONG_BURST: Final = 0.04  # seconds after which a burst of fewer calls ends
 MOST_CALLS: Final = 200  # of a burst
 LEAST_ROUNDS: Final = 4
 MOST_ROUNDS: Final = 12
+WAITED: Final = 0.02  # of a burst's time: the threads that wait for a processor were in each other's way, or in others'
+AGAIN: Final = 4  # times that a burst is repeated, at most
+PAUSE: Final = 0.02  # seconds before it is
+TASKS: Final = Path("/proc/self/task")
 HOPELESS: Final = 3.0  # times the fastest, after two bursts: no noise makes up for that, and it gets no further turns
 DESPERATE: Final = 12.0  # times the fastest, in a first call of at least LONG_BURST: it gets no second call
 MEMORY_SHARE: Final = 0.5  # of what is free may go to the arrays and plans of one problem
@@ -91,11 +97,10 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
             if number >= LEAST_ROUNDS and time.perf_counter() > until:
                 break
             best = min((turn.best for turn in turns), default=0.0)
-            running = [turn for turn in turns if number == 0 or turn.best <= HOPELESS * best]
+            running = [turn for turn in turns if turn.best <= (DESPERATE if number == 0 else HOPELESS) * best]
             order.shuffle(running)
             for turn in running:
-                if turn.best <= DESPERATE * best:
-                    turn.take()
+                turn.take()
         return {name_of(turn.candidate): Times(tuple(turn.samples), turn.packing, turn.compiling) for turn in turns}
 
 
@@ -115,7 +120,13 @@ class _Turns:
 
     def take(self) -> None:
         """Measure one burst."""
-        self.samples.append(_fastest_of_burst(self.call))
+        least = _fastest_of_burst(self.call)
+        for _ in range(AGAIN):
+            if not least.disturbed:
+                break
+            time.sleep(PAUSE)
+            least = min(least, _fastest_of_burst(self.call), key=lambda burst: burst.seconds)
+        self.samples.append(least.seconds)
 
 
 def _opened(
@@ -152,9 +163,17 @@ def _first_turns(turns: list[_Turns]) -> None:
             best = min(best, turn.best)
 
 
-def _fastest_of_burst(call: Any) -> float:
-    """Seconds of the fastest of a burst of calls."""
+@dataclass(frozen=True)
+class _Burst:
+    """Seconds of the fastest call, and whether threads waited for a processor meanwhile."""
+
+    seconds: float
+    disturbed: bool
+
+
+def _fastest_of_burst(call: Any) -> _Burst:
     clock = time.perf_counter
+    waited = _waited()
     begin = last = clock()
     best = float("inf")
     for number in range(1, MOST_CALLS + 1):
@@ -164,4 +183,18 @@ def _fastest_of_burst(call: Any) -> float:
         last = now
         if now - begin > (BURST_SECONDS if number >= BURST_CALLS else LONG_BURST):
             break
-    return best
+    return _Burst(best, _waited() - waited > WAITED * (last - begin))
+
+
+def _waited() -> float:
+    """Seconds that this process's threads have waited for a processor so far; 0 where the system does not count them.
+
+    The second number of schedstat, see Documentation/scheduler/sched-stats.rst of Linux.
+    """
+    total = 0
+    try:
+        for task in TASKS.iterdir():
+            total += int((task / "schedstat").read_text().split()[1])
+    except (OSError, ValueError, IndexError):  # a thread that ended, or a system without it
+        return total / 1e9
+    return total / 1e9
