@@ -204,14 +204,14 @@ def test_outside_of_what_was_measured_the_choice_says_so():
 
 def test_a_torn_or_foreign_line_of_measurements_is_left_out():
     problem = Problem.parse(TINY)
-    times = {"direct/serial/1": Times((1e-5, 2e-5), 1e-4)}
+    times = {"direct/serial/1": Times(1e-5, (1e-5, 2e-5), 1e-4)}
     remembering.append(remembering.line(problem, times, "tune"))
     path = known.folder() / known.MEASURED
     path.write_bytes(path.read_bytes() + b'{"problem": "torn')
-    remembering.append(remembering.line(problem, {"direct/serial/1": Times((5e-6,), 1e-4)}, "tune"))
+    remembering.append(remembering.line(problem, {"direct/serial/1": Times(5e-6, (5e-6,), 1e-4)}, "tune"))
     remembering.append({**remembering.line(problem, times, "tune"), "machine": {"cpu": "other"}})
     assert len(remembering.lines()) == 2
-    assert remembering.summary(remembering.lines()) == {str(problem): {"direct/serial/1": 5e-6}}
+    assert remembering.seconds(remembering.lines()) == {str(problem): {"direct/serial/1": 5e-6}}
 
 
 def test_the_design_is_the_same_for_the_same_seed_and_names_no_problem_twice():

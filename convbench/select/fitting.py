@@ -15,38 +15,65 @@ from convbench.select.model import MOST_CORRECTED, Model, Rates, corrected
 
 ROUNDS: Final = 4  # of fitting; each gives less weight to what the last was far off from
 FAR_OFF: Final = 0.15  # a relative error with half of the weight
+SPEEDS: Final = 3  # times that rates and the machine's speed at each problem are found in turns
+MOST_SPEED: Final = 0.5  # log of the machine's speed at a problem over its usual speed, at most
+CONTENDING: Final = 3.0  # times the fastest: of slower contenders, little is measured
 PERCENTILES: Final = (5, 95)
 UNKNOWN: Final = (-0.5, 0.5)  # of the error of a contender that was measured too seldom to tell
 TELLING: Final = 8  # problems
 
+Columns = Mapping[str, Sequence[float] | Matrix]
+"""For each contender a number for each problem; NaN where there is none."""
 
-def fit(
-    problems: Sequence[Problem],
-    seconds: Mapping[str, Sequence[float] | Matrix],
-    packing: Mapping[str, Sequence[float] | Matrix] | None = None,
-) -> Model:
+
+def fit(problems: Sequence[Problem], seconds: Columns, packing: Columns | None = None) -> Model:
     """The model of measured seconds.
+
+    A machine's speed changes from minute to minute, with its clock and with its neighbours. All contenders of a problem
+    were measured in turns and had the same speed; so a factor that they have in common is taken for the machine's, and
+    no rate and no correction is fitted to it.
 
     Args:
         problems: The measured problems.
-        seconds: For each contender its seconds on each problem; NaN where it cannot, or was not measured.
+        seconds: For each contender its seconds on each problem.
         packing: Likewise the seconds of packing the weights.
     """
+    measured = {name: times for name, each in seconds.items() if np.isfinite(times := np.array(each, float)).any()}
+    work = {name: [counted(problem, name) for problem in problems] for name in measured}
+    speed = np.zeros(len(problems))
+    rates: dict[str, dict[str, float]] = {}
+    known: dict[str, Matrix] = {}
+    for _ in range(SPEEDS):
+        rates = {name: fitted(work[name], times / np.exp(speed)) for name, times in measured.items()}
+        known = {name: np.log(times / _of_work(rates[name], work[name])) for name, times in measured.items()}
+        speed = _speeds(measured, known)
     points = np.array([coordinates(problem) for problem in problems], float).reshape(len(problems), -1)
     apart = np.array([distances(points, point) for point in points])
-    rates, corrections = {}, {}
-    for name, times in seconds.items():
-        measured = np.array(times, float)
-        if not np.isfinite(measured).any():
-            continue
-        work = [counted(problem, name) for problem in problems]
-        each = fitted(work, measured)
-        of_counts = np.array([sum(rate * counts.get(count, 0.0) for count, rate in each.items()) for counts in work])
-        known = np.clip(np.log(measured / of_counts), -MOST_CORRECTED, MOST_CORRECTED)
-        of_packing = np.array((packing or {}).get(name, ()), float)
-        rates[name] = Rates(each, fitted(work, of_packing) if of_packing.size else {}, _error(known, apart))
-        corrections[name] = known
-    return Model(rates, tuple(map(str, problems)), points, corrections)
+    corrections = {name: np.clip(each - speed, -MOST_CORRECTED, MOST_CORRECTED) for name, each in known.items()}
+    found = {
+        name: Rates(rates[name], _of_packing((packing or {}).get(name), work[name]), _error(each, speed, apart))
+        for name, each in corrections.items()
+    }
+    return Model(found, tuple(map(str, problems)), points, corrections)
+
+
+def _of_work(rates: Mapping[str, float], work: Sequence[Mapping[str, float]]) -> Matrix:
+    """Seconds of the work of each problem."""
+    return np.array([sum(rate * counts.get(kind, 0.0) for kind, rate in rates.items()) for counts in work])
+
+
+def _of_packing(packing: Sequence[float] | Matrix | None, work: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {} if packing is None else fitted(work, np.array(packing, float))
+
+
+def _speeds(measured: Mapping[str, Matrix], known: Mapping[str, Matrix]) -> Matrix:
+    """For each problem the median over its contenders of log(measured / counted); 0 where only one contends."""
+    times, logarithms = (np.array(list(columns.values())) for columns in (measured, known))
+    if len(times) < 2:
+        return np.zeros(times.shape[1:])
+    contending = np.where(times <= CONTENDING * np.nanmin(times, axis=0), logarithms, np.nan)
+    alone = np.isfinite(contending).sum(axis=0) < 2
+    return np.where(alone, 0.0, np.clip(np.nanmedian(contending, axis=0), -MOST_SPEED, MOST_SPEED))
 
 
 def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, float]:
@@ -76,11 +103,13 @@ def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, fl
     return {name: float(each) for name, each in zip(names, found / scale, strict=True) if each > 0}
 
 
-def _error(known: Matrix, apart: Matrix) -> tuple[float, float]:
-    """Percentiles of log(measured / predicted), where each problem is predicted from the others."""
+def _error(known: Matrix, speed: Matrix, apart: Matrix) -> tuple[float, float]:
+    """Percentiles of log(measured / predicted), the machine's speed included; each is predicted from the others."""
     measured = np.flatnonzero(np.isfinite(known))
     if measured.size < TELLING:
         return UNKNOWN
-    errors = [known[place] - corrected(known, measured[measured != place], apart[place]) for place in measured]
+    errors = [
+        known[place] + speed[place] - corrected(known, measured[measured != place], apart[place]) for place in measured
+    ]
     low, high = np.percentile(errors, PERCENTILES)
     return min(0.0, float(low)), max(0.0, float(high))

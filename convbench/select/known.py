@@ -3,7 +3,7 @@
 For each kind of machine there is a folder with three files:
 
 - measured.jsonl: every measurement, a line each, appended as it is made;
-- known.json: the fastest of each contender on each measured problem, a summary of the former;
+- known.json: seconds of each contender on each measured problem, a summary of the former;
 - model.json: the model that was fitted to it.
 
 Files are data of whoever can write them: a file that is damaged, of another schema or of another machine is named in a

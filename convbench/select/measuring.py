@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +28,9 @@ BURST_SECONDS: Final = 3e-3
 BURST_CALLS: Final = 5  # a call that waits for a processor is rarely followed by four more
 LONG_BURST: Final = 0.04  # seconds after which a burst of fewer calls ends
 MOST_CALLS: Final = 200  # of a burst
-LEAST_ROUNDS: Final = 4
-MOST_ROUNDS: Final = 12
+LEAST_ROUNDS: Final = 5  # after the first turn
+MOST_ROUNDS: Final = 16
+POLISHED: Final = 8  # rounds of median polish
 WAITED: Final = 0.02  # of a burst's time: the threads that wait for a processor were in each other's way, or in others'
 AGAIN: Final = 4  # times that a burst is repeated, at most
 PAUSE: Final = 0.02  # seconds before it is
@@ -44,19 +45,17 @@ class Times:
     """What was measured of one contender.
 
     Attributes:
-        samples: Seconds of the fastest call of each burst, in the order of the bursts.
+        seconds: Seconds of a call, at the machine's usual speed during the measurement; see `settled`.
+        samples: Seconds of the fastest call of each burst, a burst for each turn; None for a burst that was disturbed
+            however often it was repeated.
         packing: Seconds of making a plan, without compiling: mostly packing the weights.
         compiling: Seconds of compiling, or of reading compiled code from the cache on disk.
     """
 
-    samples: tuple[float, ...]
+    seconds: float
+    samples: tuple[float | None, ...]
     packing: float
     compiling: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """The fastest call of all."""
-        return min(self.samples)
 
 
 def needed(problem: Problem, candidates: Sequence[Candidate]) -> int:
@@ -101,7 +100,36 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
             order.shuffle(running)
             for turn in running:
                 turn.take()
-        return {name_of(turn.candidate): Times(tuple(turn.samples), turn.packing, turn.compiling) for turn in turns}
+        samples = {name_of(turn.candidate): turn.kept() for turn in turns}
+        level = settled(samples)
+        return {
+            name: Times(level[name], samples[name], turn.packing, turn.compiling)
+            for name, turn in zip(samples, turns, strict=True)
+        }
+
+
+def settled(samples: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
+    """Seconds of each contender, from bursts in turns.
+
+    A turn's speed is a factor that all of its bursts have in common (the machine's clock changes, and what neighbours
+    take). It is taken out by median polish (Tukey, "Exploratory Data Analysis", 1977) of the logarithms, so that a
+    contender that had only fast turns is not taken for a fast one.
+
+    Args:
+        samples: For each contender a burst for each turn, from the first on; None where there is none.
+    """
+    told = {name: bursts for name, bursts in samples.items() if any(burst is not None for burst in bursts)}
+    if not told:
+        return {}
+    table = np.full((len(told), max(map(len, told.values()))), np.nan)
+    for row, bursts in zip(table, told.values(), strict=True):
+        row[: len(bursts)] = np.log([np.nan if burst is None else burst for burst in bursts])
+    table = table[:, np.isfinite(table).any(axis=0)]
+    levels, speeds = np.nanmedian(table, axis=1), np.zeros(table.shape[1])
+    for _ in range(POLISHED):
+        speeds = np.nanmedian(table - levels[:, None], axis=0)
+        levels = np.nanmedian(table - speeds, axis=1)
+    return dict(zip(told, np.exp(levels + np.median(speeds)).tolist(), strict=True))
 
 
 class _Turns:
@@ -111,12 +139,13 @@ class _Turns:
         self.candidate, self.compiling = plan.candidate, plan.setup.get("compile", 0.0)
         self.packing = max(0.0, making - self.compiling)
         self.call = partial(plan, x, out=out)
-        self.samples: list[float] = []
-
-    @property
-    def best(self) -> float:
+        self.samples: list[float | None] = []
+        self.best = float("inf")
         """Seconds of the fastest call so far."""
-        return min(self.samples)
+
+    def kept(self) -> tuple[float | None, ...]:
+        """The bursts; the fastest call alone where all of them were disturbed."""
+        return (self.best,) if all(burst is None for burst in self.samples) else tuple(self.samples)
 
     def take(self) -> None:
         """Measure one burst."""
@@ -125,8 +154,9 @@ class _Turns:
             if not least.disturbed:
                 break
             time.sleep(PAUSE)
-            least = min(least, _fastest_of_burst(self.call), key=lambda burst: burst.seconds)
-        self.samples.append(least.seconds)
+            least = min(least, _fastest_of_burst(self.call), key=lambda burst: (burst.disturbed, burst.seconds))
+        self.samples.append(None if least.disturbed else least.seconds)
+        self.best = min(self.best, least.seconds)
 
 
 def _opened(
@@ -158,6 +188,7 @@ def _first_turns(turns: list[_Turns]) -> None:
         first = time.perf_counter() - begin
         if first > LONG_BURST and first > DESPERATE * best:
             turn.samples.append(first)
+            turn.best = first
         else:
             turn.take()
             best = min(best, turn.best)

@@ -23,9 +23,9 @@ from convbench.problem import Problem
 from convbench.select.contenders import candidate_of, counted
 from convbench.select.likeness import Matrix, coordinates, distances
 
-NEIGHBOURS: Final = 3  # measured problems that correct a prediction
-NEAR: Final = 0.5  # distance at which a neighbour counts for a quarter of one at the place itself
-PRIOR: Final = 0.075  # weight of no correction; a neighbour at distance d has 1 / (d + NEAR) ** 2
+NEIGHBOURS: Final = 8  # measured problems that correct a prediction
+NEAR: Final = 1.0  # distance at which a neighbour counts for a quarter of one at the place itself
+PRIOR: Final = 0.05  # weight of no correction; a neighbour at distance d has 1 / (d + NEAR) ** 2
 MOST_CORRECTED: Final = math.log(4)  # a problem whose time is further off was disturbed, and corrects no further
 
 

@@ -18,7 +18,7 @@ TIE: Final = 0.01  # of the fastest: among these, fewer cores and then less memo
 SAFE: Final = "direct"
 """The form whose work is that of the problem itself, whatever its shape."""
 SAFELY: Final = 0.7  # outside of what was measured, another form than SAFE must need less than this share of its time
-MEASURED_ERROR: Final = (0.97, 1.1)  # of what was measured once: the fastest call of all
+MEASURED_ERROR: Final = (0.9, 1.1)  # of what was measured once
 PARTS: Final = 3  # kinds of work that reasons name
 SHOWN: Final = 0.02  # of the time; what is less is not named
 

@@ -11,11 +11,17 @@ from typing import Any, Final
 from convbench.errors import UnavailableError
 from convbench.problem import Problem
 from convbench.select import known, written
-from convbench.select.measuring import Times
+from convbench.select.measuring import Times, settled
 from convbench.shape import AMOUNT, NAME, SECONDS, TEXT, Fields, check, read
 
 LINE: Final = Fields(
-    {"problem": TEXT, "samples": {NAME: [SECONDS]}, "packing": {NAME: AMOUNT}, "machine": Fields({}), "by": TEXT},
+    {
+        "problem": TEXT,
+        "samples": {NAME: [(None, SECONDS)]},
+        "packing": {NAME: AMOUNT},
+        "machine": Fields({}),
+        "by": TEXT,
+    },
     needed=("problem", "samples", "packing", "machine"),
 )
 """The shape of a line of measured.jsonl."""
@@ -25,11 +31,11 @@ def remember(problem: Problem, times: Mapping[str, Times], by: str) -> dict[str,
     """Append a measurement, and add it to the summary; what cannot be written holds for this process alone.
 
     Returns:
-        The fastest of each contender, by problem.
+        Seconds of each contender, by problem.
     """
     try:
         append(line(problem, times, by))
-        found = summary(lines())
+        found = seconds(lines())
         known.save(known.KNOWN, written.seconds_to(found, known.fingerprint()))
     except UnavailableError:
         return {str(replace(problem, name="")): {name: each.seconds for name, each in times.items()}}
@@ -84,17 +90,17 @@ def lines() -> list[dict[str, Any]]:
     return found
 
 
-def summary(measured: Iterable[Mapping[str, Any]], what: str = "samples") -> dict[str, dict[str, float]]:
-    """The fastest of each contender on each problem.
-
-    Args:
-        measured: What `lines` returns.
-        what: "samples" or "packing".
-    """
+def seconds(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Seconds of each contender on each problem, from what `lines` returns; the latest measurement counts."""
     found: dict[str, dict[str, float]] = {}
     for one in measured:
-        times = found.setdefault(one["problem"], {})
-        for name, each in one[what].items():
-            fastest = min(each) if isinstance(each, list) else each
-            times[name] = min(fastest, times.get(name, fastest))
+        found.setdefault(one["problem"], {}).update(settled(one["samples"]))
+    return found
+
+
+def packing(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Seconds of packing, likewise."""
+    found: dict[str, dict[str, float]] = {}
+    for one in measured:
+        found.setdefault(one["problem"], {}).update(one["packing"])
     return found

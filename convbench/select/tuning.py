@@ -24,7 +24,7 @@ from convbench.select.fitting import TELLING, fit
 from convbench.select.measuring import Times, measure
 from convbench.select.model import Model
 
-PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
+PROBLEM_SECONDS: Final = 0.25  # of measuring one problem, after the first turn of each candidate
 EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
 FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
 REFIT: Final = 24  # problems after which the model is fitted anew, for the next that is least sure
@@ -80,7 +80,7 @@ def tune(budget: float, on_progress: Callable[[Progress], None] = lambda _: None
     Raises:
         UnavailableError: The user's data folder cannot be written, or nothing was ever measured.
     """
-    known.save(known.KNOWN, written.seconds_to(remembering.summary(remembering.lines()), known.fingerprint()))
+    known.save(known.KNOWN, written.seconds_to(remembering.seconds(remembering.lines()), known.fingerprint()))
     measured = 0
     try:
         for progress in _measured(budget, seed):
@@ -94,10 +94,10 @@ def tune(budget: float, on_progress: Callable[[Progress], None] = lambda _: None
 def refit(measured: int = 0) -> Tuned:
     """Fit the model to everything that was measured on this machine, and write it."""
     lines = remembering.lines()
-    seconds = remembering.summary(lines)
+    seconds = remembering.seconds(lines)
     if not seconds:
         raise UnavailableError("nothing has been measured on this machine; give convbench tune a larger budget")
-    model = fitted_to(seconds, remembering.summary(lines, "packing"))
+    model = fitted_to(seconds, remembering.packing(lines))
     path = known.save(known.MODEL, written.model_to(model, known.fingerprint()))
     known.save(known.KNOWN, written.seconds_to(seconds, known.fingerprint()))
     choosing.forget()
@@ -120,7 +120,7 @@ class _Learning:
 
     def __init__(self) -> None:
         lines = remembering.lines()
-        self.seconds, self.packing = remembering.summary(lines), remembering.summary(lines, "packing")
+        self.seconds, self.packing = remembering.seconds(lines), remembering.packing(lines)
         self.seen = {Problem.parse(descriptor) for descriptor in self.seconds}
         self.model = known.load().model
         self._refit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convbench.algorithms import Cost
 from convbench.algorithms.direct.host import blocking
 from convbench.integers import ceil_div
-from convbench.kernels.counting import of_arrays, of_bands, of_blocks
+from convbench.kernels.counting import of_bands, of_blocks, of_weights, of_whole
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -18,13 +18,14 @@ def cost(problem: Problem) -> Cost:
     narrow = ceil_div(columns - edge, cut.lanes) * ceil_div(rows, cut.vectors)
     blocks = groups * (wide + narrow) * cut.blocks
     passes = groups * ceil_div(rows, cut.vectors) * cut.grid.segments
+    of_block = cut.filters * problem.taps
     return Cost(
         {
-            **of_arrays(problem),
-            **of_bands(cut.band, cut.grid, item),
+            **of_whole(problem, cut.grid.units),
+            **of_bands(problem, cut.band, cut.grid),
             **of_blocks(blocks, problem.taps, cut.filters, cut.vectors),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height,
-            "weight bytes read": passes * cut.blocks * cut.filters * problem.taps * item,
+            **of_weights(passes * cut.blocks * of_block, cut.unit_blocks * of_block, item),
         },
         cut.grid.units,
     )

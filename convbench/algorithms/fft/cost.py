@@ -6,7 +6,7 @@ import math
 
 from convbench.algorithms import Cost
 from convbench.algorithms.fft.cut import cut_up
-from convbench.kernels.counting import of_arrays
+from convbench.kernels.counting import of_whole
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -19,7 +19,7 @@ def cost(problem: Problem) -> Cost:
     steps = numbers / cut.lanes * math.log2(numbers)
     return Cost(
         {
-            **of_arrays(problem),
+            **of_whole(problem, grid.units),
             "band bytes": grid.units * problem.group_channels * cut.input_rows * cut.row_stride * item,
             "input transforms": tiles * grid.filter_blocks * terms * steps,
             "products": tiles * terms * problem.group_filters * numbers / cut.lanes,
