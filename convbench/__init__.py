@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from convbench.errors import ConvbenchError, RequestError, UnavailableError
     from convbench.plans import Plan, plan
     from convbench.problem import Problem
+    from convbench.select import Choice, choose
 
 __version__ = "0.1.0"
 __all__ = [
+    "Choice",
     "ConvbenchError",
     "Plan",
     "Problem",
     "RequestError",
     "Results",
     "UnavailableError",
+    "choose",
     "conv2d",
     "load",
     "networks",
@@ -29,12 +32,14 @@ __all__ = [
 ]
 
 _HOME = {
+    "Choice": "convbench.select",
     "ConvbenchError": "convbench.errors",
     "Plan": "convbench.plans",
     "Problem": "convbench.problem",
     "RequestError": "convbench.errors",
     "Results": "convbench.api",
     "UnavailableError": "convbench.errors",
+    "choose": "convbench.select",
     "conv2d": "convbench.api",
     "load": "convbench.api",
     "networks": "convbench.networks",

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from convbench import __version__
-from convbench.cli import measuring, networks, reading
+from convbench.cli import measuring, networks, reading, selecting
 from convbench.errors import ConvbenchError
 
 
@@ -25,6 +25,9 @@ for command in (
     reading.report,
     measuring.versus,
     reading.compare,
+    selecting.tune,
+    selecting.choose,
+    reading.evaluate,
     reading.machine,
     networks.networks,
     reading.export,

@@ -46,6 +46,7 @@ def sweep(
     from convbench.measure.spec import make_spec
     from convbench.measure.sweep import resume_sweep, run_sweep
     from convbench.measure.turns import is_pair
+    from convbench.select.from_sweeps import learn
 
     directory, given = output or new_directory(), with_networks(said(request))
     how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval}
@@ -59,7 +60,10 @@ def sweep(
     with terminal.sweep_progress(directory) as progress:
         how["on_progress"] = progress
         finished = resume_sweep(directory, given, **how) if resume else run_sweep(make_spec(**given), directory, **how)
-    sys.exit(terminal.show_sweep(finished))
+    status = terminal.show_sweep(finished)
+    if learned := learn(finished):
+        terminal.say(f"the selection model of this machine has learned from {learned} problems of this sweep")
+    sys.exit(status)
 
 
 def _sweep_in_turns(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from convbench.plans import Candidate
 from convbench.problem import Problem
+from convbench.select.words import seconds_in_words
 
 SOURCES = ("measured", "model", "default")
 """Where a prediction comes from: this very problem was measured; a model of this machine; neither."""
@@ -81,5 +83,27 @@ class Choice:
 
     def explain(self) -> str:
         """The choice and its reasons in words, a few lines."""
-        lines = [f"{self.candidate} ({self.source})", *self.reasons]
-        return "\n".join(lines)
+        expected = "" if self.predicted_seconds is None else f", {seconds_in_words(self.predicted_seconds)} expected"
+        return "\n".join([f"{self.candidate} ({self.source}){expected}", *(f"- {reason}" for reason in self.reasons)])
+
+    def as_data(self) -> dict[str, Any]:
+        """The choice as JSON can hold it."""
+        first, *others = map(_as_data, self.ranked)
+        return {
+            "problem": str(self.problem),
+            **first,
+            "source": self.source,
+            "reasons": list(self.reasons),
+            "runners_up": others,
+        }
+
+
+def _as_data(each: Prediction) -> dict[str, Any]:
+    return {
+        "algorithm": each.candidate.algorithm,
+        "executor": each.candidate.executor,
+        "cores": each.candidate.cores,
+        "predicted_seconds": each.seconds,
+        "interval": None if each.interval is None else list(each.interval),
+        "memory_bytes": each.memory,
+    }

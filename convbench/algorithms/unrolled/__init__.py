@@ -3,7 +3,7 @@
 from functools import partial
 
 from convbench.algorithms import Algorithm, Implementation, forward_only, within_reason
-from convbench.algorithms.unrolled import gpu, host
+from convbench.algorithms.unrolled import cost, gpu, host
 from convbench.precision import EXACT, TF32
 
 UNROLLED = Algorithm(
@@ -14,6 +14,7 @@ UNROLLED = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            cost=cost.cost,
             fuses_epilogue=True,
         ),
         *(

@@ -7,7 +7,7 @@ these to the outputs whose taps read the number.
 """
 
 from convbench.algorithms import Algorithm, Implementation, within_reason
-from convbench.algorithms.winograd import gpu, host, nested
+from convbench.algorithms.winograd import cost, gpu, host, nested
 
 WINOGRAD = Algorithm(
     supports=nested.supports,
@@ -17,6 +17,7 @@ WINOGRAD = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            cost=cost.cost,
             fuses_epilogue=True,
         ),
         Implementation("gpu", gpu.prepare, footprint=gpu.footprint, fuses_epilogue=True),
