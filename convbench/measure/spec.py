@@ -31,6 +31,7 @@ from convbench.results.record import Cell, Record
 
 __all__ = ["MOST_RUNS", "Source", "Spec", "Timing", "make_spec", "same_spec", "spec_of"]
 
+LONGEST_WORDS: Final = 300  # characters of a value in an error
 _DRAWN: Final = 2**20  # random numbers at a time
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
 
@@ -200,7 +201,8 @@ def _grown(descriptor: str, times: int) -> str:
 
 
 def _in_words(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    words = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return words if len(words) <= LONGEST_WORDS else f"{words[:LONGEST_WORDS]}..."
 
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...], dtype: str, scale: float = 1.0) -> NDArray[Any]:

@@ -77,7 +77,8 @@ class Suite:
         occurs (Madow, "On the theory of systematic sampling, II", 1949). Layers are put in order by kind (dense,
         grouped, depthwise; 1 x 1 or larger filters; strided or not) and by multiply-adds, each as long as its count,
         and taken at equal distances; those that are longer than the distance are taken first. So a kind that makes up a
-        tenth of the occurrences makes up a tenth of the sample, small and large layers alike. Nothing is random.
+        tenth of the occurrences makes up a tenth of the sample, small and large layers alike, but for layers that occur
+        so often that they would be drawn more than once. Nothing is random.
         """
         if number >= len(self.layers):
             return self

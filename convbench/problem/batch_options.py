@@ -27,6 +27,8 @@ IGNORED: Final = frozenset(
 )
 """Those that change neither shape nor dtype: layouts, what is computed besides, and how benchdnn measures."""
 
+LONGEST_PATTERN: Final = 200
+
 _NUMBER = re.compile("[0-9]{1,18}")
 _NOT_SIMPLE = re.compile(r"\\|\*.*\*|\[[^]]*(\[|--|&&|~~|\|\|)")  # escapes, two stars, sets within sets
 
@@ -103,9 +105,10 @@ def _mb(options: Options, value: str) -> Options:
 def _match(options: Options, value: str) -> Options:
     """A basic regular expression, if it is simple enough to take little time on any text."""
     plain = value.removeprefix(".*").removesuffix(".*")
-    if _NOT_SIMPLE.search(plain):
+    if len(plain) > LONGEST_PATTERN or _NOT_SIMPLE.search(plain):
         raise RequestError(
-            f"--match={shown(value)[1:-1]} is not understood; give a pattern without \\, with one * and plain brackets"
+            f"--match={shown(value)[1:-1]} is not understood; give at most {LONGEST_PATTERN} characters, without \\, "
+            "with one * and plain brackets"
         )
     try:
         pattern = re.compile(re.sub(r"[(){}+?|]", r"\\\g<0>", plain))  # which stand for themselves in a basic one

@@ -27,7 +27,7 @@ def layers_table(suite: Suite) -> Table:
     """The layers of a network, with totals in which each counts as often as it occurs."""
     columns = [
         *(Column("layer"), Column("times", "d"), Column("input"), Column("filters"), Column("MMAC", ".4g")),
-        *(Column("MB", ".4g"), Column("op/byte", ".1f")),
+        *(Column("MB", ".4g"), Column("op/B", ".1f")),
     ]
     rows: list[list[Value]] = [_row(suite, layer) for layer in suite.layers]
     intensity = 2 * suite.multiply_adds / suite.bytes
