@@ -92,7 +92,7 @@ def _usable(path: Path, read: Any, *, own: bool = True) -> Any:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"has more than {LARGEST} bytes")  # noqa: TRY301
         return read(path.read_bytes(), fingerprint() if own else None)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         what = error.strerror if isinstance(error, OSError) else str(error)
