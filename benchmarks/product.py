@@ -4,13 +4,13 @@ Both matrices stay in the cache, and nobody makes them or writes the product any
 is, with all that.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import threadpoolctl
 
+from benchmarks.in_turns import fastest
 from convbench.epilogue import NO_EPILOGUE
 from convbench.integers import ceil_div
 from convbench.kernels.blocking import pack_weights
@@ -29,32 +29,6 @@ SHAPES = (
     'mb1ic256ih56oc64kh1ph0n"256-channels-1x1"',
 )
 COLUMNS = 480  # of the matrix that BLAS multiplies at a time: as much as `unrolled` keeps in the second-level cache
-ROUNDS = 10
-SECONDS = 0.05
-
-
-def fastest(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Seconds of one call of each, the fastest of several short stretches taken in turns."""
-    best, timed = dict.fromkeys(calls, float("inf")), {}
-    for name, call in calls.items():
-        call()
-        begin = time.perf_counter()
-        call()
-        timed[name] = _repeated(call, max(1, round(SECONDS / (time.perf_counter() - begin))))
-    for _ in range(ROUNDS):
-        for name, seconds in timed.items():
-            best[name] = min(best[name], seconds())
-    return best
-
-
-def _repeated(call: Callable[[], object], times: int) -> Callable[[], float]:
-    def timed() -> float:
-        begin = time.perf_counter()
-        for _ in range(times):
-            call()
-        return (time.perf_counter() - begin) / times
-
-    return timed
 
 
 def make_product(filters: int, vectors: int, lanes: int) -> Callable[..., None]:

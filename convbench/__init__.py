@@ -8,8 +8,9 @@ import os as _os
 TYPE_CHECKING = False  # `typing` is not loaded for it: with `python -m convbench` it could come from the current folder
 if TYPE_CHECKING:
     from convbench import networks
-    from convbench.api import Results, conv2d, load, sweep
+    from convbench.api import Results, load, sweep
     from convbench.errors import ConvbenchError, RequestError, UnavailableError
+    from convbench.layer import Conv2d, conv2d
     from convbench.plans import Plan, plan
     from convbench.problem import Problem
     from convbench.select import Choice, choose
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Choice",
+    "Conv2d",
     "ConvbenchError",
     "Plan",
     "Problem",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOME = {
     "Choice": "convbench.select",
+    "Conv2d": "convbench.layer",
     "ConvbenchError": "convbench.errors",
     "Plan": "convbench.plans",
     "Problem": "convbench.problem",
@@ -40,7 +43,7 @@ _HOME = {
     "Results": "convbench.api",
     "UnavailableError": "convbench.errors",
     "choose": "convbench.select",
-    "conv2d": "convbench.api",
+    "conv2d": "convbench.layer",
     "load": "convbench.api",
     "networks": "convbench.networks",
     "plan": "convbench.plans",

@@ -423,16 +423,16 @@ def test_an_output_may_lie_over_the_weights(algorithm):
 @pytest.mark.parametrize("limit", [0, 10_000, 100_000, 10**6, 10**9])
 def test_no_memory_is_taken_before_it_is_known_to_be_allowed(limit, monkeypatch):
     """Each plan that is made keeps to the limit, its packed weights and a copy of the input counted."""
-    from convbench import preference
+    from convbench.layer import operation
 
     made = []
-    make = preference.Plan
+    make = operation.Plan
 
     def watched(problem: Problem, weights: np.ndarray, candidate: object, **options: bool) -> Plan:
         made.append(candidate.memory(problem))
         return make(problem, weights, candidate, **options)
 
-    monkeypatch.setattr(preference, "Plan", watched)
+    monkeypatch.setattr(operation, "Plan", watched)
     x, weights = data(PROBLEM)
     for given, copied in ((x, 0), (np.asfortranarray(x), x.nbytes)):
         made.clear()
@@ -446,9 +446,9 @@ def test_no_memory_is_taken_before_it_is_known_to_be_allowed(limit, monkeypatch)
 
 
 def test_where_memory_runs_out_the_next_form_is_taken(monkeypatch):
-    from convbench import preference
+    from convbench.layer import operation
 
-    make = preference.Plan
+    make = operation.Plan
 
     def poor(problem: Problem, weights: np.ndarray, candidate: object, **options: bool) -> Plan:
         if candidate.algorithm != "naive":
@@ -457,7 +457,7 @@ def test_where_memory_runs_out_the_next_form_is_taken(monkeypatch):
 
     x, weights = data(PROBLEM)
     expected = convbench.conv2d(x, weights, algorithm="naive")
-    monkeypatch.setattr(preference, "Plan", poor)
+    monkeypatch.setattr(operation, "Plan", poor)
     np.testing.assert_array_equal(convbench.conv2d(x, weights), expected)
     with pytest.raises(UnavailableError, match="there is no memory"):
         convbench.conv2d(x, weights, algorithm="direct")

@@ -56,7 +56,7 @@ def test_the_name_of_a_layer_does_not_matter():
     assert choose(f'{LAYER}n"a:b*3"').ranked == choose(LAYER).ranked
 
 
-@pytest.mark.parametrize("cores", [None, 1, 2, 3, 10**6])
+@pytest.mark.parametrize("cores", [None, 1, 2, 3])
 def test_no_choice_takes_more_cores_than_there_are(cores):
     choice = choose(LAYER, cores=cores)
     most = machine.usable_cores() if cores is None else min(cores, machine.usable_cores())

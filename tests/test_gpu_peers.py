@@ -182,6 +182,7 @@ def test_without_a_gpu_versus_says_so_in_a_line_for_each_library(tmp_path):
 def test_the_form_that_rounds_is_taken_where_it_may_be():
     code = """
 import dataclasses, numpy as np, convbench, cupy
+import convbench.algorithms.unrolled.gpu
 from convbench.algorithms import Implementation, unrolled
 from convbench.plans import Candidate
 from convbench.problem import Problem

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from convbench.epilogue import NO_EPILOGUE
 from convbench.registry import Entry, Table
+from convbench.runtime.loading import load
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,6 +63,15 @@ class Cost:
 
 def any_problem(_: Problem) -> None:
     """Supports every problem."""
+
+
+def located(module: str, name: str) -> Callable[..., Any]:
+    """A function by its location, imported when it is first called: programs on the host load no forms of a GPU."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(load(module), name)(*arguments, **options)
+
+    return call
 
 
 @dataclass(frozen=True)

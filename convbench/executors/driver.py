@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from convbench.executors.memory import private_empty
 from convbench.integers import round_up
 from convbench.kernels.clock import STAGES
-from convbench.kernels.tile import Phase, Work, arguments, inlined, jit, signature
+from convbench.kernels.tile import Phase, Work, arguments, compile_for, inlined, jit, signature
 from convbench.runtime.loading import run_to_completion
 
 _CACHE_LINE = 64
@@ -187,9 +187,7 @@ def _compile_claim_on_threads(dtype: str) -> Callable[..., None]:
 def _compiled(loop: Any, dtype: str, *arguments: types.Type) -> Callable[..., None]:
     if (loaded := _LOADED.get((loop.__name__, dtype))) is not None:  # compiled meanwhile by another thread
         return loaded
-    loop.disable_compile(False)  # noqa: FBT003
-    loop.compile(types.void(*arguments))
-    loop.disable_compile()
+    compile_for(loop, types.void(*arguments))
     return _LOADED.setdefault((loop.__name__, dtype), loop)
 
 

@@ -61,8 +61,7 @@ def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     if size >= _HUGE_PAGE:
         return _as_array(_advised(_private_mapping(size)), shape, dtype)
     block = np.empty(size + mmap.PAGESIZE, np.uint8)
-    begin = -_address(block) % mmap.PAGESIZE
-    return block[begin : begin + size].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, block, -_address(block) % mmap.PAGESIZE)
 
 
 def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -13,11 +13,13 @@ import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numba
 import numpy as np
 from numba import types
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -225,7 +227,27 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     if not dispatcher.py_func.__qualname__.endswith(variant):
         dispatcher.py_func.__qualname__ += f"-{variant}"
         dispatcher.enable_caching()
-    dispatcher.disable_compile(False)  # noqa: FBT003
-    dispatcher.compile(signature(dtype))
-    dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
+    compile_for(dispatcher, signature(dtype))
     return _COMPILED.setdefault((tile, dtype), dispatcher)
+
+
+def compile_for(dispatcher: Any, needed: Any) -> None:
+    """Compile a function for a signature, or read it from the cache on disk; it takes no other signature then."""
+    cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
+    if all(hasattr(cache, name) for name in ("load_overload", "_load_overload", "_guard_against_spurious_io_errors")):
+        cache.load_overload = partial(_read, cache)
+    dispatcher.disable_compile(False)  # noqa: FBT003
+    dispatcher.compile(needed)
+    dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
+
+
+def _read(cache: Any, needed: Any, context: Any) -> Any:
+    """Machine code from the cache on disk; None where it is not there.
+
+    This is Numba's `load_overload` without its first step, `context.refresh()`: it imports and registers all that Numba
+    can compile, SciPy's linear algebra among it, which takes a quarter of a process's time to its first result. Machine
+    code that is read needs none of it but the runtime's symbols; whatever is compiled, by whomever, refreshes first.
+    """
+    rtsys.initialize(context)
+    with cache._guard_against_spurious_io_errors():  # noqa: SLF001
+        return cache._load_overload(needed, context)  # noqa: SLF001

@@ -24,10 +24,15 @@ def allowed_cpus() -> list[int]:
     return sorted(cpus, key=lambda cpu: (sum(other in cpus and other < cpu for other in _siblings(cpu)), cpu))
 
 
+def affinity() -> int:
+    """How many CPUs the calling thread may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_cores() -> int:
     """How many cores this process may keep busy: its affinity, and its cgroup's quota where that is less."""
     quota = cpu_quota()
-    return min(len(allowed_cpus()), math.ceil(quota) if quota else 2**31)
+    return min(affinity(), math.ceil(quota) if quota else 2**31)
 
 
 def most_cores() -> int:

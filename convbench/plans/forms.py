@@ -59,6 +59,7 @@ class Plan(Closing):
         candidate: The candidate.
         setup: Seconds of set-up, by step ("compile", "pack", "start").
         scratch_bytes: Memory that a call needs in addition to input, weights and output.
+        packed_bytes: Memory of the plan's own copy of the weights, packed or not; 0 if it reads those it was given.
         error_bound: Upper bound of the rounding error of every output, divided by (max |x| times the largest sum of
             |weights| of one filter, plus the largest |bias|), for every finite input for which no intermediate result
             overflows or underflows; None if unknown.
@@ -90,6 +91,7 @@ class Plan(Closing):
         if not borrow and np.may_share_memory(work.weights, given):
             work = replace(work, weights=work.weights.copy())
         packed = time.perf_counter()
+        self.packed_bytes = 0 if np.may_share_memory(work.weights, given) else int(work.weights.nbytes)
         self._runner: Runner = self._executor.open(work, candidate.cores)
         self.setup = {"pack": packed - begin, **self._runner.setup}
         self.scratch_bytes = needed_bytes(work, candidate.cores)
@@ -98,6 +100,9 @@ class Plan(Closing):
         self.precision = PRECISIONS[candidate.precision_for(problem)]
         self.stages = work.stages
         self.variant = dict(work.variant)
+        self._arrays = self._executor.module()
+        self._dtype = np.dtype(problem.dtype)
+        self._input_shape, self._output_shape = problem.input_shape, problem.output_shape  # each takes a microsecond
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -106,11 +111,11 @@ class Plan(Closing):
 
     def empty_input(self) -> NDArray[Any]:
         """Allocate an array of `problem.input_shape`, of undefined content, where the executor reads fastest."""
-        return self._empty(self.problem.input_shape)
+        return self._empty(self._input_shape)
 
     def empty_output(self) -> NDArray[Any]:
         """Allocate an array of `problem.output_shape`, of undefined content, where the executor writes fastest."""
-        return self._empty(self.problem.output_shape)
+        return self._empty(self._output_shape)
 
     def __reduce__(self) -> NoReturn:
         raise RequestError("a plan cannot be copied or pickled; make one with convbench.plan where it is needed")
@@ -133,7 +138,7 @@ class Plan(Closing):
             UnavailableError: Memory for the result, for a copy of `x`, or for the scratch of one more concurrent call
                 is insufficient, or a worker process has died; the next call starts another.
         """
-        runner, given = self._runner, as_array("x", x, self._executor.module())
+        runner, given = self._runner, as_array("x", x, self._arrays)
         image = self._input(given)
         result = self.empty_output() if out is None else self._checked(out, image)
         try:
@@ -148,14 +153,14 @@ class Plan(Closing):
 
     def _input(self, given: NDArray[Any]) -> NDArray[Any]:
         """`x` as the 4-D array that the runner reads."""
-        problem = self.problem
-        if (1,) * (4 - given.ndim) + given.shape != problem.input_shape:
-            raise RequestError(f"x has shape {given.shape}; {problem.input_shape} is needed for {problem}")
+        needed = self._input_shape
+        if given.shape != needed and (1,) * (4 - given.ndim) + given.shape != needed:
+            raise RequestError(f"x has shape {given.shape}; {needed} is needed for {self.problem}")
         try:
-            image = self._executor.input(given, problem.dtype)
+            image = self._executor.input(given, self.problem.dtype)
         except MemoryError:
             raise UnavailableError(f"there is no memory for a copy of x, shape {given.shape}, as it is read") from None
-        return image if image.ndim == 4 else image.reshape(problem.input_shape)
+        return image if image.ndim == 4 else image.reshape(needed)
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:
         """The output of the last call, from the `out` that it was given, as a NumPy array."""
@@ -188,19 +193,17 @@ class Plan(Closing):
 
     def _checked(self, out: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
         """`out` as the 4-D array that the runner fills."""
-        problem = self.problem
-        shapes = [problem.output_shape, problem.output_shape[1:]][: 2 if problem.batch == 1 else 1]
-        arrays = self._executor.module()
-        if not isinstance(out, arrays.ndarray) or out.shape not in shapes or out.dtype != problem.dtype:
-            what = f"{out.dtype} {out.shape}" if isinstance(out, arrays.ndarray) else type(out).__name__
-            raise RequestError(f"out is {what}; a {problem.dtype} array of shape {shapes[0]} is needed")
+        shape, is_array = self._output_shape, isinstance(out, self._arrays.ndarray)
+        fits = is_array and (out.shape == shape or (shape[0] == 1 and out.shape == shape[1:]))
+        if not fits or out.dtype != self._dtype:
+            what = f"{out.dtype} {out.shape}" if is_array else type(out).__name__
+            raise RequestError(f"out is {what}; a {self._dtype} array of shape {shape} is needed")
         flags = out.flags  # CuPy has only the first of these
         if not (flags.c_contiguous and getattr(flags, "writeable", True) and getattr(flags, "aligned", True)):
             raise RequestError("out is read-only, unaligned or not C-contiguous; give a plain array or leave it out")
         if _overlap(out, image):
             raise RequestError("out overlaps x; give it memory of its own")
-        reshaped: NDArray[Any] = out.reshape(problem.output_shape)
-        return reshaped
+        return out if out.ndim == 4 else out.reshape(shape)
 
 
 class _Closed:
@@ -223,15 +226,16 @@ class _Closed:
 CLOSED: Final = cast("Runner", _Closed())
 
 
-def _overlap(one: NDArray[Any], other: NDArray[Any]) -> bool:
+def _overlap(one: Any, other: Any) -> bool:
     """Whether the memory of two contiguous arrays, both on the host or both on one GPU, overlaps."""
+    if isinstance(one, np.ndarray):
+        return bool(np.may_share_memory(one, other))  # which compares bounds, all that counts for contiguous arrays
 
     def begin(array: Any) -> int:
-        interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
-        return int(interface["data"][0])
+        return int(array.__cuda_array_interface__["data"][0])
 
     first, second = begin(one), begin(other)
-    return first < second + other.nbytes and second < first + one.nbytes
+    return bool(first < second + other.nbytes and second < first + one.nbytes)
 
 
 def as_weights(weights: ArrayLike, problem: Problem) -> NDArray[Any]:

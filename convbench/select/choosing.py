@@ -11,8 +11,8 @@ from typing import Final
 from convbench import machine
 from convbench.arguments import truth, whole_number
 from convbench.errors import RequestError
-from convbench.executors.threads import most_threads
 from convbench.plans import Candidate, allowed_precision, as_problem
+from convbench.preference import allowed_cores
 from convbench.problem import Problem
 from convbench.runtime.loading import run_to_completion
 from convbench.select import known, remembering
@@ -61,7 +61,7 @@ def choose(
         RequestError: An argument is invalid, or no candidate fits `memory_limit`.
         UnavailableError: No candidate supports the problem here, or it is too large to be measured.
     """
-    usable = _usable_now()
+    usable = machine.affinity()
     key: tuple[object, ...] = (
         problem,
         cores,
@@ -84,7 +84,7 @@ def choose(
     truth("measure", measure)
     most = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
     precision = allowed_precision(arithmetic, allow_tf32=False)
-    counts = core_counts(_most_cores(cores, usable)) if backend == HOST else (1,)
+    counts = core_counts(allowed_cores(cores)) if backend == HOST else (1,)
     wanted = _within(problem, able(problem, backend, counts, algorithm, precision), most, spent)
     choice = _chosen(problem, wanted, measure=measure, packed=truth("packed", packed))
     _state.remember(key, choice)
@@ -156,23 +156,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _usable_now() -> int:
-    """The number of processors that this process may be scheduled on now; quotas are looked at for a new choice."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return 0
-
-
-def _most_cores(cores: int | None, usable: int) -> int:
-    """The number of cores that may be used."""
-    asked = None if cores is None else whole_number("cores", cores, least=1)
-    most = min(machine.usable_cores(), most_threads())
-    if usable:
-        most = min(most, usable)
-    return max(1, most if asked is None else min(asked, most))
 
 
 def _within(problem: Problem, wanted: Iterable[Candidate], limit: int | None, spent: int) -> list[Prediction]:

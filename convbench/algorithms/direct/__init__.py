@@ -1,12 +1,20 @@
 """Direct convolution: sums over taps, for one register block of outputs at a time."""
 
-from convbench.algorithms import Algorithm, Implementation, forward_only
-from convbench.algorithms.direct import cost, gpu, host
+from convbench.algorithms import Algorithm, Implementation, forward_only, located
+from convbench.algorithms.direct import cost, host
+
+_GPU = "convbench.algorithms.direct.gpu"
 
 DIRECT = Algorithm(
     supports=forward_only,
     implementations=(
         Implementation("numba", host.prepare, footprint=host.footprint, cost=cost.cost, fuses_epilogue=True),
-        Implementation("gpu", gpu.prepare, supports=gpu.supports, footprint=gpu.footprint, fuses_epilogue=True),
+        Implementation(
+            "gpu",
+            located(_GPU, "prepare"),
+            supports=located(_GPU, "supports"),
+            footprint=located(_GPU, "footprint"),
+            fuses_epilogue=True,
+        ),
     ),
 )

@@ -2,9 +2,11 @@
 
 from functools import partial
 
-from convbench.algorithms import Algorithm, Implementation, forward_only, within_reason
-from convbench.algorithms.unrolled import cost, gpu, host
+from convbench.algorithms import Algorithm, Implementation, forward_only, located, within_reason
+from convbench.algorithms.unrolled import cost, host
 from convbench.precision import EXACT, TF32
+
+_GPU = "convbench.algorithms.unrolled.gpu"
 
 UNROLLED = Algorithm(
     supports=forward_only,
@@ -20,10 +22,10 @@ UNROLLED = Algorithm(
         *(
             Implementation(
                 "gpu",
-                partial(gpu.prepare, precision=precision),
+                partial(located(_GPU, "prepare"), precision=precision),
                 precision.name,
-                supports=partial(gpu.supports, precision=precision),
-                footprint=partial(gpu.footprint, precision=precision),
+                supports=partial(located(_GPU, "supports"), precision=precision),
+                footprint=partial(located(_GPU, "footprint"), precision=precision),
                 fuses_epilogue=True,
             )
             for precision in (EXACT, TF32)

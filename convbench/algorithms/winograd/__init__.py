@@ -6,8 +6,10 @@ others spreads its rounding errors over these outputs, and it overflows earlier.
 these to the outputs whose taps read the number.
 """
 
-from convbench.algorithms import Algorithm, Implementation, within_reason
-from convbench.algorithms.winograd import cost, gpu, host, nested
+from convbench.algorithms import Algorithm, Implementation, located, within_reason
+from convbench.algorithms.winograd import cost, host, nested
+
+_GPU = "convbench.algorithms.winograd.gpu"
 
 WINOGRAD = Algorithm(
     supports=nested.supports,
@@ -20,6 +22,6 @@ WINOGRAD = Algorithm(
             cost=cost.cost,
             fuses_epilogue=True,
         ),
-        Implementation("gpu", gpu.prepare, footprint=gpu.footprint, fuses_epilogue=True),
+        Implementation("gpu", located(_GPU, "prepare"), footprint=located(_GPU, "footprint"), fuses_epilogue=True),
     ),
 )
