@@ -26,7 +26,7 @@ MEASURE_SECONDS: Final = 0.3  # of each choice that measures
 FEW: Final = 4  # candidates that are measured, at most
 
 
-def choose(
+def choose(  # over 40 lines: the documentation of its arguments
     problem: Problem | str,
     *,
     cores: int | None = None,
@@ -63,16 +63,7 @@ def choose(
     """
     usable = machine.affinity()
     key: tuple[object, ...] = (
-        problem,
-        cores,
-        memory_limit,
-        measure,
-        packed,
-        backend,
-        algorithm,
-        arithmetic,
-        spent,
-        usable,
+        *(problem, cores, memory_limit, measure, packed, backend, algorithm, arithmetic, spent, usable),
     )
     try:
         return _state.choices[key]

@@ -79,33 +79,42 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
     Raises:
         UnavailableError: The arrays of the problem, or all plans together, do not fit the free memory.
     """
-    bytes_needed, free = needed(problem, candidates), machine.free_memory()
-    if bytes_needed > MEMORY_SHARE * free:
-        raise UnavailableError(
-            f"measuring {problem} needs {bytes_needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
-            "use a smaller batch"
-        )
+    _check_memory(problem, candidates)
     draw = np.random.default_rng(seed)
     x = draw.standard_normal(problem.input_shape).astype(problem.dtype)
     weights = (draw.standard_normal(problem.weights_shape) / problem.taps**0.5).astype(problem.dtype)
     with ExitStack() as open_plans:
         turns = _opened(problem, weights, candidates, x, open_plans)
         _first_turns(turns)
-        order, until = random.Random(seed), time.perf_counter() + seconds
-        for number in range(MOST_ROUNDS):
-            if number >= LEAST_ROUNDS and time.perf_counter() > until:
-                break
-            best = min((turn.best for turn in turns), default=0.0)
-            running = [turn for turn in turns if turn.best <= (DESPERATE if number == 0 else HOPELESS) * best]
-            order.shuffle(running)
-            for turn in running:
-                turn.take()
+        _further_turns(turns, seconds, random.Random(seed))
         samples = {name_of(turn.candidate): turn.kept() for turn in turns}
         level = settled(samples)
         return {
             name: Times(level[name], samples[name], turn.packing, turn.compiling)
             for name, turn in zip(samples, turns, strict=True)
         }
+
+
+def _check_memory(problem: Problem, candidates: Sequence[Candidate]) -> None:
+    needs, free = needed(problem, candidates), machine.free_memory()
+    if needs > MEMORY_SHARE * free:
+        raise UnavailableError(
+            f"measuring {problem} needs {needs / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
+            "use a smaller batch"
+        )
+
+
+def _further_turns(turns: Sequence[_Turns], seconds: float, order: random.Random) -> None:
+    """Turns in random order, after which those that are hopelessly slow get no more."""
+    until = time.perf_counter() + seconds
+    for number in range(MOST_ROUNDS):
+        if number >= LEAST_ROUNDS and time.perf_counter() > until:
+            return
+        best = min((turn.best for turn in turns), default=0.0)
+        running = [turn for turn in turns if turn.best <= (DESPERATE if number == 0 else HOPELESS) * best]
+        order.shuffle(running)
+        for turn in running:
+            turn.take()
 
 
 def settled(samples: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
