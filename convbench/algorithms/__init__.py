@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.epilogue import NO_EPILOGUE
+from convbench.integers import ceil_div
 from convbench.registry import Entry, Table
 from convbench.runtime.loading import load
 
@@ -55,10 +56,21 @@ class Cost:
     Attributes:
         counts: How much of each kind of work all units together have, by name; the same names for every problem.
         units: Number of units that the work is split into.
+        largest: The share of the largest unit; by default all units are alike.
     """
 
     counts: Mapping[str, float]
     units: int
+    largest: float | None = None
+
+    def busiest(self, workers: int) -> float:
+        """The share of the work that the busiest worker has, where units are claimed by whoever is free.
+
+        At most as many units as there are in the last round, and at most Graham's bound ("Bounds on multiprocessing
+        timing anomalies", 1969): nobody waits while there are units left, so that only the last one can stick out.
+        """
+        largest = self.largest or 1 / self.units
+        return min(ceil_div(self.units, workers) * largest, (1 + (workers - 1) * largest) / workers, 1.0)
 
 
 def any_problem(_: Problem) -> None:

@@ -66,19 +66,31 @@ def compare(before: Path, after: Path, fail_above: float) -> None:
 )
 @click.option("--folds", type=int, metavar="K", default=10, show_default=True, help="In how many parts it is held out.")
 @click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Which problem is in which part.")
+@click.option("--network", "networks", multiple=True, metavar="NAME|PATH", help="Judge on these layers; repeatable.")
+@click.option("--layers", type=int, metavar="N", help="On so many of each network's, a representative sample.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def evaluate(
-    directory: Path | None, table: Path | None, *, held_out: str, folds: int, seed: int, as_json: bool
+    directory: Path | None,
+    table: Path | None,
+    *,
+    held_out: str,
+    folds: int,
+    seed: int,
+    networks: tuple[str, ...],
+    layers: int | None,
+    as_json: bool,
 ) -> None:
     """Say how well candidates are chosen for problems that were not measured.
 
     DIR is a sweep.  [default: what convbench tune has measured]
     """
     from convbench import terminal
+    from convbench.networks import problems_of
     from convbench.select.report_card import as_data, report_cards
 
     times = _times(directory, table)
-    cards = report_cards(times, held_out, folds=folds, seed=seed)
+    judged = problems_of(networks, layers=layers) if networks else None
+    cards = report_cards(times, held_out, folds=folds, seed=seed, judged=judged)
     if as_json:
         click.echo(json.dumps(as_data(cards), indent=1))
     else:

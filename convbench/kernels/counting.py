@@ -21,6 +21,24 @@ def of_whole(problem: Problem, units: int) -> dict[str, float]:
     }
 
 
+def parts(length: int, size: int) -> list[int]:
+    """The lengths of the parts of an axis that is cut into parts of a size; the last may be shorter."""
+    whole, rest = divmod(length, size)
+    return [size] * whole + ([rest] if rest else [])
+
+
+def largest_share(problem: Problem, band: float, segment: float, blocks: float) -> float:
+    """The share of the largest unit: the last band, segment and block of filters may be smaller than the others.
+
+    Args:
+        problem: The problem.
+        band: The share of a band in an image's rows.
+        segment: The share of a segment in a row.
+        blocks: The share of a unit's filters in a group's.
+    """
+    return min(1.0, band) * min(1.0, segment) * min(1.0, blocks) / (problem.batch * problem.groups)
+
+
 def of_bands(problem: Problem, band: Layout, grid: Grid) -> dict[str, float]:
     """Bytes and rows that are copied to bands; every filter block copies its own.
 

@@ -7,10 +7,9 @@ from functools import lru_cache
 from typing import Final
 
 from convbench import machine
-from convbench.algorithms import ALGORITHMS
+from convbench.algorithms import ALGORITHMS, Cost
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
-from convbench.integers import ceil_div
 from convbench.plans import Candidate
 from convbench.preference import PREFERENCE
 from convbench.problem import ITEM_SIZE, Problem
@@ -72,24 +71,20 @@ def candidate_of(name: str) -> Candidate | None:
 
 
 def counted(problem: Problem, name: str) -> dict[str, float]:
-    """The work of a call: counts of the busiest worker, by name; for somebody else's contender, those of the problem.
-
-    Units are claimed by whoever is free, so that the busiest of c workers has ceil(units / c) of them.
-    """
+    """The work of a call: counts of the busiest worker, by name; those of the problem for a foreign contender."""
     candidate = candidate_of(name)
     if candidate is None:
         return _of_problem(problem)
-    counts, units = _work(problem, candidate.algorithm, EXECUTORS[candidate.executor].backend)
-    share = ceil_div(units, candidate.cores) / units
-    found = {count: share * number for count, number in counts.items()}
+    cost = _cost(problem, candidate.algorithm, EXECUTORS[candidate.executor].backend)
+    share = cost.busiest(candidate.cores)
+    found = {count: share * number for count, number in cost.counts.items()}
     found[CALL] = 1.0
     return found
 
 
 @lru_cache(maxsize=WORKS)
-def _work(problem: Problem, algorithm: str, backend: str) -> tuple[dict[str, float], int]:
-    cost = ALGORITHMS[algorithm].cost(problem, backend)
-    return dict(cost.counts), max(1, cost.units)
+def _cost(problem: Problem, algorithm: str, backend: str) -> Cost:
+    return ALGORITHMS[algorithm].cost(problem, backend)
 
 
 def _of_problem(problem: Problem) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Which problems `convbench tune` measures, and in what order.
 
-First the layers of the listed networks; then layers drawn from the `timm` list by how often they occur, in turns with
-problems that fill the space of shapes up; and every few problems one on which the model is least sure.
+First the layers of the listed networks and a representative sample of the `timm` list; then further layers of that,
+drawn by how often they occur, in turns with problems that fill the space of shapes up; and every few problems one on
+which the model is least sure.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from convbench.select.model import Model
 LIST: Final = "timm"
 LARGEST_WORK: Final = 2e10  # multiply-adds of a problem that is measured; a second or so on one core
 LARGEST_BYTES: Final = 2**29  # of its arrays
+SAMPLE: Final = 200  # listed layers that are measured on every machine
 FILLED: Final = 3  # listed layers for each problem that fills the space up
 UNSURE: Final = 8  # problems of the design for each on which the model is least sure
 POOL: Final = 400  # problems among which the least sure is looked for
@@ -36,6 +38,7 @@ def design(seed: int = 0) -> Iterator[Problem]:
     seen: set[Problem] = set()
     suites = [name for name in networks.NETWORKS if name != LIST]
     yield from _new((layer.problem for name in suites for layer in networks.load(name)), seen)
+    yield from _new((layer.problem for layer in networks.load(LIST, layers=SAMPLE)), seen)
     drawn, filling = drawn_by_occurrence(draw), _filling(draw)
     while True:
         listed = [problem for _, problem in zip(range(FILLED), drawn, strict=False)]

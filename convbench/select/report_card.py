@@ -6,8 +6,8 @@ is learned from, but not judged by.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -119,7 +119,12 @@ class ReportCard:
 
 
 def report_cards(
-    table: Table, held_out: str = "layer", *, folds: int = FOLDS, seed: int = 0
+    table: Table,
+    held_out: str = "layer",
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
+    judged: Collection[Problem] | None = None,
 ) -> dict[str, ReportCard | str]:
     """The card for each way to hold out, that of `held_out` first; the reason in place of one that cannot be had.
 
@@ -127,11 +132,11 @@ def report_cards(
         RequestError: That of `held_out` cannot be had, or an argument is invalid.
     """
     chosen = one_of("held-out", held_out, SPLITTINGS)
-    cards: dict[str, ReportCard | str] = {chosen: report_card(table, chosen, folds=folds, seed=seed)}
+    cards: dict[str, ReportCard | str] = {chosen: report_card(table, chosen, folds=folds, seed=seed, judged=judged)}
     for name in SPLITTINGS:
         if name != chosen:
             try:
-                cards[name] = report_card(table, name, folds=folds, seed=seed)
+                cards[name] = report_card(table, name, folds=folds, seed=seed, judged=judged)
             except RequestError as error:
                 cards[name] = str(error)
     return cards
@@ -143,6 +148,7 @@ def report_card(
     *,
     folds: int = FOLDS,
     seed: int = 0,
+    judged: Collection[Problem] | None = None,
     pickers: Mapping[str, Picker] | None = None,
 ) -> ReportCard:
     """Judge models and baselines.
@@ -152,6 +158,7 @@ def report_card(
         held_out: What is held out, a name of `SPLITTINGS`.
         folds: In how many parts, each of which is held out once; fewer where there is less to hold out.
         seed: Decides which problem is in which part.
+        judged: Problems whose shapes are judged by; the others are only learned from. Default: all.
         pickers: The models, the one that the card is about first; default: those listed.
 
     Raises:
@@ -163,7 +170,7 @@ def report_card(
         names = ", ".join(table.candidates) or "none"
         raise RequestError(f"a choice takes 2 candidates or more, and there is {names}; measure others, too")
     table = table.ordered()
-    splits = _judged(table, splitting(table, folds, seed))
+    splits = _judged(table, splitting(table, folds, seed), judged)
     rows = [row for _, test in splits for row in test]
     if not rows:
         raise RequestError(
@@ -209,9 +216,12 @@ def _marks_data(marks: Marks) -> dict[str, Any]:
     return {**asdict(marks.card), "weighted": asdict(marks.weighted), "declined": marks.declined, "worst": worst}
 
 
-def _judged(table: Table, splits: list[Split]) -> list[Split]:
-    """The splits with only those test problems that leave something to choose."""
+def _judged(table: Table, splits: list[Split], judged: Collection[Problem] | None) -> list[Split]:
+    """The splits with only those test problems that leave something to choose, of those that are to be judged by."""
     choice = table.able.sum(axis=1) > 1
+    if judged is not None:
+        shapes = {replace(problem, name="") for problem in judged}
+        choice &= np.array([shape in shapes for shape in table.shapes])
     kept = [(train, [row for row in test if choice[row]]) for train, test in splits]
     return [(train, test) for train, test in kept if test]
 

@@ -24,7 +24,7 @@ from convbench.select.fitting import TELLING, fit
 from convbench.select.measuring import Times, measure
 from convbench.select.model import Model
 
-PROBLEM_SECONDS: Final = 0.25  # of measuring one problem, after the first turn of each candidate
+PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
 EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
 FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
 REFIT: Final = 24  # problems after which the model is fitted anew, for the next that is least sure

@@ -10,13 +10,13 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from convbench.report.content import Column, Table
-from convbench.select.words import seconds_in_words
+from convbench.select.choice import TITLES
 from convbench.terminal.console import Terminal, say, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from convbench.select import Choice, Prediction
+    from convbench.select import Choice
     from convbench.select.tuning import Progress as TuneProgress
     from convbench.select.tuning import Tuned
 
@@ -32,18 +32,7 @@ def show_choice(choice: Choice) -> None:
 
 def choice_table(choice: Choice) -> Table:
     """A row for each candidate, the chosen one first."""
-    titles = ("algorithm", "executor", "cores", "expected", "90 % of calls", "memory")
-    columns = [Column(title) for title in titles]
-    return Table("candidates", "Candidates, the best first", columns, [_row(each) for each in choice.ranked])
-
-
-def _row(each: Prediction) -> list[str]:
-    return [
-        *(each.candidate.algorithm, each.candidate.executor, str(each.candidate.cores)),
-        "" if each.seconds is None else seconds_in_words(each.seconds),
-        "" if each.interval is None else " to ".join(map(seconds_in_words, each.interval)),
-        f"{each.memory / 2**20:.3g} MiB",
-    ]
+    return Table("candidates", "Candidates, the best first", [Column(title) for title in TITLES], choice.rows())
 
 
 @contextmanager
