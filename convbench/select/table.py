@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 from convbench.analysis.series import group
 from convbench.problem import Problem
 from convbench.results.record import Record
-from convbench.select.contenders import candidate_of
+
+_AS_OURS: Final = re.compile("([^/]+)/[^/]+/[1-9][0-9]{0,5}")
 
 Times = Mapping[Problem, Mapping[str, Sequence[float]]]
 """For each problem and each candidate's name the seconds that were measured, one or more; none where it cannot."""
@@ -106,8 +109,8 @@ def network_of(problem: Problem) -> str:
 
 def form_of(name: str) -> str:
     """The form that a candidate's name tells: the algorithm of one that is written as ours, otherwise the name."""
-    candidate = candidate_of(name)
-    return name if candidate is None else candidate.algorithm
+    match = _AS_OURS.fullmatch(name)
+    return name if match is None else match[1]
 
 
 def from_records(records: Iterable[Record]) -> Table:
