@@ -249,5 +249,5 @@ def _read(cache: Any, needed: Any, context: Any) -> Any:
     code that is read needs none of it but the runtime's symbols; whatever is compiled, by whomever, refreshes first.
     """
     rtsys.initialize(context)
-    with cache._guard_against_spurious_io_errors():  # noqa: SLF001
+    with cache._guard_against_spurious_io_errors():  # noqa: SLF001  # which leads to None
         return cache._load_overload(needed, context)  # noqa: SLF001

@@ -147,7 +147,7 @@ class Conv2d(Closing):
         return {"w": self._weights, "bias": what.bias, **taken, "arithmetic": what.precision, "plans": self._most}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # a layer is remade from its arguments
+        Conv2d.__init__(self, **state)
 
     def __repr__(self) -> str:
         filters, rows, columns = self._weights.shape[0], *self._weights.shape[-2:]
