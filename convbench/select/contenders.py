@@ -49,10 +49,13 @@ def able(
 
 
 def ordered(backend: str) -> tuple[str, ...]:
-    """Forms on a backend in the fixed order, then those that it does not name; `naive` alone stays out on the host."""
+    """Forms on a backend in the fixed order, then those that it does not name.
+
+    Among them is `naive`, which needs no memory; it is not measured, and so it is the last resort.
+    """
     first = PREFERENCE[backend]
     rest = (name for name in ALGORITHMS.defaults if name not in first and ALGORITHMS[name].find(backend) is not None)
-    return tuple(name for name in (*first, *rest) if name in ALGORITHMS.defaults)
+    return (*first, *rest)
 
 
 def name_of(candidate: Candidate) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from convbench import machine
+from convbench.algorithms import ALGORITHMS
 from convbench.errors import UnavailableError
 from convbench.executors.threads import most_threads
 from convbench.plans import Candidate
@@ -142,7 +143,8 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
     learning, cores, spent, compiled = _Learning(), _cores(), 0.0, 0.0
     for problem in _order(seed, learning, cores):
         begin = time.perf_counter()
-        wanted = _promising(problem, able(problem, HOST, core_counts(cores)), learning.model)
+        contenders = [one for one in able(problem, HOST, core_counts(cores)) if one.algorithm in ALGORITHMS.defaults]
+        wanted = _promising(problem, contenders, learning.model)
         try:
             times = measure(problem, wanted, PROBLEM_SECONDS, seed)
         except UnavailableError:  # it does not fit the free memory
