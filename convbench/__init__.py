@@ -7,14 +7,17 @@ import os as _os
 
 TYPE_CHECKING = False  # `typing` is not loaded for it: with `python -m convbench` it could come from the current folder
 if TYPE_CHECKING:
+    from convbench import networks
     from convbench.api import Results, load, sweep
     from convbench.errors import ConvbenchError, RequestError, UnavailableError
     from convbench.layer import Conv2d, conv2d
     from convbench.plans import Plan, plan
     from convbench.problem import Problem
+    from convbench.select import Choice, choose
 
 __version__ = "0.1.0"
 __all__ = [
+    "Choice",
     "Conv2d",
     "ConvbenchError",
     "Plan",
@@ -22,13 +25,16 @@ __all__ = [
     "RequestError",
     "Results",
     "UnavailableError",
+    "choose",
     "conv2d",
     "load",
+    "networks",
     "plan",
     "sweep",
 ]
 
 _HOME = {
+    "Choice": "convbench.select",
     "Conv2d": "convbench.layer",
     "ConvbenchError": "convbench.errors",
     "Plan": "convbench.plans",
@@ -36,8 +42,10 @@ _HOME = {
     "RequestError": "convbench.errors",
     "Results": "convbench.api",
     "UnavailableError": "convbench.errors",
+    "choose": "convbench.select",
     "conv2d": "convbench.layer",
     "load": "convbench.api",
+    "networks": "convbench.networks",
     "plan": "convbench.plans",
     "sweep": "convbench.api",
 }
@@ -58,7 +66,8 @@ if not TYPE_CHECKING:  # type checkers know every name, and tell of those that a
             raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
         from convbench.runtime.loading import load as load_module
 
-        found = getattr(load_module(_HOME[name]), name)
+        home = load_module(_HOME[name])
+        found = home if home.__name__ == f"convbench.{name}" else getattr(home, name)
         globals()[name] = found
         return found
 

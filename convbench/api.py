@@ -108,6 +108,22 @@ class Results:
         """Unreadable lines of the results file."""
         return self.sweep.faults
 
+    def _repr_html_(self) -> str:
+        """The summary as a notebook shows it."""
+        from convbench.html import table
+        from convbench.report.content import Material, written
+        from convbench.report.summary import section
+
+        return "".join(
+            table(
+                shown.title,
+                [column.title for column in shown.columns],
+                [[written(*pair) for pair in zip(row, shown.columns, strict=True)] for row in shown.rows],
+                [place for place, column in enumerate(shown.columns) if column.spec],
+            )
+            for shown in section(Material(self.sweep, dict(self.sweep.header["spec"]))).tables
+        )
+
     def speedups(self, base: int = 1) -> dict[Cell, Estimate]:
         """Speedup of each cell over `base` cores of its algorithm and executor.
 

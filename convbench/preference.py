@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from convbench import machine
-from convbench.algorithms import ALGORITHMS
-from convbench.errors import RequestError, UnavailableError
-from convbench.executors import EXECUTORS
+from convbench.errors import RequestError
 from convbench.executors.threads import most_threads
-from convbench.plans import Candidate, checked_cores
-from convbench.problem import Problem
+from convbench.plans import checked_cores
 
 PREFERENCE: Final[Mapping[str, Sequence[str]]] = {
     "numba": ("winograd", "direct", "unrolled", "naive"),
@@ -36,15 +33,3 @@ def allowed_cores(cores: int | None) -> int:
             f"set NUMBA_NUM_THREADS={count} before Python starts"
         )
     return count
-
-
-def candidates(problem: Problem, executor: str, cores: int, algorithm: str | None, precision: str) -> list[Candidate]:
-    """Candidates that support a problem: those with the precision first, then in order of preference."""
-    names = PREFERENCE[EXECUTORS[executor].backend] if algorithm is None else (ALGORITHMS.check(algorithm),)
-    every = [Candidate(name, executor, cores, precision) for name in names]
-    reasons = {candidate.algorithm: candidate.unsupported_reason(problem) for candidate in every}
-    able = [candidate for candidate in every if reasons[candidate.algorithm] is None]
-    if not able:
-        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise UnavailableError(f"no algorithm computes {problem} on the {executor} executor ({why})")
-    return sorted(able, key=lambda candidate: candidate.precision_for(problem) != precision)

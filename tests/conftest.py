@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ SAID = ("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "MYPY_FORCE_COLOR",
 for name in list(os.environ):  # what a user has set for other programs is no business of tests
     if name in SAID or name.endswith("_NUM_THREADS") or (name.startswith("NUMBA_") and name not in KEPT):
         del os.environ[name]
+DATA_HOME = tempfile.TemporaryDirectory(prefix="convbench-data-")  # no test chooses by what this machine's user tuned
+os.environ["XDG_DATA_HOME"] = DATA_HOME.name
 if len(os.sched_getaffinity(0)) < 2:
     os.environ["NUMBA_NUM_THREADS"] = "2"  # on one core, two threads take turns
 

@@ -31,7 +31,10 @@ REFUSED = {
         "saves nothing with a kernel of one tap": ["one kernel of one tap"],
         "needs stride 1 and dilation 1": ["stride", "stride and padding", "dilation", "depthwise", "everything"],
     },
-    "fft": {"needs stride 1": ["stride", "stride and padding", "depthwise", "everything"]},
+    "fft": {
+        "saves nothing with a kernel of one tap": ["one kernel of one tap"],
+        "needs stride 1": ["stride", "stride and padding", "depthwise", "everything"],
+    },
 }
 """What each algorithm cannot do of the problems, and why; what is not listed can do everything."""
 

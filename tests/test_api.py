@@ -16,7 +16,7 @@ def test_everything_that_is_promised_is_there():
     for name in convbench.__all__:
         assert getattr(convbench, name) is not None
         assert name in dir(convbench)
-    with pytest.raises(AttributeError, match="it offers Conv2d, ConvbenchError"):
+    with pytest.raises(AttributeError, match="it offers Choice, Conv2d, ConvbenchError"):
         convbench.conv3d  # noqa: B018
 
 

@@ -26,10 +26,9 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: object) -> No
 def test_help_lists_the_commands_and_nothing_that_is_not_there(convbench):
     done = convbench("--help")
     assert done.returncode == 0
-    assert re.findall(r"^  (\w+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == [
-        *("compare", "export", "machine", "report", "sweep", "versus"),
-    ]
-    for name in ("compare", "export", "machine", "report", "sweep", "versus"):
+    names = ["choose", "compare", "evaluate", "export", "machine", "networks", "report", "sweep", "tune", "versus"]
+    assert re.findall(r"^  (\w+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == names
+    for name in names:
         assert convbench(name, "--help").returncode == 0
 
 
@@ -50,8 +49,9 @@ def test_help_loads_little():
     found = loaded("sys.argv[1:] = ['--help']; runpy.run_module('convbench', run_name='__main__')")
     ours = {name for name in found if name.startswith("convbench")}
     tables = {"convbench.algorithms", "convbench.executors", "convbench.peers", "convbench.registry"}
-    few = {"arguments", "epilogue", "errors", "precision", "runtime", "runtime.loading", "shape"}
-    few |= {"cli", "cli.measuring", "cli.options", "cli.reading", "request", "request.field", "request.forms"}
+    few = {"arguments", "epilogue", "errors", "integers", "precision", "runtime", "runtime.loading", "shape"}
+    few |= {"cli", "cli.measuring", "cli.networks", "cli.options", "cli.reading", "cli.selecting"}
+    few |= {"request", "request.field", "request.forms"}
     assert ours == {"convbench", *(f"convbench.{name}" for name in few), *tables}
     others = {name.partition(".")[0] for name in found - ours} - sys.stdlib_module_names
     assert others == {"click"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.epilogue import NO_EPILOGUE
+from convbench.integers import ceil_div
 from convbench.registry import Entry, Table
 from convbench.runtime.loading import load
 
@@ -48,6 +49,30 @@ class Footprint:
         return self.weights_bytes + max(workers * self.scratch_bytes + self.workspace_bytes, self.packing_bytes)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """The work of one call, counted; the seconds of a count are what a machine is measured for, see `convbench.select`.
+
+    Attributes:
+        counts: How much of each kind of work all units together have, by name; the same names for every problem.
+        units: Number of units that the work is split into.
+        largest: The share of the largest unit; by default all units are alike.
+    """
+
+    counts: Mapping[str, float]
+    units: int
+    largest: float | None = None
+
+    def busiest(self, workers: int) -> float:
+        """The share of the work that the busiest worker has, where units are claimed by whoever is free.
+
+        At most as many units as there are in the last round, and at most Graham's bound ("Bounds on multiprocessing
+        timing anomalies", 1969): nobody waits while there are units left, so that only the last one can stick out.
+        """
+        largest = self.largest or 1 / self.units
+        return min(ceil_div(self.units, workers) * largest, (1 + (workers - 1) * largest) / workers, 1.0)
+
+
 def any_problem(_: Problem) -> None:
     """Supports every problem."""
 
@@ -71,6 +96,7 @@ class Implementation:
         precision: Precision of products, from `PRECISIONS`.
         supports: Reason why it does not support a problem that the form supports in general.
         footprint: The memory that a problem needs, computed without packing its weights; None if that is not possible.
+        cost: The work of a call, computed from the problem alone; None for the multiply-adds and bytes of the problem.
         fuses_epilogue: Whether the work of `prepare` includes the epilogue; if not, the host runs it as an additional
             last phase, and a GPU does not support one.
     """
@@ -80,6 +106,7 @@ class Implementation:
     precision: str = "exact"
     supports: Supports = any_problem
     footprint: Callable[[Problem], Footprint] | None = None
+    cost: Callable[[Problem], Cost] | None = None
     fuses_epilogue: bool = False
 
 
@@ -105,6 +132,16 @@ class Algorithm:
         if found is None:
             return f"has no {backend} form" + ("" if precision == "exact" else f" in {precision}")
         return self.supports(problem) or found.supports(problem)
+
+    def cost(self, problem: Problem, backend: str = "numba", precision: str = "exact") -> Cost:
+        """The work of a call for a supported problem; that of the textbook loops where there is no `cost` function."""
+        found = self.find(backend, precision)
+        if found is not None and found.cost is not None:
+            return found.cost(problem)
+        return Cost(
+            {"multiply-adds": problem.multiply_adds, "bytes": problem.bytes},
+            problem.batch * problem.out_channels * problem.output_height,
+        )
 
     def footprint(self, problem: Problem, backend: str = "numba", precision: str = "exact") -> Footprint:
         """The memory that a supported problem needs; found by packing zeros where there is no `footprint` function."""

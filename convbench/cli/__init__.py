@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from convbench import __version__
-from convbench.cli import measuring, reading
+from convbench.cli import measuring, networks, reading, selecting
 from convbench.errors import ConvbenchError
 
 
@@ -25,7 +25,11 @@ for command in (
     reading.report,
     measuring.versus,
     reading.compare,
+    selecting.tune,
+    selecting.choose,
+    reading.evaluate,
     reading.machine,
+    networks.networks,
     reading.export,
 ):
     cli.add_command(command)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from convbench.cli.options import new_directory, options, said, share_of
+from convbench.cli.options import new_directory, options, said, share_of, with_networks
 from convbench.errors import RequestError
 from convbench.executors import EXECUTORS
 from convbench.peers import PEERS
@@ -46,8 +46,9 @@ def sweep(
     from convbench.measure.spec import make_spec
     from convbench.measure.sweep import resume_sweep, run_sweep
     from convbench.measure.turns import is_pair
+    from convbench.select.from_sweeps import learn
 
-    directory, given = output or new_directory(), said(request)
+    directory, given = output or new_directory(), with_networks(said(request))
     how: dict[str, Any] = {"time_limit": time_limit, "width": widest_interval}
     if resume and output is None:
         raise RequestError("--resume goes on with the sweep in --output; give the directory")
@@ -59,7 +60,10 @@ def sweep(
     with terminal.sweep_progress(directory) as progress:
         how["on_progress"] = progress
         finished = resume_sweep(directory, given, **how) if resume else run_sweep(make_spec(**given), directory, **how)
-    sys.exit(terminal.show_sweep(finished))
+    status = terminal.show_sweep(finished)
+    if learned := learn(finished):
+        terminal.say(f"the selection model of this machine has learned from {learned} problems of this sweep")
+    sys.exit(status)
 
 
 def _sweep_in_turns(
@@ -84,7 +88,7 @@ def _sweep_in_turns(
 
 @click.command()
 @options(
-    *(Call, "problems", "peers", "cores", "runs", "allow_tf32", "output"),
+    *(Call, "problems", "network", "mb", "layers", "peers", "cores", "runs", "allow_tf32", "output"),
     defaults={"problems": "", "peers": "all", "cores": "1 and all of this machine's", "runs": "5"},
 )
 def versus(output: Path | None, **request: Any) -> None:
@@ -98,7 +102,7 @@ def versus(output: Path | None, **request: Any) -> None:
 
     executors = [name for name in BESIDE_PEERS if EXECUTORS[name].available() is None]
     unsaid = {"runs": 5, "peers": tuple(PEERS), "cores": sorted({1, machine.usable_cores()}), "executors": executors}
-    spec = make_spec(**{**unsaid, **said(request)})
+    spec = make_spec(**{**unsaid, **with_networks(said(request))})
     directory = output or new_directory()
     with terminal.sweep_progress(directory) as progress:
         finished = run_sweep(spec, directory, on_progress=progress)

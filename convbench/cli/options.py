@@ -80,6 +80,19 @@ def said(request: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in request.items() if value not in (None, ())}
 
 
+def with_networks(request: dict[str, Any]) -> dict[str, Any]:
+    """The request with its networks read, after a line for each reason for which problems are left out."""
+    if "network" not in request:
+        return request
+    from convbench.request.forms import suites
+    from convbench.terminal.networks import say_skipped
+
+    found = suites("network", request["network"])
+    for suite in found:
+        say_skipped(suite)
+    return {**request, "network": found}
+
+
 def new_directory() -> Path:
     """Where a sweep goes that was told no place."""
     return REPORTS_DIRECTORY / datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")

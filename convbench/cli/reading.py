@@ -1,15 +1,19 @@
-"""Commands that read what was measured: report, compare and export; and machine, which describes where."""
+"""Commands that read what was measured: report, compare, evaluate and export; and machine, which describes where."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from convbench.cli.options import REPORTS_DIRECTORY, Place, share_of
 from convbench.errors import RequestError
+
+if TYPE_CHECKING:
+    from convbench.select.table import Table
 
 
 @click.command()
@@ -52,6 +56,64 @@ def compare(before: Path, after: Path, fail_above: float) -> None:
 
     allowed = share_of(fail_above)
     sys.exit(terminal.show_comparison(load(before), load(after), allowed))
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", required=False, type=Place())
+@click.option("--table", metavar="CSV", type=Place(), help="A table of times: problem, then seconds of each candidate.")
+@click.option(
+    "--held-out", metavar="layer|network|random", default="layer", show_default=True, help="What is not learned from."
+)
+@click.option("--folds", type=int, metavar="K", default=10, show_default=True, help="In how many parts it is held out.")
+@click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Which problem is in which part.")
+@click.option("--network", "networks", multiple=True, metavar="NAME|PATH", help="Judge on these layers; repeatable.")
+@click.option("--layers", type=int, metavar="N", help="On so many of each network's, a representative sample.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def evaluate(
+    directory: Path | None,
+    table: Path | None,
+    *,
+    held_out: str,
+    folds: int,
+    seed: int,
+    networks: tuple[str, ...],
+    layers: int | None,
+    as_json: bool,
+) -> None:
+    """Say how well candidates are chosen for problems that were not measured.
+
+    DIR is a sweep.  [default: what convbench tune has measured]
+    """
+    from convbench import terminal
+    from convbench.networks import problems_of
+    from convbench.select.report_card import as_data, report_cards
+
+    times = _times(directory, table)
+    judged = problems_of(networks, layers=layers) if networks else None
+    cards = report_cards(times, held_out, folds=folds, seed=seed, judged=judged)
+    if as_json:
+        click.echo(json.dumps(as_data(cards), indent=1))
+    else:
+        terminal.show_report_cards(times, cards)
+
+
+def _times(directory: Path | None, table: Path | None) -> Table:
+    """The times to judge by: of a file, of a sweep, or of this machine's tuning."""
+    from convbench import terminal
+    from convbench.results.store import load
+    from convbench.select.table import from_records
+    from convbench.select.table_file import read_table
+    from convbench.select.tuned import tuned_table
+
+    if directory is not None and table is not None:
+        raise RequestError(f"{directory} and --table {table} are both times to judge by; give one of them")
+    if table is not None:
+        return read_table(table)
+    if directory is None:
+        return tuned_table()
+    sweep = load(directory)
+    terminal.say_faults(sweep)
+    return from_records(sweep.records)
 
 
 @click.command()

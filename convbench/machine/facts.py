@@ -40,7 +40,7 @@ def describe() -> dict[str, Any]:
     import psutil
 
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "logical_cpus": os.cpu_count(),
@@ -100,7 +100,8 @@ def vector() -> dict[str, Any]:
     return {"llvm_cpu": name, "instruction_set": "generic", "bits": 128}
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name, as the system tells it."""
     try:
         text = cpus.CPUINFO.read_text()
     except OSError:

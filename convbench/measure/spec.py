@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -20,6 +20,7 @@ from convbench.executors import EXECUTORS
 from convbench.images import default_image, load_image
 from convbench.measure import reference
 from convbench.measure.experiment import experiment
+from convbench.networks import Suite, problems_of
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans import Candidate
 from convbench.problem import ITEM_SIZE, Problem
@@ -30,6 +31,7 @@ from convbench.results.record import Cell, Record
 
 __all__ = ["MOST_RUNS", "Source", "Spec", "Timing", "make_spec", "same_spec", "spec_of"]
 
+LONGEST_WORDS: Final = 300  # characters of a value in an error
 _DRAWN: Final = 2**20  # random numbers at a time
 _MEMORY_SHARE: Final = 0.9  # of what is free may go to one problem's arrays
 
@@ -126,13 +128,37 @@ def spec_of(request: Request) -> Spec:
     """
     found = settled(request, Request)
     image, source = found.pop("image"), None
-    problems = [Problem.parse(descriptor) for descriptor in found.pop("problems")]
+    problems = _asked_for(*(found.pop(name) for name in ("problems", "network", "mb", "layers")))
     if image is not None or request.kernels is not None or not problems:
         first, source = experiment(default_image() if image is None else image, found["kernels"], request.seed)
         problems.insert(0, first)
     for problem in problems:
         _check_memory(problem.grown(max(request.cores)) if request.scaling == "weak" else problem)
-    return Spec(**found, problems=tuple(map(str, problems)), source=source)
+    timing = _brief(Timing()) if request.network else Timing()
+    return Spec(**found, problems=tuple(map(str, problems)), source=source, timing=timing)
+
+
+def _brief(timing: Timing) -> Timing:
+    """The timing of a sweep of networks, which have dozens of layers, and so hundreds of cells."""
+    return dataclasses.replace(timing, sample_seconds=0.005, min_seconds=0.05, max_seconds=0.5, warmup_seconds=0.5)
+
+
+def _asked_for(
+    descriptors: Sequence[str], suites: Sequence[Suite], mb: int | None, layers: int | None
+) -> list[Problem]:
+    """The problems that are asked for by descriptor and by network.
+
+    Raises:
+        RequestError: A batch or a number of layers is asked for of none.
+    """
+    problems = [Problem.parse(descriptor) for descriptor in descriptors]
+    if layers is not None and not suites:
+        raise RequestError(f"layers={layers} is of networks; name a network, too")
+    if mb is not None and not (suites or problems):
+        raise RequestError(f"mb={mb} is of problems and networks; name one, too")
+    if not suites and mb is None:
+        return problems
+    return list(problems_of(suites, mb, layers, before=problems))
 
 
 @called_with(Request)
@@ -175,7 +201,8 @@ def _grown(descriptor: str, times: int) -> str:
 
 
 def _in_words(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    words = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return words if len(words) <= LONGEST_WORDS else f"{words[:LONGEST_WORDS]}..."
 
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...], dtype: str, scale: float = 1.0) -> NDArray[Any]:

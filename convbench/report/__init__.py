@@ -20,6 +20,7 @@ REPORTS: Table[Callable[[Material], Section]] = Table(
         Entry("figures", "convbench.report.figures:section", "time and speedup over cores"),
         Entry("versus", "convbench.report.versus:section", "beside other libraries"),
         Entry("kernel_sizes", "convbench.report.kernel_sizes:section", "the forms over kernel sizes"),
+        Entry("selection", "convbench.report.selection:section", "which form wins where, and how well one is chosen"),
         Entry("limits", "convbench.report.limits:section", "the machine's limits, percent of peak, roofline"),
         Entry("times", "convbench.report.times:section", "execution times run by run"),
         Entry("speedups", "convbench.report.speedups:section", "speedup between core counts"),

@@ -22,6 +22,7 @@ from convbench.request.field import Field, Option
 from convbench.shape import CORES, COUNT, DESCRIPTOR, FLAG, INTEGER, NAME, NUMBER, TEXT
 
 if TYPE_CHECKING:
+    from convbench.networks import Suite
     from convbench.problem import Problem
 
 __all__ = ["CACHES", "MOST_RUNS", "SCALINGS", "Call", "Request"]
@@ -50,6 +51,34 @@ class Request:
         seen=lambda spec: spec.problems_without_picture,
     )
     _: KW_ONLY
+    network: Field[str | Path | Suite | Iterable[str | Path | Suite], tuple[Suite, ...]] = Field(
+        forms.suites,
+        (),
+        "Networks whose layers are measured, one or several: names that `convbench.networks.NETWORKS` lists, files or "
+        "folders of problems as benchdnn writes them, or suites of `convbench.networks`. Layers that are the same "
+        "problem are measured once. Samples are fewer and shorter than otherwise.",
+        option=Option(
+            "A network that `convbench networks` lists, or a file or folder of problems; repeatable.",
+            metavar="NAME|PATH",
+            multiple=True,
+        ),
+        seen=lambda spec: spec.problems_without_picture,
+    )
+    mb: Field[int | None, int | None] = Field(
+        forms.perhaps(forms.from_to(1)),
+        None,
+        "The batch of all problems and layers; default: each one's own.",
+        option=Option("The batch of all problems and layers.", "each one's own", kind=int),
+        seen=lambda spec: spec.problems_without_picture,
+    )
+    layers: Field[int | None, int | None] = Field(
+        forms.perhaps(forms.from_to(1)),
+        None,
+        "How many layers of each network to measure, drawn so that kinds and sizes are there in proportion, the same "
+        "ones each time; default: all.",
+        option=Option("So many layers of each network, a representative sample.", "all", kind=int),
+        seen=lambda spec: spec.problems_without_picture,
+    )
     image: Field[str | Path | None, Path | None] = Field(
         forms.perhaps(forms.path),
         None,

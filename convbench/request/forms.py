@@ -10,6 +10,9 @@ from convbench.errors import RequestError, shown
 from convbench.registry import Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from convbench.networks import Suite
     from convbench.problem import Problem
 
 __all__ = ["path"]
@@ -87,6 +90,19 @@ def canonical_problems(descriptors: tuple[str, ...]) -> tuple[str, ...]:
     from convbench.problem import Problem
 
     return each_once("problems", tuple(str(Problem.parse(one)) for one in descriptors))
+
+
+def suites(name: str, value: str | Path | Suite | Iterable[str | Path | Suite]) -> tuple[Suite, ...]:
+    """Networks by name, by the path of a file or folder, or as suites; they are read here, so that errors come at once.
+
+    None is there twice.
+    """
+    from convbench.networks import suite
+
+    entries = entries_of(value)
+    found = tuple(suite(one) for one in ((value,) if entries is None else entries))  # type: ignore[arg-type]  # refused
+    each_once(name, tuple(one.name for one in found))
+    return found
 
 
 def core_counts(name: str, value: int | str | Iterable[int] | None) -> tuple[int, ...]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
 
+from convbench.html import table
 from convbench.plans import Candidate
 from convbench.problem import Problem
+from convbench.select.words import seconds_in_words
 
 SOURCES = ("measured", "model", "default")
 """Where a prediction comes from: this very problem was measured; a model of this machine; neither."""
+
+
+TITLES: Final = ("algorithm", "executor", "cores", "expected", "90 % of calls", "memory")
 
 
 @dataclass(frozen=True)
@@ -81,5 +88,46 @@ class Choice:
 
     def explain(self) -> str:
         """The choice and its reasons in words, a few lines."""
-        lines = [f"{self.candidate} ({self.source})", *self.reasons]
-        return "\n".join(lines)
+        expected = "" if self.predicted_seconds is None else f", {seconds_in_words(self.predicted_seconds)} expected"
+        return "\n".join([f"{self.candidate} ({self.source}){expected}", *(f"- {reason}" for reason in self.reasons)])
+
+    def rows(self) -> list[list[str]]:
+        """A row of texts for each candidate, under `TITLES`, the chosen one first."""
+        return [_row(each) for each in self.ranked]
+
+    def _repr_html_(self) -> str:
+        """The choice as a notebook shows it."""
+        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in self.reasons)
+        candidates = table("Candidates, the best first", TITLES, self.rows(), right=range(2, len(TITLES)))
+        return f"<p><b>{escape(str(self.candidate))}</b> ({self.source})</p><ul>{reasons}</ul>{candidates}"
+
+    def as_data(self) -> dict[str, Any]:
+        """The choice as JSON can hold it."""
+        first, *others = map(_as_data, self.ranked)
+        return {
+            "problem": str(self.problem),
+            **first,
+            "source": self.source,
+            "reasons": list(self.reasons),
+            "runners_up": others,
+        }
+
+
+def _row(each: Prediction) -> list[str]:
+    return [
+        *(each.candidate.algorithm, each.candidate.executor, str(each.candidate.cores)),
+        "" if each.seconds is None else seconds_in_words(each.seconds),
+        "" if each.interval is None else " to ".join(map(seconds_in_words, each.interval)),
+        f"{each.memory / 2**20:.3g} MiB",
+    ]
+
+
+def _as_data(each: Prediction) -> dict[str, Any]:
+    return {
+        "algorithm": each.candidate.algorithm,
+        "executor": each.candidate.executor,
+        "cores": each.candidate.cores,
+        "predicted_seconds": each.seconds,
+        "interval": None if each.interval is None else list(each.interval),
+        "memory_bytes": each.memory,
+    }

@@ -2,38 +2,158 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from convbench import machine
+from convbench.arguments import truth, whole_number
 from convbench.errors import RequestError
-from convbench.plans import as_problem
-from convbench.precision import PRECISIONS
-from convbench.preference import allowed_cores, candidates
+from convbench.plans import Candidate, allowed_precision, as_problem
+from convbench.preference import allowed_cores
 from convbench.problem import Problem
+from convbench.runtime.loading import run_to_completion
+from convbench.select import known, remembering
 from convbench.select.choice import Choice, Prediction
+from convbench.select.contenders import HOST, able, core_counts
+from convbench.select.measuring import measure as measure_in_turns
+from convbench.select.ranking import rank
+
+MOST_CHOICES: Final = 4096  # that are remembered
+MEASURE_SECONDS: Final = 0.3  # of each choice that measures
+FEW: Final = 4  # candidates that are measured, at most
 
 
-def choose(
+def choose(  # over 40 lines: the documentation of its arguments
     problem: Problem | str,
     *,
     cores: int | None = None,
     memory_limit: int | None = None,
-    measure: bool = False,  # noqa: ARG001
-    packed: bool = True,  # noqa: ARG001
-    backend: str = "numba",
+    measure: bool = False,
+    packed: bool = True,
+    backend: str = HOST,
     algorithm: str | None = None,
     arithmetic: str = "exact",
     spent: int = 0,
 ) -> Choice:
-    """The candidate that computes a problem fastest on this machine."""
+    """The candidate that computes a problem fastest on this machine.
+
+    Choices are remembered: a second call with the same arguments takes microseconds.
+
+    Args:
+        problem: The problem, or its descriptor, see `Problem.parse`.
+        cores: The most cores that may be used; by default, and at most, those that this process may use.
+        memory_limit: Bytes that may be used in addition to input, unpacked weights and output; None for no limit.
+        measure: Whether to measure the few best candidates, unless this very problem has been measured already. The
+            result is remembered in the user's data folder.
+        packed: Whether weights are packed once, as in a `Conv2d`; otherwise each call packs them, which counts.
+        backend: "numba" for arrays on the host, "gpu" for arrays on a GPU.
+        algorithm: The only algorithm to choose from; default: all.
+        arithmetic: Precision that products may be computed in, see `plan`.
+        spent: Bytes of the limit that are spent already, for instance on a copy of the input.
+
+    Returns:
+        The choice: candidates in order, predicted seconds, where these come from, and why.
+
+    Raises:
+        RequestError: An argument is invalid, or no candidate fits `memory_limit`.
+        UnavailableError: No candidate supports the problem here, or it is too large to be measured.
+    """
+    usable = machine.affinity()
+    key: tuple[object, ...] = (
+        *(problem, cores, memory_limit, measure, packed, backend, algorithm, arithmetic, spent, usable),
+    )
+    try:
+        return _state.choices[key]
+    except KeyError:
+        pass
+    except TypeError:  # an argument that cannot be hashed, and is refused below
+        key = ()
     problem = as_problem(problem)
-    count = 1 if backend == "gpu" else allowed_cores(cores)
-    executor = "gpu" if backend == "gpu" else "serial" if count == 1 else "threads"
-    wanted = candidates(problem, executor, count, algorithm, PRECISIONS.check(arithmetic))
-    if memory_limit is None:
-        return Choice(problem, tuple(map(Prediction, wanted)), "default")
-    found = [Prediction(candidate, memory=candidate.memory(problem)) for candidate in wanted]
-    within = tuple(prediction for prediction in found if prediction.memory + spent <= memory_limit)
-    if not within:
-        needed = spent + min(prediction.memory for prediction in found)
-        raise RequestError(
-            f"memory_limit={memory_limit} is too little for {problem}; at least {needed} bytes are needed"
-        )
-    return Choice(problem, within, "default")
+    truth("measure", measure)
+    most = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
+    precision = allowed_precision(arithmetic, allow_tf32=False)
+    counts = core_counts(allowed_cores(cores)) if backend == HOST else (1,)
+    wanted = _within(problem, able(problem, backend, counts, algorithm, precision), most, spent)
+    choice = _chosen(problem, wanted, measure=measure, packed=truth("packed", packed))
+    _state.remember(key, choice)
+    return choice
+
+
+def _chosen(problem: Problem, wanted: Sequence[Prediction], *, measure: bool, packed: bool) -> Choice:
+    choice = rank(problem, wanted, _state.known(), packed=packed)
+    if not measure or choice.source == "measured":
+        return choice
+    few = [each.candidate for each in choice.ranked[:FEW]]
+    _state.add(remembering.remember(problem, measure_in_turns(problem, few, MEASURE_SECONDS), "choose"))
+    return rank(problem, wanted, _state.known(), packed=packed)
+
+
+def forget() -> None:
+    """Read the model anew at the next choice, for instance after it was fitted anew."""
+    _state.clear()
+
+
+class _State:
+    """What is known of the machine, read at the first choice, and the choices that were made."""
+
+    def __init__(self) -> None:
+        self.choices: dict[tuple[object, ...], Choice] = {}
+        self._known: known.Known | None = None
+
+    def known(self) -> known.Known:
+        """What is known of this machine; warnings are of the thread that reads it first."""
+        if self._known is None:
+            with warnings.catch_warnings(record=True) as raised:
+                warnings.simplefilter("always")
+                self._known = run_to_completion(known.load)
+            for each in raised:
+                warnings.warn(str(each.message), RuntimeWarning, stacklevel=4)
+        return self._known
+
+    def remember(self, key: tuple[object, ...], choice: Choice) -> None:
+        """Keep a choice, and forget the oldest if there are too many."""
+        if not key:
+            return
+        with _lock:
+            while len(self.choices) >= MOST_CHOICES:
+                self.choices.pop(next(iter(self.choices)))
+            self.choices[key] = choice
+
+    def add(self, seconds: Mapping[str, Mapping[str, float]]) -> None:
+        """Take new measurements into account."""
+        now = self.known()
+        self._known = known.Known(now.model, is_default=now.is_default, seconds={**now.seconds, **seconds})
+        with _lock:
+            self.choices.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known = None
+        with _lock:
+            self.choices.clear()
+
+
+_state = _State()
+_lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _within(problem: Problem, wanted: Iterable[Candidate], limit: int | None, spent: int) -> list[Prediction]:
+    """Candidates that fit a limit of memory."""
+    needs = [Prediction(candidate, memory=candidate.memory(problem)) for candidate in wanted]
+    fitting = [each for each in needs if limit is None or each.memory + spent <= limit]
+    if not fitting:
+        least = min(each.memory for each in needs) + spent
+        raise RequestError(f"memory_limit={limit} is too little for {problem}; at least {least} bytes are needed")
+    return fitting

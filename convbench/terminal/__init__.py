@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from convbench.errors import RequestError
 from convbench.terminal.console import say, show_table
 from convbench.terminal.progress import sweep_progress
+from convbench.terminal.selection import show_report_cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ __all__ = [
     "say_faults",
     "show_comparison",
     "show_in_turns",
+    "show_report_cards",
     "show_sweep",
     "show_table",
     "show_versus",

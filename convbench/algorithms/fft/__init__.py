@@ -7,7 +7,7 @@ these to the outputs whose taps read the number.
 """
 
 from convbench.algorithms import Algorithm, Implementation, within_reason
-from convbench.algorithms.fft import cut, host
+from convbench.algorithms.fft import cost, cut, host
 
 FFT = Algorithm(
     supports=cut.supports,
@@ -17,6 +17,7 @@ FFT = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            cost=cost.cost,
             fuses_epilogue=True,
         ),
     ),

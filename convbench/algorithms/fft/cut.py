@@ -23,7 +23,7 @@ CUTS: Final = 256  # cached cuts; making a plan needs the cut of a problem sever
 STEP: Final = 7  # roundings of one radix-2 step of a transform
 TURNS: Final = 3  # further steps of a 2-D transform that only multiply by roots of unity
 LARGEST: Final = 64  # maximum rows or columns of a tile; larger ones do not fit the registers even when split in two
-WEIGHTS_BYTES: Final = 2**30  # maximum size of transformed weights
+WEIGHTS_BYTES: Final = 2**28  # maximum size of transformed weights
 TRAFFIC_COST: Final = 8e-5  # cycles to move an element, multiplied by the elements of its tile
 
 
@@ -154,14 +154,16 @@ def errors(problem: Problem, cut: Cut) -> Errors:
 
 
 def supports(problem: Problem) -> str | None:
-    """Supports the forward direction with stride 1, where the transformed weights are not too large."""
+    """Supports the forward direction with stride 1 and more than one tap, if transformed weights are not too large."""
     if (reason := forward_only(problem)) is not None:
         return reason
     if problem.stride != (1, 1):
         return "needs stride 1"
+    if problem.kernel_height * problem.kernel_width == 1:
+        return "saves nothing with a kernel of one tap"
     needed = math.prod(packed_shape(problem, cut_up(problem))) * ITEM_SIZE[problem.dtype]
     if needed > WEIGHTS_BYTES:
-        return f"would need {needed / 2**30:.1f} GiB for transformed weights"
+        return f"would need {needed / 2**20:.0f} MiB for transformed weights"
     return None
 
 

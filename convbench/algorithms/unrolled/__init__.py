@@ -3,7 +3,7 @@
 from functools import partial
 
 from convbench.algorithms import Algorithm, Implementation, forward_only, located, within_reason
-from convbench.algorithms.unrolled import host
+from convbench.algorithms.unrolled import cost, host
 from convbench.precision import EXACT, TF32
 
 _GPU = "convbench.algorithms.unrolled.gpu"
@@ -16,6 +16,7 @@ UNROLLED = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            cost=cost.cost,
             fuses_epilogue=True,
         ),
         *(

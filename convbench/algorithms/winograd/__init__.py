@@ -7,7 +7,7 @@ these to the outputs whose taps read the number.
 """
 
 from convbench.algorithms import Algorithm, Implementation, located, within_reason
-from convbench.algorithms.winograd import host, nested
+from convbench.algorithms.winograd import cost, host, nested
 
 _GPU = "convbench.algorithms.winograd.gpu"
 
@@ -19,6 +19,7 @@ WINOGRAD = Algorithm(
             host.prepare,
             supports=within_reason(host.footprint),
             footprint=host.footprint,
+            cost=cost.cost,
             fuses_epilogue=True,
         ),
         Implementation("gpu", located(_GPU, "prepare"), footprint=located(_GPU, "footprint"), fuses_epilogue=True),

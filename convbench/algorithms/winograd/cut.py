@@ -119,7 +119,7 @@ def _tiles_of_a_unit(problem: Problem, y: Axis, x: Axis, lanes: int) -> tuple[in
 def _cost(problem: Problem, y: Axis, x: Axis) -> float:
     """Estimated cycles of one core: two vector operations, two loads or one store a cycle."""
     filters, channels = problem.group_filters, problem.group_channels
-    (in_y, out_y), (in_x, out_x) = (_pass_costs(axis.outputs, axis.taps) for axis in (y, x))
+    (in_y, out_y), (in_x, out_x) = (pass_costs(axis.outputs, axis.taps) for axis in (y, x))
     tiles = ceil_div(problem.output_height, y.outputs) * ceil_div(problem.output_width, x.outputs)
     blocks = y.blocks * x.blocks
     products = y.points * x.points * filters * (channels * blocks / 2 + 1)
@@ -130,7 +130,7 @@ def _cost(problem: Problem, y: Axis, x: Axis) -> float:
 
 
 @cache
-def _pass_costs(outputs: int, taps: int) -> tuple[float, float]:
+def pass_costs(outputs: int, taps: int) -> tuple[float, float]:
     """Estimated cycles of one pass of the input transform, and of one pass of the output transform."""
 
     def cost(matrix: Matrix) -> float:

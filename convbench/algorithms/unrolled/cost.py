@@ -1,0 +1,35 @@
+"""The work of a call of unrolled convolution on the host, counted."""
+
+from __future__ import annotations
+
+from convbench.algorithms import Cost
+from convbench.algorithms.unrolled.host import blocking
+from convbench.integers import ceil_div
+from convbench.kernels.counting import largest_share, of_bands, of_blocks, of_weights, of_whole, parts
+from convbench.problem import ITEM_SIZE, Problem
+
+
+def cost(problem: Problem) -> Cost:
+    """Panels that are unrolled, register blocks over them, and the weights, read once for each set of panels."""
+    cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
+    rows, columns = problem.output_height, problem.output_width
+    panels = sets = lines = 0
+    for height in parts(rows, cut.band.rows):
+        for width in parts(columns, cut.band.columns):
+            panels += (of_band := ceil_div(height * width, cut.width))
+            sets += ceil_div(of_band, cut.panels)
+            lines += of_band + height
+    images, blocks = problem.batch * problem.groups, cut.grid.filter_blocks
+    of_block = cut.filters * problem.taps
+    return Cost(
+        {
+            **of_whole(problem, cut.grid.units),
+            **of_bands(problem, cut.band, cut.grid),
+            **of_blocks(images * panels * cut.blocks, problem.taps, cut.filters, cut.vectors),
+            "unrolled vectors": images * panels * blocks * problem.taps * cut.vectors,
+            "unrolled rows": images * lines * blocks * problem.taps,
+            **of_weights(images * sets * cut.blocks * of_block, cut.unit_blocks * of_block, item),
+        },
+        cut.grid.units,
+        largest_share(problem, cut.band.rows / rows, cut.band.columns / columns, cut.unit_blocks / cut.blocks),
+    )

@@ -1,0 +1,78 @@
+"""Counts of the work that forms have in common, for the cost of a call: vector operations, and bytes that move."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from convbench.kernels.band import Layout
+from convbench.kernels.grid import Grid
+from convbench.problem import ITEM_SIZE, Problem
+
+
+def of_whole(problem: Problem, units: int) -> dict[str, float]:
+    """Bytes of input, weights and output, each of which is read or written at least once, and units."""
+    item = ITEM_SIZE[problem.dtype]
+    return {
+        "units": units,
+        "input bytes": math.prod(problem.input_shape) * item,
+        "weight bytes": math.prod(problem.weights_shape) * item,
+        "output bytes": math.prod(problem.output_shape) * item,
+    }
+
+
+def parts(length: int, size: int) -> list[int]:
+    """The lengths of the parts of an axis that is cut into parts of a size; the last may be shorter."""
+    whole, rest = divmod(length, size)
+    return [size] * whole + ([rest] if rest else [])
+
+
+def largest_share(problem: Problem, band: float, segment: float, blocks: float) -> float:
+    """The share of the largest unit: the last band, segment and block of filters may be smaller than the others.
+
+    Args:
+        problem: The problem.
+        band: The share of a band in an image's rows.
+        segment: The share of a segment in a row.
+        blocks: The share of a unit's filters in a group's.
+    """
+    return min(1.0, band) * min(1.0, segment) * min(1.0, blocks) / (problem.batch * problem.groups)
+
+
+def of_bands(problem: Problem, band: Layout, grid: Grid) -> dict[str, float]:
+    """Bytes and rows that are copied to bands; every filter block copies its own.
+
+    A row is copied run by run; where the runs are residue classes of a stride, numbers are gathered one by one.
+    """
+    item = ITEM_SIZE[problem.dtype]
+    rows = grid.units * band.channels * min(band.y.size, problem.height)
+    copied = "band bytes" if band.x.step == 1 else "gathered bytes"
+    return {
+        copied: grid.units * band.channels * band.y.size * band.x.size * item,
+        "band rows": rows * len(band.x.starts),
+    }
+
+
+LEVELS: Final = ((2**19, "weight bytes from near"), (2**23, "weight bytes from afar"))
+FURTHEST: Final = "weight bytes from memory"
+
+
+def of_weights(numbers: float, between: float, item: int) -> dict[str, float]:
+    """Bytes of packed weights that are read, by how far from the processor they are.
+
+    Args:
+        numbers: Numbers that are read.
+        between: Numbers of weights that are read before the same ones are read again.
+        item: Bytes of a number.
+    """
+    name = next((name for most, name in LEVELS if between * item <= most), FURTHEST)
+    return {name: numbers * item}
+
+
+def of_blocks(blocks: int, taps: int, filters: int, vectors: int) -> dict[str, float]:
+    """What register blocks of filters x vectors count up to: each has a multiply-add for each of its sums and taps."""
+    return {
+        "multiply-adds": blocks * taps * filters * vectors,
+        "loads": blocks * taps * (filters + 2 * vectors),
+        "register blocks": blocks,
+    }

@@ -1,0 +1,115 @@
+"""Fitting the model of a machine to measured seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from scipy.optimize import nnls
+
+from convbench.problem import Problem
+from convbench.select.contenders import counted
+from convbench.select.likeness import Matrix, coordinates, distances
+from convbench.select.model import MOST_CORRECTED, Model, Rates, corrected
+
+ROUNDS: Final = 4  # of fitting; each gives less weight to what the last was far off from
+FAR_OFF: Final = 0.15  # a relative error with half of the weight
+SPEEDS: Final = 3  # times that rates and the machine's speed at each problem are found in turns
+MOST_SPEED: Final = 0.5  # log of the machine's speed at a problem over its usual speed, at most
+CONTENDING: Final = 3.0  # times the fastest: of slower contenders, little is measured
+PERCENTILES: Final = (5, 95)
+UNKNOWN: Final = (-0.5, 0.5)  # of the error of a contender that was measured too seldom to tell
+TELLING: Final = 8  # problems
+
+Columns = Mapping[str, Sequence[float] | Matrix]
+"""For each contender a number for each problem; NaN where there is none."""
+
+
+def fit(problems: Sequence[Problem], seconds: Columns, packing: Columns | None = None) -> Model:
+    """The model of measured seconds.
+
+    A machine's speed changes from minute to minute, with its clock and with its neighbours. All contenders of a problem
+    were measured in turns and had the same speed; so a factor that they have in common is taken for the machine's, and
+    no rate and no correction is fitted to it.
+
+    Args:
+        problems: The measured problems.
+        seconds: For each contender its seconds on each problem.
+        packing: Likewise the seconds of packing the weights.
+    """
+    measured = {name: times for name, each in seconds.items() if np.isfinite(times := np.array(each, float)).any()}
+    work = {name: [counted(problem, name) for problem in problems] for name in measured}
+    speed = np.zeros(len(problems))
+    rates: dict[str, dict[str, float]] = {}
+    known: dict[str, Matrix] = {}
+    for _ in range(SPEEDS):
+        rates = {name: fitted(work[name], times / np.exp(speed)) for name, times in measured.items()}
+        known = {name: np.log(times / _of_work(rates[name], work[name])) for name, times in measured.items()}
+        speed = _speeds(measured, known)
+    points = np.array([coordinates(problem) for problem in problems], float).reshape(len(problems), -1)
+    apart = np.array([distances(points, point) for point in points])
+    corrections = {name: np.clip(each - speed, -MOST_CORRECTED, MOST_CORRECTED) for name, each in known.items()}
+    found = {
+        name: Rates(rates[name], _of_packing((packing or {}).get(name), work[name]), _error(each, speed, apart))
+        for name, each in corrections.items()
+    }
+    return Model(found, tuple(map(str, problems)), points, corrections)
+
+
+def _of_work(rates: Mapping[str, float], work: Sequence[Mapping[str, float]]) -> Matrix:
+    """Seconds of the work of each problem."""
+    return np.array([sum(rate * counts.get(kind, 0.0) for kind, rate in rates.items()) for counts in work])
+
+
+def _of_packing(packing: Sequence[float] | Matrix | None, work: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {} if packing is None else fitted(work, np.array(packing, float))
+
+
+def _speeds(measured: Mapping[str, Matrix], known: Mapping[str, Matrix]) -> Matrix:
+    """For each problem the median over its contenders of log(measured / counted); 0 where only one contends."""
+    times, logarithms = (np.array(list(columns.values())) for columns in (measured, known))
+    if len(times) < 2:
+        return np.zeros(times.shape[1:])
+    contending = np.where(times <= CONTENDING * np.nanmin(times, axis=0), logarithms, np.nan)
+    alone = np.isfinite(contending).sum(axis=0) < 2
+    return np.where(alone, 0.0, np.clip(np.nanmedian(contending, axis=0), -MOST_SPEED, MOST_SPEED))
+
+
+def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, float]:
+    """Seconds of one of each kind of work: none negative, the relative errors small, a few far off ignored.
+
+    Non-negative least squares (Lawson and Hanson, "Solving Least Squares Problems", 1974), with the weights of a Cauchy
+    distribution in repeated rounds (Holland and Welsch, "Robust regression using iteratively reweighted
+    least-squares", 1977).
+
+    Args:
+        work: The counts of each problem.
+        seconds: Measured seconds; NaN where there are none.
+    """
+    measured = np.flatnonzero(np.isfinite(seconds)).tolist()
+    if not measured:
+        return {}
+    names = sorted({name for place in measured for name, count in work[place].items() if count})
+    counts = np.array([[work[place].get(name, 0.0) for name in names] for place in measured])
+    scale = counts.max(axis=0)
+    relative = counts / scale / seconds[measured][:, None]
+    weights = np.ones(len(measured))
+    for _ in range(ROUNDS):
+        found, _rest = nnls(relative * weights[:, None], weights)
+        weights = 1 / (1 + np.square((relative @ found - 1) / FAR_OFF))
+    if not found.any():  # nothing but disturbed times
+        found = np.median(seconds[measured]) / len(names) * np.ones(len(names))
+    return {name: float(each) for name, each in zip(names, found / scale, strict=True) if each > 0}
+
+
+def _error(known: Matrix, speed: Matrix, apart: Matrix) -> tuple[float, float]:
+    """Percentiles of log(measured / predicted), the machine's speed included; each is predicted from the others."""
+    measured = np.flatnonzero(np.isfinite(known))
+    if measured.size < TELLING:
+        return UNKNOWN
+    errors = [
+        known[place] + speed[place] - corrected(known, measured[measured != place], apart[place]) for place in measured
+    ]
+    low, high = np.percentile(errors, PERCENTILES)
+    return min(0.0, float(low)), max(0.0, float(high))

@@ -1,0 +1,194 @@
+"""Tuning: measure a design of problems within a budget, and fit the model of this machine to them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from convbench import machine
+from convbench.algorithms import ALGORITHMS
+from convbench.errors import UnavailableError
+from convbench.executors.threads import most_threads
+from convbench.plans import Candidate
+from convbench.problem import Problem
+from convbench.select import choosing, known, remembering, written
+from convbench.select.contenders import HOST, able, core_counts, name_of
+from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, is_measurable, least_sure
+from convbench.select.fitting import TELLING, fit
+from convbench.select.measuring import Times, measure
+from convbench.select.model import Model
+
+PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
+EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
+FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
+REFIT: Final = 24  # problems after which the model is fitted anew, for the next that is least sure
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a tuning is.
+
+    Attributes:
+        problems: Problems measured so far, in this tuning and before.
+        seconds: Seconds spent of the budget.
+        budget: The budget.
+        compiling: Seconds spent on compiling, which the budget does not count.
+        problem: The problem that was measured last.
+    """
+
+    problems: int
+    seconds: float
+    budget: float
+    compiling: float
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The result of a tuning.
+
+    Attributes:
+        model: The model.
+        problems: Problems that it was fitted to.
+        measured: Problems that were measured this time.
+        path: The file that it was written to.
+    """
+
+    model: Model
+    problems: int
+    measured: int
+    path: Path
+
+
+def tune(budget: float, on_progress: Callable[[Progress], None] = lambda _: None, seed: int = 0) -> Tuned:
+    """Measure problems for a while and fit the model of this machine to everything measured here so far.
+
+    Every measurement is written as it is made, so that a tuning may be stopped at any time: what was measured is
+    fitted, also after an interrupt, and the next tuning goes on with what is left of the design.
+
+    Args:
+        budget: Seconds of measuring; compiling what is not in the cache on disk yet comes on top.
+        on_progress: Called after each problem.
+        seed: Of the design and of the data.
+
+    Raises:
+        UnavailableError: The user's data folder cannot be written, or nothing was ever measured.
+    """
+    known.save(known.KNOWN, written.seconds_to(remembering.seconds(remembering.lines()), known.fingerprint()))
+    measured = 0
+    try:
+        for progress in _measured(budget, seed):
+            measured += 1
+            on_progress(progress)
+    finally:
+        tuned = refit(measured)
+    return tuned
+
+
+def refit(measured: int = 0) -> Tuned:
+    """Fit the model to everything that was measured on this machine, and write it."""
+    lines = remembering.lines()
+    seconds = remembering.seconds(lines)
+    if not seconds:
+        raise UnavailableError("nothing has been measured on this machine; give convbench tune a larger budget")
+    model = fitted_to(seconds, remembering.packing(lines))
+    path = known.save(known.MODEL, written.model_to(model, known.fingerprint()))
+    known.save(known.KNOWN, written.seconds_to(seconds, known.fingerprint()))
+    choosing.forget()
+    return Tuned(model, len(seconds), measured, path)
+
+
+def fitted_to(seconds: known.Seconds, packing: known.Seconds | None = None) -> Model:
+    """The model of measured seconds, by problem and by name."""
+    problems = [Problem.parse(descriptor) for descriptor in seconds]
+    names = sorted({name for times in seconds.values() for name in times})
+
+    def columns(times: known.Seconds) -> dict[str, list[float]]:
+        return {name: [times.get(one, {}).get(name, np.nan) for one in seconds] for name in names}
+
+    return fit(problems, columns(seconds), columns(packing or {}))
+
+
+class _Learning:
+    """What has been measured, and the model of it."""
+
+    def __init__(self) -> None:
+        lines = remembering.lines()
+        self.seconds, self.packing = remembering.seconds(lines), remembering.packing(lines)
+        self.seen = {Problem.parse(descriptor) for descriptor in self.seconds}
+        self.model = known.load().model
+        self._refit()
+
+    def add(self, problem: Problem, times: Mapping[str, Times]) -> None:
+        """Add a measurement; every few, the model is fitted anew."""
+        self.seconds[str(problem)] = {name: each.seconds for name, each in times.items()}
+        self.packing[str(problem)] = {name: each.packing for name, each in times.items()}
+        if len(self.seconds) % REFIT == 0:
+            self._refit()
+
+    def _refit(self) -> None:
+        if len(self.seconds) >= TELLING:
+            self.model = fitted_to(self.seconds, self.packing)
+
+
+def _measured(budget: float, seed: int) -> Iterator[Progress]:
+    """Measure one problem after the other until the budget is spent."""
+    learning, cores, spent, compiled = _Learning(), _cores(), 0.0, 0.0
+    for problem in _order(seed, learning, cores):
+        begin = time.perf_counter()
+        contenders = [one for one in able(problem, HOST, core_counts(cores)) if one.algorithm in ALGORITHMS.defaults]
+        wanted = _promising(problem, contenders, learning.model)
+        try:
+            times = measure(problem, wanted, PROBLEM_SECONDS, seed)
+        except UnavailableError:  # it does not fit the free memory
+            continue
+        if not times:
+            continue
+        remembering.append(remembering.line(problem, times, "tune"))
+        learning.add(problem, times)
+        compiling = sum(each.compiling for each in times.values())
+        compiled += compiling
+        spent += time.perf_counter() - begin - compiling
+        yield Progress(len(learning.seconds), spent, budget, compiled, problem)
+        if spent >= budget:
+            return
+
+
+def _cores() -> int:
+    """The most cores that are measured."""
+    return max(1, min(machine.usable_cores(), most_threads()))
+
+
+def _order(seed: int, learning: _Learning, cores: int) -> Iterator[Problem]:
+    """The problems of the design that were not measured yet, and among them those on which the model is least sure."""
+    pool = [replace(one, name="") for one in itertools.islice(drawn_by_occurrence(random.Random(seed)), POOL)]
+    for number, problem in enumerate(design(seed), 1):
+        wanted = [problem]
+        if number % UNSURE == 0 and number > FIRST and learning.model is not None:
+            left = [one for one in pool if one not in learning.seen and is_measurable(one)]
+            wanted += [least_sure(learning.model, left, cores)] if left else []
+        for one in wanted:
+            if one not in learning.seen:
+                learning.seen.add(one)
+                yield one
+
+
+def _promising(problem: Problem, wanted: Sequence[Candidate], model: Model | None) -> list[Candidate]:
+    """The candidates that might be the fastest, the most promising first."""
+    if model is None:
+        return list(wanted)
+    estimates = model.predict(problem, [name_of(one) for one in wanted])
+    best = min((estimate.high for estimate in estimates.values()), default=np.inf)
+
+    def least(candidate: Candidate) -> float:
+        estimate = estimates.get(name_of(candidate))
+        return 0.0 if estimate is None else estimate.low
+
+    return sorted((one for one in wanted if least(one) <= EVIDENT * best), key=least)

@@ -1,0 +1,51 @@
+"""The examples, run as a user runs them, and their results."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from scipy import ndimage
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_there_are_examples():
+    assert {path.stem for path in EXAMPLES} >= {"edges", "lenet5"}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+def test_edges_are_those_of_another_library():
+    picture = np.asarray(Image.open(ROOT / "images" / "photograph.png").convert("L"), np.float32)[:200, :300]
+    found = runpy.run_path(str(ROOT / "examples" / "edges.py"))["edges"](picture)
+    expected = np.hypot(*(ndimage.sobel(picture, axis, mode="nearest") for axis in (0, 1)))
+    assert found == pytest.approx(expected, abs=1e-2)
+
+
+def test_the_network_computes_what_its_layers_say():
+    names = runpy.run_path(str(ROOT / "examples" / "lenet5.py"))
+    network, x = names["LeNet5"](), np.random.default_rng(1).standard_normal((3, 1, 28, 28)).astype(np.float32)
+
+    def layer(held, x, pad):
+        w = held.weights
+        padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, w.shape[-2:], axis=(2, 3))
+        bias = held.__getstate__()["bias"]
+        return np.maximum(np.einsum("ncijab,kcab->nkij", windows, w) + bias[:, None, None], 0)
+
+    hidden = names["pooled"](layer(network.c1, x, 2))
+    hidden = names["pooled"](layer(network.c3, hidden, 0))
+    hidden = layer(network.c5, hidden, 0)[:, :, 0, 0]
+    expected = np.maximum(hidden @ network.f6.T, 0) @ network.output.T
+    assert network(x) == pytest.approx(expected, abs=1e-4)
