@@ -219,8 +219,8 @@ problem, weights = Problem.parse(plain), np.ones((4, 2, 3, 3), np.float32)
 for allow_tf32 in (False, True):
     with convbench.plan(problem, weights, algorithm="unrolled", executor="gpu", allow_tf32=allow_tf32) as plan:
         print(plan.precision.name, len(taken))
-from convbench import preference
-preference.PREFERENCE = {"gpu": ("unrolled",)}
+from convbench.select import contenders
+contenders.PREFERENCE = {"gpu": ("unrolled",)}
 x = cupy.asarray(np.ones((2, 20, 20), np.float32))
 if RUNS:
     convbench.conv2d(x, weights)

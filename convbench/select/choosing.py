@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from convbench import machine
@@ -15,10 +15,9 @@ from convbench.plans import Candidate, allowed_precision, as_problem
 from convbench.preference import allowed_cores
 from convbench.problem import Problem
 from convbench.runtime.loading import run_to_completion
-from convbench.select import known, remembering
+from convbench.select import known
 from convbench.select.choice import Choice, Prediction
 from convbench.select.contenders import HOST, able, core_counts
-from convbench.select.measuring import measure as measure_in_turns
 from convbench.select.ranking import rank
 
 MOST_CHOICES: Final = 4096  # that are remembered
@@ -76,7 +75,7 @@ def choose(  # over 40 lines: the documentation of its arguments
     most = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
     precision = allowed_precision(arithmetic, allow_tf32=False)
     counts = core_counts(allowed_cores(cores)) if backend == HOST else (1,)
-    wanted = _within(problem, able(problem, backend, counts, algorithm, precision), most, spent)
+    wanted = _within(problem, able(problem, backend, counts, algorithm, precision), backend, most, spent)
     choice = _chosen(problem, wanted, measure=measure, packed=truth("packed", packed))
     _state.remember(key, choice)
     return choice
@@ -86,8 +85,10 @@ def _chosen(problem: Problem, wanted: Sequence[Prediction], *, measure: bool, pa
     choice = rank(problem, wanted, _state.known(), packed=packed)
     if not measure or choice.source == "measured":
         return choice
+    from convbench.select import measuring, remembering
+
     few = [each.candidate for each in choice.ranked[:FEW]]
-    _state.add(remembering.remember(problem, measure_in_turns(problem, few, MEASURE_SECONDS), "choose"))
+    _state.add(remembering.remember(problem, measuring.measure(problem, few, MEASURE_SECONDS), "choose"))
     return rank(problem, wanted, _state.known(), packed=packed)
 
 
@@ -149,8 +150,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _within(problem: Problem, wanted: Iterable[Candidate], limit: int | None, spent: int) -> list[Prediction]:
-    """Candidates that fit a limit of memory."""
+def _within(
+    problem: Problem, wanted: Sequence[Candidate], backend: str, limit: int | None, spent: int
+) -> list[Prediction]:
+    """Candidates that fit a limit of memory; on a GPU, where nothing else asks for it, memory is 0 without a limit."""
+    if limit is None and backend != HOST:
+        return [Prediction(candidate) for candidate in wanted]
     needs = [Prediction(candidate, memory=candidate.memory(problem)) for candidate in wanted]
     fitting = [each for each in needs if limit is None or each.memory + spent <= limit]
     if not fitting:
