@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,21 +57,21 @@ class Cost:
     Attributes:
         counts: How much of each kind of work all units together have, by name; the same names for every problem.
         units: Number of units that the work is split into.
-        largest: The share of the largest unit; by default all units are alike.
+        shares: The share of each unit in the work, in the order in which units are claimed; empty where all are alike.
     """
 
     counts: Mapping[str, float]
     units: int
-    largest: float | None = None
+    shares: Sequence[float] = ()
 
     def busiest(self, workers: int) -> float:
-        """The share of the work that the busiest worker has, where units are claimed by whoever is free.
-
-        At most as many units as there are in the last round, and at most Graham's bound ("Bounds on multiprocessing
-        timing anomalies", 1969): nobody waits while there are units left, so that only the last one can stick out.
-        """
-        largest = self.largest or 1 / self.units
-        return min(ceil_div(self.units, workers) * largest, (1 + (workers - 1) * largest) / workers, 1.0)
+        """The share of the work that the busiest worker has, where units are claimed by whoever is free."""
+        if not self.shares:
+            return ceil_div(self.units, workers) / self.units
+        loads = [0.0] * min(workers, len(self.shares))
+        for share in self.shares:
+            heapq.heapreplace(loads, loads[0] + share)
+        return max(loads)
 
 
 def any_problem(_: Problem) -> None:

@@ -27,16 +27,23 @@ def parts(length: int, size: int) -> list[int]:
     return [size] * whole + ([rest] if rest else [])
 
 
-def largest_share(problem: Problem, band: float, segment: float, blocks: float) -> float:
-    """The share of the largest unit: the last band, segment and block of filters may be smaller than the others.
+MOST_SHARES: Final = 64
+"""Units that are told apart; among more of them, those at the edges make no difference."""
+
+
+def shares(grid: Grid, *axes: tuple[int, int]) -> tuple[float, ...]:
+    """The share of each unit in the work, in the order of the grid; empty where there are more than `MOST_SHARES`.
 
     Args:
-        problem: The problem.
-        band: The share of a band in an image's rows.
-        segment: The share of a segment in a row.
-        blocks: The share of a unit's filters in a group's.
+        grid: The grid of units.
+        axes: Lengths of the grid's bands, segments and filter blocks together and of one; the last may be shorter.
     """
-    return min(1.0, band) * min(1.0, segment) * min(1.0, blocks) / (problem.batch * problem.groups)
+    if grid.units > MOST_SHARES:
+        return ()
+    bands, segments, blocks = ([part / length for part in parts(length, size)] for length, size in axes)
+    one = [band * segment * block for band in bands for segment in segments for block in blocks]
+    images = grid.images * grid.groups
+    return tuple(share / images for share in one) * images
 
 
 def of_bands(problem: Problem, band: Layout, grid: Grid) -> dict[str, float]:

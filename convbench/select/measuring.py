@@ -34,6 +34,7 @@ POLISHED: Final = 8  # rounds of median polish
 WAITED: Final = 0.02  # of a burst's time: the threads that wait for a processor were in each other's way, or in others'
 AGAIN: Final = 4  # times that a burst is repeated, at most
 PAUSE: Final = 0.02  # seconds before it is
+LONG_PAUSE: Final = 0.1  # likewise, where every burst was disturbed
 TASKS: Final = Path("/proc/self/task")
 HOPELESS: Final = 3.0  # times the fastest, after two bursts: no noise makes up for that, and it gets no further turns
 DESPERATE: Final = 12.0  # times the fastest, in a first call of at least LONG_BURST: it gets no second call
@@ -74,7 +75,7 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
         seed: Of the data and of the order.
 
     Returns:
-        Times by name; a candidate for which memory runs out has none.
+        Times by name; a candidate for which memory runs out, or whose every burst was disturbed, has none.
 
     Raises:
         UnavailableError: The arrays of the problem, or all plans together, do not fit the free memory.
@@ -87,12 +88,23 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
         turns = _opened(problem, weights, candidates, x, open_plans)
         _first_turns(turns)
         _further_turns(turns, seconds, random.Random(seed))
-        samples = {name_of(turn.candidate): turn.kept() for turn in turns}
+        _wait_for_quiet(turns)
+        samples = {name_of(turn.candidate): tuple(turn.samples) for turn in turns}
         level = settled(samples)
         return {
             name: Times(level[name], samples[name], turn.packing, turn.compiling)
             for name, turn in zip(samples, turns, strict=True)
+            if name in level
         }
+
+
+def _wait_for_quiet(turns: Sequence[_Turns]) -> None:
+    """Further bursts for contenders whose every burst was disturbed, a while apart."""
+    for _ in range(AGAIN):
+        for turn in turns:
+            if turn.is_disturbed:
+                time.sleep(LONG_PAUSE)
+                turn.take()
 
 
 def _check_memory(problem: Problem, candidates: Sequence[Candidate]) -> None:
@@ -152,9 +164,10 @@ class _Turns:
         self.best = float("inf")
         """Seconds of the fastest call so far."""
 
-    def kept(self) -> tuple[float | None, ...]:
-        """The bursts; the fastest call alone where all of them were disturbed."""
-        return (self.best,) if all(burst is None for burst in self.samples) else tuple(self.samples)
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether every burst so far was."""
+        return all(burst is None for burst in self.samples)
 
     def take(self) -> None:
         """Measure one burst."""

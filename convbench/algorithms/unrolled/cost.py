@@ -5,7 +5,7 @@ from __future__ import annotations
 from convbench.algorithms import Cost
 from convbench.algorithms.unrolled.host import blocking
 from convbench.integers import ceil_div
-from convbench.kernels.counting import largest_share, of_bands, of_blocks, of_weights, of_whole, parts
+from convbench.kernels.counting import of_bands, of_blocks, of_weights, of_whole, parts, shares
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -31,5 +31,5 @@ def cost(problem: Problem) -> Cost:
             **of_weights(images * sets * cut.blocks * of_block, cut.unit_blocks * of_block, item),
         },
         cut.grid.units,
-        largest_share(problem, cut.band.rows / rows, cut.band.columns / columns, cut.unit_blocks / cut.blocks),
+        shares(cut.grid, (rows, cut.band.rows), (columns, cut.band.columns), (cut.blocks, cut.unit_blocks)),
     )

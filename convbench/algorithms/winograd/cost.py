@@ -5,7 +5,7 @@ from __future__ import annotations
 from convbench.algorithms import Cost
 from convbench.algorithms.winograd.cut import cut_up, pass_costs
 from convbench.integers import ceil_div
-from convbench.kernels.counting import largest_share, of_blocks, of_weights, of_whole, parts
+from convbench.kernels.counting import of_blocks, of_weights, of_whole, parts, shares
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -16,7 +16,8 @@ def cost(problem: Problem) -> Cost:
     (in_y, out_y), (in_x, out_x) = (pass_costs(axis.outputs, axis.taps) for axis in (y, x))
     points, terms = y.points * x.points, problem.group_channels * y.blocks * x.blocks
     tile_rows = ceil_div(problem.output_height, y.outputs)
-    images = problem.batch * problem.groups * cut.grid.segments
+    segments = cut.grid.segments
+    images = problem.batch * problem.groups * segments
     registers = images * sum(ceil_div(rows * cut.tile_columns, cut.width) for rows in parts(tile_rows, cut.tile_rows))
     products = registers * cut.blocks * points
     vectors = images * sum(ceil_div(rows * cut.tile_columns, cut.lanes) for rows in parts(tile_rows, cut.tile_rows))
@@ -38,5 +39,5 @@ def cost(problem: Problem) -> Cost:
             **of_weights((registers - positions) * cut.blocks * of_block, of_block, item),
         },
         units,
-        largest_share(problem, cut.tile_rows / tile_rows, 1 / cut.grid.segments, cut.unit_blocks / cut.blocks),
+        shares(cut.grid, (tile_rows, cut.tile_rows), (segments, 1), (cut.blocks, cut.unit_blocks)),
     )
