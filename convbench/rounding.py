@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,7 @@ class Errors:
     estimate: float
 
 
+@cache
 def unit_roundoff(dtype: str) -> float:
     """u, the largest relative error of one rounding."""
     return float(np.finfo(dtype).eps) / 2

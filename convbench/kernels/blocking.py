@@ -15,6 +15,7 @@ from convbench.kernels.band import Layout, layout
 from convbench.kernels.tuning import tuning
 from convbench.problem import ITEM_SIZE, Problem
 
+CUTS: Final = 256  # cached cuts of each form: choosing and making a plan need the cut of a problem several times
 UNITS: Final = 32  # minimum number of units of a large enough problem, for load balance among many workers
 FILTERS: Final = 64  # minimum number of filters of a unit, to amortise filling the band
 SEGMENT: Final = 8  # minimum number of adjacent register blocks in a row of a unit, for the same reason

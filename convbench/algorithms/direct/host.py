@@ -8,6 +8,7 @@ each unit, a worker copies the input of a band into its scratch, padded and rear
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
@@ -16,7 +17,15 @@ from convbench.algorithms import Footprint
 from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
 from convbench.kernels.band import Band, Layout, fill_band, tap_offsets
-from convbench.kernels.blocking import bands, best_band, blocks_of_a_unit, pack_weights, packed_size, segments
+from convbench.kernels.blocking import (
+    CUTS,
+    bands,
+    best_band,
+    blocks_of_a_unit,
+    pack_weights,
+    packed_size,
+    segments,
+)
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
 from convbench.kernels.grid import Grid, locate
@@ -156,6 +165,7 @@ class Blocking:
     grid: Grid
 
 
+@lru_cache(maxsize=CUTS)
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
     lanes = instruction_set().lanes(problem.dtype)

@@ -11,7 +11,7 @@ from typing import Final
 
 from convbench.algorithms import forward_only
 from convbench.integers import ceil_div, round_up
-from convbench.kernels.blocking import UNITS
+from convbench.kernels.blocking import CUTS, UNITS
 from convbench.kernels.fourier import operations
 from convbench.kernels.grid import Grid
 from convbench.kernels.tuning import tuning
@@ -19,7 +19,6 @@ from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.rounding import Errors, gamma, of_sums, unit_roundoff
 
-CUTS: Final = 256  # cached cuts; making a plan needs the cut of a problem several times
 STEP: Final = 7  # roundings of one radix-2 step of a transform
 TURNS: Final = 3  # further steps of a 2-D transform that only multiply by roots of unity
 LARGEST: Final = 64  # maximum rows or columns of a tile; larger ones do not fit the registers even when split in two

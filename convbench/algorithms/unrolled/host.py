@@ -13,6 +13,7 @@ and images of any width fill whole panels. Where there are few bands, a band is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,7 +23,15 @@ from convbench.algorithms import Footprint
 from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
 from convbench.kernels.band import Band, Layout, fill_band, tap_offsets
-from convbench.kernels.blocking import bands, best_band, blocks_of_a_unit, pack_weights, packed_size, segments
+from convbench.kernels.blocking import (
+    CUTS,
+    bands,
+    best_band,
+    blocks_of_a_unit,
+    pack_weights,
+    packed_size,
+    segments,
+)
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.copying import copy_vectors
 from convbench.kernels.fields import Table, pack, unpacker
@@ -210,6 +219,7 @@ class Blocking:
         return self.band.size + (taps * self.panels + 1) * self.width
 
 
+@lru_cache(maxsize=CUTS)
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
     lanes = instruction_set().lanes(problem.dtype)

@@ -8,7 +8,7 @@ from typing import Final
 
 from convbench.algorithms.winograd.nested import Axis, best_axes
 from convbench.integers import ceil_div, round_up
-from convbench.kernels.blocking import UNITS, bands, blocks_of_a_unit
+from convbench.kernels.blocking import CUTS, UNITS, bands, blocks_of_a_unit
 from convbench.kernels.grid import Grid
 from convbench.kernels.linear_map import operations
 from convbench.kernels.micro_kernel import best_block
@@ -18,7 +18,6 @@ from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
 VECTORS_OF_TILES: Final = 3  # minimum number of vectors of tiles in a unit, where the problem has that many tiles
-CUTS: Final = 256  # cached cuts; making a plan needs the cut of a problem several times
 
 
 @dataclass(frozen=True)
