@@ -1,7 +1,9 @@
 """Kinds of selection models beside each other, and the model that comes with the package.
 
-    python -m benchmarks.selection                     # report cards of all kinds, on what convbench tune has measured
-    python -m benchmarks.selection --write FILE...     # convbench/select/default.json from files of measurements
+    python -m benchmarks.selection [FILE...]           # report cards of all kinds, on what convbench tune has measured
+    python -m benchmarks.selection --write FILE...     # convbench/select/default.json from the same
+
+FILE is a measured.jsonl of some machine.  [default: what was measured on this one]
 
 Trees are fitted by scikit-learn, which is in the `dev` extra: convbench itself has no use for it.
 """
@@ -24,7 +26,7 @@ from convbench.select.picker import Pick, Picker, models
 from convbench.select.report_card import report_card
 from convbench.select.shape_features import feature_matrix, features
 from convbench.select.table import Table
-from convbench.select.tuned import tuned_table
+from convbench.select.tuned import table_of, tuned_table
 from convbench.select.tuning import fitted_to
 
 SEED: Final = 0
@@ -100,9 +102,8 @@ def compare(table: Table) -> None:
             )
 
 
-def write(files: Sequence[Path]) -> None:
-    """Fit the default model to the measurements in some files."""
-    lines: list[Any] = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+def write(lines: Sequence[Mapping[str, Any]]) -> None:
+    """Fit the default model to measurements."""
     model = fitted_to(remembering.seconds(lines), remembering.packing(lines))
     machines = {json.dumps({key: line["machine"][key] for key in ("cpu", "vectors", "caches")}) for line in lines}
     learned_on = {"learned on": [json.loads(machine) for machine in sorted(machines)]}
@@ -113,12 +114,14 @@ def write(files: Sequence[Path]) -> None:
 def main() -> None:
     """Compare, or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", nargs="+", type=Path, metavar="FILE", help="measured.jsonl of tuned machines")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="measured.jsonl of a tuned machine")
+    parser.add_argument("--write", action="store_true", help="write the model that comes with the package")
     arguments = parser.parse_args()
+    lines: list[Any] = [json.loads(line) for path in arguments.files for line in path.read_text().splitlines()]
     if arguments.write:
-        write(arguments.write)
+        write(lines or remembering.lines())
     else:
-        compare(tuned_table())
+        compare(table_of(remembering.seconds(lines)) if lines else tuned_table())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ def tuned_table() -> Table:
             "nothing was measured on this machine to choose by; run convbench tune, or give the DIR of a sweep, or "
             "--table CSV"
         )
+    return table_of(seconds)
+
+
+def table_of(seconds: known.Seconds) -> Table:
+    """The table of measured seconds, by problem and by name."""
     rows: dict[Problem, dict[str, list[float]]] = {}
     named = set()
     for layer in (one for name in networks.NETWORKS if name != LIST for one in networks.load(name)):
