@@ -120,7 +120,8 @@ def page(measured: tuple[Record, ...], **spec: object) -> Material:
 def test_the_page_has_cards_the_worst_picks_and_the_picture(tmp_path):
     made = section(page(records(10)))
     names = [table.name for table in made.tables]
-    assert names == ["report-card-layer", "report-card-network", "report-card-random", "worst-picks-layer"]
+    assert names[:3] == ["report-card-layer", "report-card-network", "report-card-random"]
+    assert names[3:] in ([], ["worst-picks-layer"])  # none where every pick is the fastest
     assert [row[0] for row in made.tables[0].rows][-1] == "oracle"
     assert [figure.name for figure in made.figures] == ["which-form-wins"]
     write_report(Sweep(tmp_path, HEADER, records(10)), tmp_path)

@@ -26,7 +26,9 @@ Columns = Mapping[str, Sequence[float] | Matrix]
 """For each contender a number for each problem; NaN where there is none."""
 
 
-def fit(problems: Sequence[Problem], seconds: Columns, packing: Columns | None = None) -> Model:
+def fit(
+    problems: Sequence[Problem], seconds: Columns, packing: Columns | None = None, *, with_errors: bool = True
+) -> Model:
     """The model of measured seconds.
 
     A machine's speed changes from minute to minute, with its clock and with its neighbours. All contenders of a problem
@@ -37,6 +39,7 @@ def fit(problems: Sequence[Problem], seconds: Columns, packing: Columns | None =
         problems: The measured problems.
         seconds: For each contender its seconds on each problem.
         packing: Likewise the seconds of packing the weights.
+        with_errors: Whether to find the errors of predictions, which takes as long as all the rest.
     """
     measured = {name: times for name, each in seconds.items() if np.isfinite(times := np.array(each, float)).any()}
     work = {name: [counted(problem, name) for problem in problems] for name in measured}
@@ -50,9 +53,10 @@ def fit(problems: Sequence[Problem], seconds: Columns, packing: Columns | None =
     points = np.array([coordinates(problem) for problem in problems], float).reshape(len(problems), -1)
     apart = np.array([distances(points, point) for point in points])
     corrections = {name: np.clip(each - speed, -MOST_CORRECTED, MOST_CORRECTED) for name, each in known.items()}
+    errors = {name: _error(each, speed, apart) if with_errors else UNKNOWN for name, each in corrections.items()}
     found = {
-        name: Rates(rates[name], _of_packing((packing or {}).get(name), work[name]), _error(each, speed, apart))
-        for name, each in corrections.items()
+        name: Rates(rates[name], _of_packing((packing or {}).get(name), work[name]), errors[name])
+        for name in corrections
     }
     return Model(found, tuple(map(str, problems)), points, corrections)
 

@@ -20,6 +20,7 @@ Picker = Callable[[Table], Pick]
 MODELS: Final[Registry[Picker]] = Registry(
     "selection model",
     [
+        Entry("best-kind", "convbench.select.best_kind:best_kind", "the kind of model that suits the table best"),
         Entry("counted-work", "convbench.select.counted_work:counted_work", "counted work, corrected by neighbours"),
         Entry("work-alone", "convbench.select.counted_work:counted_work_alone", "counted work without correction"),
         Entry("neighbours", "convbench.select.neighbours:neighbours", "the nearest measured problems, by shape"),
