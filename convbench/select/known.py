@@ -74,11 +74,18 @@ def folder() -> Path:
     """The folder of this machine in the user's data folder; it need not exist."""
     facts = {name: value for name, value in fingerprint().items() if name != "forms"}
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    return platformdirs.user_data_path("convbench", appauthor=False) / f"machine-{name}"
+    return _home() / f"machine-{name}"
+
+
+def _home() -> Path:
+    """The folder of all machines."""
+    return platformdirs.user_data_path("convbench", appauthor=False)
 
 
 def load() -> Known:
     """What is known of this machine; files that cannot be used are named in a warning."""
+    if not _home().is_dir():  # nothing was ever measured; the fingerprint takes milliseconds
+        return Known(_usable(DEFAULT, written.model_from, own=False), is_default=True)
     place = folder()
     seconds = _usable(place / KNOWN, written.seconds_from) or {}
     if (model := _usable(place / MODEL, written.model_from)) is not None:
