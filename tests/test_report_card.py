@@ -141,6 +141,8 @@ def test_what_is_wrong_is_refused():
         report_cards(Table.of({}))
     with pytest.raises(RequestError, match="nothing to choose; measure more"):
         report_cards(table_of([[1.0, None], [None, 1.0]], ["A", "B"]))
+    with pytest.raises(RequestError, match="none of the 2 problems to judge by has the times"):
+        report_cards(table, judged=[problem(50), problem(60)])
 
 
 def test_a_problem_that_one_candidate_can_do_is_learned_from_and_not_judged_by():

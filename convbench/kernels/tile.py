@@ -8,6 +8,7 @@ units to workers. Algorithms and executors do not depend on each other.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
@@ -235,14 +236,14 @@ def compile_for(dispatcher: Any, needed: Any) -> None:
     """Compile a function for a signature, or read it from the cache on disk; it takes no other signature then."""
     cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
     if all(hasattr(cache, name) for name in ("load_overload", "_load_overload", "_guard_against_spurious_io_errors")):
-        cache.load_overload = partial(_read, cache)
+        cache.load_overload, cache.save_overload = partial(_read, cache), partial(_write, cache.save_overload)
     dispatcher.disable_compile(False)  # noqa: FBT003
     dispatcher.compile(needed)
     dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
 
 
 def _read(cache: Any, needed: Any, context: Any) -> Any:
-    """Machine code from the cache on disk; None where it is not there.
+    """Machine code from the cache on disk; None where it is not there, or damaged.
 
     This is Numba's `load_overload` without its first step, `context.refresh()`: it imports and registers all that Numba
     can compile, SciPy's linear algebra among it, which takes a quarter of a process's time to its first result. Machine
@@ -250,4 +251,16 @@ def _read(cache: Any, needed: Any, context: Any) -> Any:
     """
     rtsys.initialize(context)
     with cache._guard_against_spurious_io_errors():  # noqa: SLF001  # which leads to None
-        return cache._load_overload(needed, context)  # noqa: SLF001
+        try:
+            return cache._load_overload(needed, context)  # noqa: SLF001
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001  # a file that was cut off, as where the disk was full, breaks in any way
+            cache.flush()
+    return None
+
+
+def _write(save: Callable[[Any, Any], None], needed: Any, compiled: Any) -> None:
+    """Write machine code to the cache on disk; where it cannot be written, it holds for this process alone."""
+    with contextlib.suppress(OSError):
+        save(needed, compiled)
