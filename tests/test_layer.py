@@ -588,9 +588,12 @@ def test_a_first_call_loads_no_more_than_it_needs():
         never = ("convbench.measure", "convbench.results", "convbench.report", "convbench.cli", "matplotlib",
                  "scipy.linalg", "pandas", "cupy", "convbench.cuda.launch", "convbench.algorithms.direct.gpu")
         print([name for name in never if name in sys.modules])
+    """
+    script(code)  # compiles what is not on disk yet, for which Numba loads all that it has
+    done = script(
+        f"""{code}
         import numba
         print(numba.njit(lambda a, b: a @ b)(np.eye(2), np.eye(2)).sum())
     """
-    script(code)  # compiles what is not on disk yet, for which Numba loads all that it has
-    done = script(code)
+    )
     assert done.stdout == "[]\n2.0\n", done.stderr

@@ -176,7 +176,9 @@ def twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     return compiled
 
 
-@pytest.mark.parametrize("left", [lambda text: b"", lambda text: text[: len(text) // 2], lambda text: bytes(len(text))])
+@pytest.mark.parametrize(
+    "left", [lambda text: text[:0], lambda text: text[: len(text) // 2], lambda text: bytes(len(text))]
+)
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 def test_a_damaged_cache_is_made_anew(twice, tmp_path, kind, left):
     twice()

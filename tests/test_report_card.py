@@ -270,7 +270,7 @@ def tables(draw: st.DrawFn) -> Table:
     return table_of(rows, every[:width], problems)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(tables())
 def test_every_card_is_possible_and_the_oracle_has_no_regret(table):
     for held_out in SPLITTINGS:
@@ -291,7 +291,7 @@ def test_every_card_is_possible_and_the_oracle_has_no_regret(table):
         assert card.baselines["oracle"].card.top_1 == pytest.approx(1)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(tables(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(table, random):
     order = list(range(len(table.problems)))

@@ -200,8 +200,8 @@ def _new_plans(
 def _drop_oldest() -> None:
     """Drop plans of the operations that were used the longest ago until the others are few and small enough.
 
-    A dictionary is copied at once; `list` of its items makes a tuple for each, where the garbage collector may run, free
-    an array of weights, and so change the dictionary.
+    A dictionary is copied at once. A `list` of its items makes a tuple for each, where the garbage collector may run,
+    free an array of weights, and so change the dictionary.
     """
     found = [
         (plans.used, len(plans) or 1, plans.bytes, number, key)
@@ -220,7 +220,7 @@ def _drop_oldest() -> None:
 
 
 def _sample(w: NDArray[Any]) -> tuple[object, ...]:
-    """What can be set even of a read-only array, and some of its numbers, spread over all of it; all if they are few."""
+    """What can be set even of a read-only array, and some of its numbers, spread over all of it; all where few."""
     return w.shape, w.strides, w.dtype, w.ravel("K")[:: max(1, w.size // SAMPLES)].tobytes()
 
 
