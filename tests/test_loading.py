@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, Struck, script, wait_until
+from conftest import DEADLINE, Struck, python, script, wait_until
 from numba import int64
 from numba.core.caching import IndexDataCacheFile
 
+from convbench.kernels import cached as caching
+from convbench.kernels.cached import cached
 from convbench.kernels.tile import compile_for
 from convbench.runtime import loading
 
@@ -197,3 +199,26 @@ def test_what_cannot_be_kept_on_disk_is_computed_with_all_the_same(twice, monkey
         twice()
     assert not twice().stats.cache_hits
     assert twice().stats.cache_hits
+
+
+def test_where_no_folder_can_be_written_functions_are_compiled_all_the_same(monkeypatch):
+    monkeypatch.setattr("numba.config.CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
+    monkeypatch.setattr("numba.config.CACHE_DIR", "/dev/null/nowhere")
+    caching._warn.cache_clear()
+    with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
+        twice = cached(nogil=True)(_twice)
+    compile_for(twice, int64(int64))
+    assert twice(3) == 6
+
+
+def _twice(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.long
+def test_a_process_computes_without_any_cache():
+    code = "import numpy as np, convbench; print(convbench.conv2d(np.ones((1, 3, 3)), np.ones((1, 1, 3, 3)), cores=1))"
+    nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": "/dev/null/nowhere"}
+    done = python("-c", code, **nowhere)
+    assert (done.stdout, done.returncode) == ("[[[9.]]]\n", 0)
+    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1

@@ -25,6 +25,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from convbench.errors import UnavailableError
+from convbench.kernels.cached import cached
 from convbench.kernels.clock import STAGES
 from convbench.rounding import Errors
 from convbench.runtime.loading import load, run_to_completion
@@ -33,7 +34,7 @@ from convbench.runtime.sources import digest
 MADE_OF: Final = ("kernels", "algorithms")
 """Folders with the sources that tiles are compiled from."""
 
-jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+jit = cached(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
 """Decorator for tiles and the functions they call: GIL released, compiled code cached on disk, a * b + c fused."""
 
 inlined = numba.njit(inline="always")
@@ -227,7 +228,8 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     variant = "-".join(map(str, (*(tile.arguments or ()), digest(*MADE_OF))))
     if not dispatcher.py_func.__qualname__.endswith(variant):
         dispatcher.py_func.__qualname__ += f"-{variant}"
-        dispatcher.enable_caching()
+        with contextlib.suppress(RuntimeError):  # where no folder can be written, see `cached`
+            dispatcher.enable_caching()
     compile_for(dispatcher, signature(dtype))
     return _COMPILED.setdefault((tile, dtype), dispatcher)
 
