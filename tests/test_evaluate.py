@@ -15,6 +15,7 @@ from convbench.report.selection import section
 from convbench.report.write import write_report
 from convbench.results.record import Record
 from convbench.results.store import Sweep
+from convbench.select.report_card import report_card
 from convbench.select.table import Table
 
 HEADER = {"spec": {"problems": [], "algorithms": ["direct", "winograd"], "executors": ["serial"]}}
@@ -111,6 +112,17 @@ def test_what_is_wrong_is_one_line(convbench, sweep, csv, tmp_path, words, said)
     empty = stored(tmp_path / "empty", ())
     given = [word.format(sweep=sweep, csv=csv, empty=empty) for word in words]
     assert_refused(convbench("evaluate", *given), *said)
+
+
+def test_a_problem_that_a_form_cannot_compute_is_in_the_table_all_the_same():
+    rows = {f"mb1ic{channels}ih12oc4kh3": (1.0, 2.0, None) for channels in range(1, 6)}
+    rows |= {"mb1ic1ih100000oc1kh99999": (1.0, 2.0, None), "mb1ic3ih9oc4kh3sh2": (1.0, 2.0, 3.0)}
+    names = ("direct/serial/1", "unrolled/serial/1", "winograd/serial/1")
+    times = {
+        Problem.parse(text): {name: [] if each is None else [each] for name, each in zip(names, row, strict=True)}
+        for text, row in rows.items()
+    }
+    assert report_card(Table.of(times, names), "layer").marks.card.problems == len(rows)
 
 
 def page(measured: tuple[Record, ...], **spec: object) -> Material:

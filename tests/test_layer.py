@@ -463,6 +463,20 @@ def test_weights_that_changed_altogether_between_two_calls_are_packed_again():
     assert not np.array_equal(convbench.conv2d(x, own), before)
 
 
+def test_weights_that_were_given_another_shape_in_place_are_packed_again():
+    weights, x = fixed(image(4, 2, 3, 3)), image(8, 9, 9)
+    whole, halves = weights.copy(), weights.reshape(8, 1, 3, 3)
+    assert convbench.conv2d(x, weights, groups=4).shape == (4, 7, 7)
+    weights.shape = (8, 1, 3, 3)
+    np.testing.assert_allclose(
+        convbench.conv2d(x, weights, groups=8), convbench.conv2d(x, halves.copy(), groups=8), atol=1e-4
+    )
+    with pytest.raises(RequestError, match="x has 8 channels; w needs 4"):
+        convbench.conv2d(x, weights, groups=4)
+    weights.shape = whole.shape
+    assert convbench.conv2d(x, weights, groups=4).shape == (4, 7, 7)
+
+
 def test_weights_that_are_freed_take_their_plans_with_them(made):
     weights = fixed(W)
     convbench.conv2d(X, weights)
@@ -470,6 +484,30 @@ def test_weights_that_are_freed_take_their_plans_with_them(made):
     del weights
     assert plan() is None
     assert not given_weights._given
+
+
+def test_the_garbage_collector_may_free_weights_at_any_moment():
+    """Weights that are part of a cycle go while the plans of all are looked through."""
+    x, before = image(2, 9, 9), gc.get_threshold()
+    kept = [fixed(image(3, 2, 3, 3, seed=seed)) for seed in range(100)]
+    gc.collect()
+    gc.disable()
+    try:
+        for weights in kept:
+            convbench.conv2d(x, weights, algorithm="direct", cores=1)
+        cycle: list[Any] = [fixed(W)]
+        convbench.conv2d(X, cycle[0], algorithm="direct", cores=1)
+        cycle.append(cycle)
+        del cycle
+        pairs = [(number, number) for number in range(5000)]  # so that no freed ones are left to be used again
+        gc.set_threshold(gc.get_count()[0] + 50)
+        gc.enable()
+        given_weights._drop_oldest()
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    gc.collect()
+    assert len(given_weights._given) == len(kept) < len(pairs)
 
 
 def test_an_array_where_another_was_is_not_taken_for_it():
@@ -550,9 +588,12 @@ def test_a_first_call_loads_no_more_than_it_needs():
         never = ("convbench.measure", "convbench.results", "convbench.report", "convbench.cli", "matplotlib",
                  "scipy.linalg", "pandas", "cupy", "convbench.cuda.launch", "convbench.algorithms.direct.gpu")
         print([name for name in never if name in sys.modules])
+    """
+    script(code)  # compiles what is not on disk yet, for which Numba loads all that it has
+    done = script(
+        f"""{code}
         import numba
         print(numba.njit(lambda a, b: a @ b)(np.eye(2), np.eye(2)).sum())
     """
-    script(code)  # compiles what is not on disk yet, for which Numba loads all that it has
-    done = script(code)
+    )
     assert done.stdout == "[]\n2.0\n", done.stderr

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.util
 import os
 import signal
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import DEADLINE, Struck, script, wait_until
+from conftest import DEADLINE, Struck, python, script, wait_until
+from numba import int64
+from numba.core.caching import IndexDataCacheFile
 
+from convbench.kernels import cached as caching
+from convbench.kernels.cached import cached
+from convbench.kernels.tile import compile_for
 from convbench.runtime import loading
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -148,3 +158,67 @@ FORK_IN_THE_FIRST_CALL = """
 def test_the_first_call_of_a_process_may_be_interrupted_repeated_and_forked(program, moment):
     done = script(textwrap.dedent(PROGRAM) + textwrap.dedent(program), moment)
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+@pytest.fixture
+def twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Gives a function that was compiled, or read from its cache in `tmp_path`, as a new process has it."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
+    source = tmp_path / "twice.py"
+    source.write_text("import numba\n\n\n@numba.njit(cache=True)\ndef twice(x):\n    return 2 * x\n")
+
+    def compiled() -> Any:
+        spec = importlib.util.spec_from_file_location("twice", source)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        compile_for(module.twice, int64(int64))
+        assert module.twice(3) == 6
+        return module.twice
+
+    return compiled
+
+
+@pytest.mark.parametrize(
+    "left", [lambda text: text[:0], lambda text: text[: len(text) // 2], lambda text: bytes(len(text))]
+)
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_a_damaged_cache_is_made_anew(twice, tmp_path, kind, left):
+    twice()
+    (file,) = (tmp_path / "cache").rglob(f"*.{kind}")
+    file.write_bytes(left(file.read_bytes()))
+    assert not twice().stats.cache_hits, "compiled once more"
+    assert twice().stats.cache_hits
+
+
+def test_what_cannot_be_kept_on_disk_is_computed_with_all_the_same(twice, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as now:
+        now.setattr(IndexDataCacheFile, "_save_data", full)
+        twice()
+    assert not twice().stats.cache_hits
+    assert twice().stats.cache_hits
+
+
+def test_where_no_folder_can_be_written_functions_are_compiled_all_the_same(monkeypatch):
+    monkeypatch.setattr("numba.config.CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
+    monkeypatch.setattr("numba.config.CACHE_DIR", "/dev/null/nowhere")
+    caching._warn.cache_clear()
+    with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
+        twice = cached(nogil=True)(_twice)
+    compile_for(twice, int64(int64))
+    assert twice(3) == 6
+
+
+def _twice(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.long
+def test_a_process_computes_without_any_cache():
+    code = "import numpy as np, convbench; print(convbench.conv2d(np.ones((1, 3, 3)), np.ones((1, 1, 3, 3)), cores=1))"
+    nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": "/dev/null/nowhere"}
+    done = python("-c", code, **nowhere)
+    assert (done.stdout, done.returncode) == ("[[[9.]]]\n", 0)
+    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1

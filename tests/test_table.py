@@ -173,6 +173,12 @@ def test_a_wrong_file_is_refused_in_a_line_that_names_the_place(tmp_path, conten
         assert word in str(refused.value)
 
 
+def test_a_table_that_was_written_the_other_way_round_is_refused_soon(tmp_path):
+    names = ",".join(f"mb1ic{channels}ih9oc4kh3" for channels in range(1, 200_001))
+    with pytest.raises(RequestError, match="line 1 has 200000 candidates; give 1 to 200"):
+        read_table(written(tmp_path, f"problem,{names}\n"))
+
+
 def test_a_file_that_is_none_or_too_large_is_refused(tmp_path, monkeypatch):
     for path in (tmp_path / "nothing.csv", tmp_path):
         with pytest.raises(RequestError, match="cannot be read"):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from convbench.executors.memory import private_empty
 from convbench.integers import round_up
+from convbench.kernels.cached import cached
 from convbench.kernels.clock import STAGES
 from convbench.kernels.tile import Phase, Work, arguments, compile_for, inlined, jit, signature
 from convbench.runtime.loading import run_to_completion
@@ -136,7 +137,7 @@ get_num_threads = types.ExternalFunction("get_num_threads", types.intp())  # of 
 set_num_threads = types.ExternalFunction("set_num_threads", types.void(types.intp))
 
 
-@numba.njit(parallel=True, nogil=True, cache=True)
+@cached(parallel=True, nogil=True)
 def claim_on_threads(  # type: ignore[no-untyped-def]
     table, x, weights, out, parameters, workspace, scratch, clock, counters, team
 ):

@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from convbench.kernels.cached import cached
+
 STAGES: Final = 8
 """Maximum number of stages of a tile: the tick counts that fit a cache line."""
 
@@ -43,7 +45,7 @@ def lap(clock, stage, since):  # type: ignore[no-untyped-def]
     return now
 
 
-@numba.njit(cache=True)
+@cached()
 def read_ticks():  # type: ignore[no-untyped-def]
     """`ticks` for interpreted callers."""
     return ticks()

@@ -8,6 +8,7 @@ units to workers. Algorithms and executors do not depend on each other.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
@@ -24,6 +25,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from convbench.errors import UnavailableError
+from convbench.kernels.cached import cached
 from convbench.kernels.clock import STAGES
 from convbench.rounding import Errors
 from convbench.runtime.loading import load, run_to_completion
@@ -32,7 +34,7 @@ from convbench.runtime.sources import digest
 MADE_OF: Final = ("kernels", "algorithms")
 """Folders with the sources that tiles are compiled from."""
 
-jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+jit = cached(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
 """Decorator for tiles and the functions they call: GIL released, compiled code cached on disk, a * b + c fused."""
 
 inlined = numba.njit(inline="always")
@@ -226,7 +228,8 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     variant = "-".join(map(str, (*(tile.arguments or ()), digest(*MADE_OF))))
     if not dispatcher.py_func.__qualname__.endswith(variant):
         dispatcher.py_func.__qualname__ += f"-{variant}"
-        dispatcher.enable_caching()
+        with contextlib.suppress(RuntimeError):  # where no folder can be written, see `cached`
+            dispatcher.enable_caching()
     compile_for(dispatcher, signature(dtype))
     return _COMPILED.setdefault((tile, dtype), dispatcher)
 
@@ -235,14 +238,14 @@ def compile_for(dispatcher: Any, needed: Any) -> None:
     """Compile a function for a signature, or read it from the cache on disk; it takes no other signature then."""
     cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
     if all(hasattr(cache, name) for name in ("load_overload", "_load_overload", "_guard_against_spurious_io_errors")):
-        cache.load_overload = partial(_read, cache)
+        cache.load_overload, cache.save_overload = partial(_read, cache), partial(_write, cache.save_overload)
     dispatcher.disable_compile(False)  # noqa: FBT003
     dispatcher.compile(needed)
     dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed
 
 
 def _read(cache: Any, needed: Any, context: Any) -> Any:
-    """Machine code from the cache on disk; None where it is not there.
+    """Machine code from the cache on disk; None where it is not there, or damaged.
 
     This is Numba's `load_overload` without its first step, `context.refresh()`: it imports and registers all that Numba
     can compile, SciPy's linear algebra among it, which takes a quarter of a process's time to its first result. Machine
@@ -250,4 +253,16 @@ def _read(cache: Any, needed: Any, context: Any) -> Any:
     """
     rtsys.initialize(context)
     with cache._guard_against_spurious_io_errors():  # noqa: SLF001  # which leads to None
-        return cache._load_overload(needed, context)  # noqa: SLF001
+        try:
+            return cache._load_overload(needed, context)  # noqa: SLF001
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001  # a file that was cut off, as where the disk was full, breaks in any way
+            cache.flush()
+    return None
+
+
+def _write(save: Callable[[Any, Any], None], needed: Any, compiled: Any) -> None:
+    """Write machine code to the cache on disk; where it cannot be written, it holds for this process alone."""
+    with contextlib.suppress(OSError):
+        save(needed, compiled)

@@ -48,12 +48,12 @@ class _Given:
 
     Attributes:
         weights: A weak reference to it.
-        sample: Some of its numbers when it was packed.
+        sample: Its shape, strides, dtype and some of its numbers when it was packed.
         plans: Plans by all further arguments but the image.
     """
 
     weights: weakref.ref[NDArray[Any]]
-    sample: bytes
+    sample: tuple[object, ...]
     plans: dict[Hashable, Plans] = field(default_factory=dict)
 
 
@@ -146,9 +146,11 @@ def _packed_for_once(
     problem = what.problem(image.shape, weights, wide=is_wide(image))
     epilogue = what.epilogue(problem)
     spent = copied_bytes(image, problem.dtype) + copied_bytes(weights, problem.dtype)
+    is_covered = isinstance(out, np.ndarray) and np.may_share_memory(out, weights)
     with place(image):
+        spent += weights.nbytes if is_covered else 0
         choice = what.choose(problem, on_gpu=on_gpu(image), packed=False, spent=spent)
-        if isinstance(out, np.ndarray) and np.may_share_memory(out, weights):
+        if is_covered:
             weights = weights.copy()  # a form may read unpacked weights while it writes
         plan = first_plan(problem, weights, choice, epilogue, borrow=True)
         if plan is None:
@@ -196,11 +198,15 @@ def _new_plans(
 
 
 def _drop_oldest() -> None:
-    """Drop plans of the operations that were used the longest ago until the others are few and small enough."""
+    """Drop plans of the operations that were used the longest ago until the others are few and small enough.
+
+    A dictionary is copied at once. A `list` of its items makes a tuple for each, where the garbage collector may run,
+    free an array of weights, and so change the dictionary.
+    """
     found = [
         (plans.used, len(plans) or 1, plans.bytes, number, key)
-        for number, given in list(_given.items())
-        for key, plans in list(given.plans.items())
+        for number, given in _given.copy().items()
+        for key, plans in given.plans.copy().items()
     ]
     found.sort(key=lambda one: one[0], reverse=True)
     count = size = 0
@@ -213,9 +219,9 @@ def _drop_oldest() -> None:
                 _given.pop(number, None)
 
 
-def _sample(w: NDArray[Any]) -> bytes:
-    """Some numbers of an array, spread over all of it; all where there are few."""
-    return w.ravel("K")[:: max(1, w.size // SAMPLES)].tobytes()
+def _sample(w: NDArray[Any]) -> tuple[object, ...]:
+    """What can be set even of a read-only array, and some of its numbers, spread over all of it; all where few."""
+    return w.shape, w.strides, w.dtype, w.ravel("K")[:: max(1, w.size // SAMPLES)].tobytes()
 
 
 _PLAIN: Final = frozenset({int, str, bool, float, type(None)})

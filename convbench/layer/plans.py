@@ -189,7 +189,7 @@ class Plans:
 
     def _drop_oldest(self, most: int, most_bytes: int, newest: Kept | None = None) -> None:
         """Drop the plans that were used the longest ago, until the others are few and small enough."""
-        while (found := list(self._kept.items())) and (len(found) > most or self.bytes > most_bytes):
+        while (found := self._kept.copy().items()) and (len(found) > most or self.bytes > most_bytes):
             others = [(kept.used, key) for key, kept in found if kept is not newest]
             if not others:
                 return

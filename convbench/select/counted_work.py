@@ -27,7 +27,7 @@ def counted_work_alone(table: Table) -> Pick:
 
 def _fit(table: Table) -> Model:
     columns = {name: table.seconds[:, place] for place, name in enumerate(table.candidates)}
-    return fit(table.shapes, columns, with_errors=False)
+    return fit(table.shapes, columns, intervals=False)  # a pick needs none
 
 
 def _pick(table: Table, model: Model) -> Pick:

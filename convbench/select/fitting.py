@@ -27,7 +27,7 @@ Columns = Mapping[str, Sequence[float] | Matrix]
 
 
 def fit(
-    problems: Sequence[Problem], seconds: Columns, packing: Columns | None = None, *, with_errors: bool = True
+    problems: Sequence[Problem], seconds: Columns, packing: Columns | None = None, *, intervals: bool = True
 ) -> Model:
     """The model of measured seconds.
 
@@ -39,7 +39,7 @@ def fit(
         problems: The measured problems.
         seconds: For each contender its seconds on each problem.
         packing: Likewise the seconds of packing the weights.
-        with_errors: Whether to find the errors of predictions, which takes as long as all the rest.
+        intervals: Whether the model's intervals matter, which take time and memory by the square of the problems.
     """
     measured = {name: times for name, each in seconds.items() if np.isfinite(times := np.array(each, float)).any()}
     work = {name: [counted(problem, name) for problem in problems] for name in measured}
@@ -51,12 +51,15 @@ def fit(
         known = {name: np.log(times / _of_work(rates[name], work[name])) for name, times in measured.items()}
         speed = _speeds(measured, known)
     points = np.array([coordinates(problem) for problem in problems], float).reshape(len(problems), -1)
-    apart = np.array([distances(points, point) for point in points])
+    apart = np.array([distances(points, point) for point in points]) if intervals else None
     corrections = {name: np.clip(each - speed, -MOST_CORRECTED, MOST_CORRECTED) for name, each in known.items()}
-    errors = {name: _error(each, speed, apart) if with_errors else UNKNOWN for name, each in corrections.items()}
     found = {
-        name: Rates(rates[name], _of_packing((packing or {}).get(name), work[name]), errors[name])
-        for name in corrections
+        name: Rates(
+            rates[name],
+            _of_packing((packing or {}).get(name), work[name]),
+            UNKNOWN if apart is None else _error(each, speed, apart),
+        )
+        for name, each in corrections.items()
     }
     return Model(found, tuple(map(str, problems)), points, corrections)
 

@@ -173,8 +173,9 @@ def report_card(  # over 40 lines: the documentation of its arguments
     splits = _judged(table, splitting(table, folds, seed), judged)
     rows = [row for _, test in splits for row in test]
     if not rows:
+        which = "no problem" if judged is None else f"none of the {len(judged)} problems to judge by"
         raise RequestError(
-            "no problem has the times of 2 candidates or more, so there is nothing to choose; measure more"
+            f"{which} has the times of 2 candidates or more, so there is nothing to choose; measure more"
         )
     every = models() if pickers is None else pickers
     oracle = _marks(table, rows, np.nanargmin(table.seconds[rows], axis=1), 0)

@@ -109,6 +109,8 @@ def _header(fields: Sequence[str], where: str) -> list[str]:
             f"{where} has {names.count(PROBLEM) or 'no'} column{'s' * (names.count(PROBLEM) > 1)} {PROBLEM!r} among "
             f"{shown(', '.join(names))}; name the column of descriptors {PROBLEM!r}"
         )
+    if not 2 <= len(names) <= MOST_CANDIDATES + 1:  # before what takes time where there are very many
+        raise RequestError(f"{where} has {len(names) - 1} candidates; give 1 to {MOST_CANDIDATES}")
     for column, name in enumerate(names, 1):
         if not name or not name.isprintable() or len(name) > LONGEST_NAME:
             raise RequestError(
@@ -117,8 +119,6 @@ def _header(fields: Sequence[str], where: str) -> list[str]:
             )
         if names.count(name) > 1:
             raise RequestError(f"{where} has several columns {shown(name)}; give each candidate a name of its own")
-    if not 2 <= len(names) <= MOST_CANDIDATES + 1:
-        raise RequestError(f"{where} has {len(names) - 1} candidates; give 1 to {MOST_CANDIDATES}")
     return names
 
 
