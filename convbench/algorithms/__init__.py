@@ -134,9 +134,9 @@ class Algorithm:
         return self.supports(problem) or found.supports(problem)
 
     def cost(self, problem: Problem, backend: str = "numba", precision: str = "exact") -> Cost:
-        """The work of a call for a supported problem; that of the textbook loops where there is no `cost` function."""
+        """The work of a call; that of the textbook loops for an unsupported problem, or without a `cost` function."""
         found = self.find(backend, precision)
-        if found is not None and found.cost is not None:
+        if found is not None and found.cost is not None and not (self.supports(problem) or found.supports(problem)):
             return found.cost(problem)
         return Cost(
             {"multiply-adds": problem.multiply_adds, "bytes": problem.bytes},

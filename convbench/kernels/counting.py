@@ -21,10 +21,13 @@ def of_whole(problem: Problem, units: int) -> dict[str, float]:
     }
 
 
-def parts(length: int, size: int) -> list[int]:
-    """The lengths of the parts of an axis that is cut into parts of a size; the last may be shorter."""
+def parts(length: int, size: int) -> list[tuple[int, int]]:
+    """The lengths of the parts of an axis that is cut into parts of a size, and how many have each.
+
+    The last part may be shorter. An axis may have more parts than a list could hold.
+    """
     whole, rest = divmod(length, size)
-    return [size] * whole + ([rest] if rest else [])
+    return [(part, count) for part, count in ((size, whole), (rest, 1)) if part and count]
 
 
 def largest_share(problem: Problem, band: float, segment: float, blocks: float) -> float:

@@ -8,6 +8,7 @@ each unit, a worker copies the input of a band into its scratch, padded and rear
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from convbench.rounding import of_sums
 
 STAGES: Final = ("pad", "product and store")
 PAD, PRODUCT = range(2)
+BLOCKINGS: Final = 256  # cached; a choice and a plan need the blocking of a problem several times
 
 
 class Parameters(NamedTuple):
@@ -156,6 +158,7 @@ class Blocking:
     grid: Grid
 
 
+@lru_cache(maxsize=BLOCKINGS)
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
     lanes = instruction_set().lanes(problem.dtype)

@@ -13,6 +13,7 @@ and images of any width fill whole panels. Where there are few bands, a band is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ from convbench.rounding import of_sums
 
 STAGES: Final = ("pad", "unroll", "product and store")
 PAD, UNROLL, PRODUCT = range(3)
+BLOCKINGS: Final = 256  # cached; a choice and a plan need the blocking of a problem several times
 
 
 class Parameters(NamedTuple):
@@ -210,6 +212,7 @@ class Blocking:
         return self.band.size + (taps * self.panels + 1) * self.width
 
 
+@lru_cache(maxsize=BLOCKINGS)
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
     lanes = instruction_set().lanes(problem.dtype)
