@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 import warnings
 
 import pytest
@@ -97,11 +98,32 @@ def test_a_limit_of_memory_is_kept():
         {"algorithm": "best"},
         {"arithmetic": "wrong"},
         {"cores": [1]},
+        {"backend": "cuda"},
+        {"backend": ["numba"]},
+        {"backend": "gpu", "measure": True},
+        {"spent": -1},
+        {"spent": "all"},
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments):
     with pytest.raises(RequestError):
         choose(LAYER, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"cores": 1}, {"cores": True}),
+        ({"cores": 1}, {"cores": 1.0}),
+        ({"memory_limit": 10**9}, {"memory_limit": 1e9}),
+        ({"packed": True}, {"packed": 1}),
+        ({"measure": False}, {"measure": 0}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_after_what_equals_it(first, second):
+    choose(LAYER, **first)
+    with pytest.raises(RequestError):
+        choose(LAYER, **second)
 
 
 def test_what_nobody_can_compute_is_said_to_be_so():
@@ -270,6 +292,15 @@ def chosen_for_random_problems(count: int, seed: int) -> None:
         choice = choose(Problem.parse(str(problem)), packed=done % 2 == 0)
         assert choice.candidate.unsupported_reason(problem) is None
         assert choice.predicted_seconds is None or choice.predicted_seconds > 0
+
+
+def test_a_problem_beyond_any_machine_is_counted_as_quickly_as_another():
+    begin = time.perf_counter()
+    high = "g3mb1ic9ih1440961iw2oc443739kh1026kw2sh2sw1"
+    for descriptor in ("mb1ic1ih1000000000iw1000000000oc1kh3kw3", "mb1ic1ih1iw1000000000000oc1kh1kw3", high):
+        choice = choose(descriptor)
+        assert choice.predicted_seconds > 1
+    assert time.perf_counter() - begin < 10
 
 
 def test_every_random_problem_gets_a_candidate_that_can_compute_it():

@@ -21,10 +21,13 @@ def of_whole(problem: Problem, units: int) -> dict[str, float]:
     }
 
 
-def parts(length: int, size: int) -> list[int]:
-    """The lengths of the parts of an axis that is cut into parts of a size; the last may be shorter."""
+def parts(length: int, size: int) -> list[tuple[int, int]]:
+    """The lengths of the parts of an axis that is cut into parts of a size, and how many have each.
+
+    The last part may be shorter. An axis may have more parts than a list could hold.
+    """
     whole, rest = divmod(length, size)
-    return [size] * whole + ([rest] if rest else [])
+    return [(part, count) for part, count in ((size, whole), (rest, 1)) if part and count]
 
 
 MOST_SHARES: Final = 64
@@ -40,7 +43,9 @@ def shares(grid: Grid, *axes: tuple[int, int]) -> tuple[float, ...]:
     """
     if grid.units > MOST_SHARES:
         return ()
-    bands, segments, blocks = ([part / length for part in parts(length, size)] for length, size in axes)
+    bands, segments, blocks = (
+        [part / length for part, count in parts(length, size) for _ in range(count)] for length, size in axes
+    )
     one = [band * segment * block for band in bands for segment in segments for block in blocks]
     images = grid.images * grid.groups
     return tuple(share / images for share in one) * images

@@ -6,13 +6,14 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from convbench import machine
-from convbench.arguments import truth, whole_number
+from convbench.arguments import one_of, truth, whole_number
 from convbench.errors import RequestError
 from convbench.plans import Candidate, allowed_precision, as_problem
-from convbench.preference import allowed_cores
+from convbench.preference import PREFERENCE, allowed_cores
 from convbench.problem import Problem
 from convbench.runtime.loading import run_to_completion
 from convbench.select import known
@@ -45,8 +46,8 @@ def choose(  # over 40 lines: the documentation of its arguments
         problem: The problem, or its descriptor, see `Problem.parse`.
         cores: The most cores that may be used; by default, and at most, those that this process may use.
         memory_limit: Bytes that may be used in addition to input, unpacked weights and output; None for no limit.
-        measure: Whether to measure the few best candidates, unless this very problem has been measured already. The
-            result is remembered in the user's data folder.
+        measure: Whether to measure the few best candidates on the host, unless this very problem has been measured
+            already. The result is remembered in the user's data folder.
         packed: Whether weights are packed once, as in a `Conv2d`; otherwise each call packs them, which counts.
         backend: "numba" for arrays on the host, "gpu" for arrays on a GPU.
         algorithm: The only algorithm to choose from; default: all.
@@ -63,6 +64,7 @@ def choose(  # over 40 lines: the documentation of its arguments
     usable = machine.affinity()
     key: tuple[object, ...] = (
         *(problem, cores, memory_limit, measure, packed, backend, algorithm, arithmetic, spent, usable),
+        *(cores.__class__, memory_limit.__class__, measure.__class__, packed.__class__),  # True and 1.0 equal 1
     )
     try:
         return _state.choices[key]
@@ -71,7 +73,10 @@ def choose(  # over 40 lines: the documentation of its arguments
     except TypeError:  # an argument that cannot be hashed, and is refused below
         key = ()
     problem = as_problem(problem)
-    truth("measure", measure)
+    one_of("backend", backend, PREFERENCE)
+    if truth("measure", measure) and backend != HOST:
+        raise RequestError(f"measure=True is for backend={HOST!r}; leave it out for backend={backend!r}")
+    spent = whole_number("spent", spent, least=0)
     most = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
     precision = allowed_precision(arithmetic, allow_tf32=False)
     counts = core_counts(allowed_cores(cores)) if backend == HOST else (1,)
@@ -106,13 +111,13 @@ class _State:
 
     def known(self) -> known.Known:
         """What is known of this machine; warnings are of the thread that reads it first."""
-        if self._known is None:
-            with warnings.catch_warnings(record=True) as raised:
-                warnings.simplefilter("always")
-                self._known = run_to_completion(known.load)
-            for each in raised:
-                warnings.warn(str(each.message), RuntimeWarning, stacklevel=4)
-        return self._known
+        found = self._known
+        if found is None:
+            complaints: list[str] = []
+            found = self._known = run_to_completion(known.load, complaints.append)
+            for each in complaints:
+                warnings.warn(each, RuntimeWarning, stacklevel=4)
+        return found
 
     def remember(self, key: tuple[object, ...], choice: Choice) -> None:
         """Keep a choice, and forget the oldest if there are too many."""
@@ -126,7 +131,8 @@ class _State:
     def add(self, seconds: Mapping[str, Mapping[str, float]]) -> None:
         """Take new measurements into account."""
         now = self.known()
-        self._known = known.Known(now.model, is_default=now.is_default, seconds={**now.seconds, **seconds})
+        merged = {problem: {**now.seconds.get(problem, {}), **times} for problem, times in seconds.items()}
+        self._known = replace(now, seconds={**now.seconds, **merged})
         with _lock:
             self.choices.clear()
 

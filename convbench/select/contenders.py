@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
@@ -20,6 +21,7 @@ ON_HOST: Final = ("serial", "threads")
 """Executors that a choice on the host may name: `processes` would copy the caller's arrays and start processes."""
 CALL: Final = "call"
 """The count of the fixed cost of a call."""
+_CORES: Final = re.compile("[1-9][0-9]{0,5}")
 WORKS: Final = 4096  # cached costs: a problem has one for each algorithm
 
 
@@ -68,7 +70,7 @@ def candidate_of(name: str) -> Candidate | None:
     """The candidate of ours that has this name; None for another name."""
     algorithm, _, rest = name.partition("/")
     executor, _, cores = rest.partition("/")
-    if algorithm not in ALGORITHMS or executor not in EXECUTORS or not cores.isdecimal() or not 0 < int(cores) < 10**6:
+    if algorithm not in ALGORITHMS or executor not in EXECUTORS or _CORES.fullmatch(cores) is None:
         return None
     return Candidate(algorithm, executor, int(cores))
 

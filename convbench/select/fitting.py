@@ -70,7 +70,11 @@ def _of_work(rates: Mapping[str, float], work: Sequence[Mapping[str, float]]) ->
 
 
 def _of_packing(packing: Sequence[float] | Matrix | None, work: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {} if packing is None else fitted(work, np.array(packing, float))
+    """Rates of packing; a sweep that says nothing of it says 0."""
+    if packing is None:
+        return {}
+    seconds = np.array(packing, float)
+    return fitted(work, np.where(seconds > 0, seconds, np.nan))
 
 
 def _speeds(measured: Mapping[str, Matrix], known: Mapping[str, Matrix]) -> Matrix:

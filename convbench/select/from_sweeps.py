@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
@@ -28,7 +29,7 @@ def learn(sweep: Sweep) -> int:
         Number of problems that were added; 0 where nothing was.
     """
     spec = sweep.header["spec"]
-    if spec.get("cache", "hot") != "hot" or not (known.folder() / known.MODEL).exists():
+    if spec.get("cache", "hot") != "hot" or not os.path.lexists(known.folder() / known.MODEL):
         return 0
     found = times_of(sweep.records)
     try:
@@ -43,19 +44,21 @@ def learn(sweep: Sweep) -> int:
 
 def times_of(records: Iterable[Record]) -> dict[Problem, dict[str, Times]]:
     """The times of our candidates on the host: the fastest sample of each run, which is a turn."""
-    samples: dict[Problem, dict[str, list[float]]] = {}
+    samples: dict[Problem, dict[str, dict[int, float]]] = {}
     packing: dict[tuple[Problem, str], float] = {}
     for record in records:
         if record.status != "ok" or record.peer or record.executor not in ON_HOST or DISTURBED & set(record.flags):
             continue
         problem = replace(Problem.parse(record.problem), name="")
         name = f"{record.algorithm}/{record.executor}/{record.cores}"
-        samples.setdefault(problem, {}).setdefault(name, []).append(min(record.samples))
+        samples.setdefault(problem, {}).setdefault(name, {})[record.run] = min(record.samples)
         packed = record.setup.get("pack", 0.0)
         packing[problem, name] = min(packed, packing.get((problem, name), packed))
-    return {
-        problem: {
-            name: Times(seconds, tuple(times[name]), packing[problem, name]) for name, seconds in settled(times).items()
+    found = {}
+    for problem, of_runs in samples.items():
+        runs = sorted({run for times in of_runs.values() for run in times})
+        turns = {name: tuple(times.get(run) for run in runs) for name, times in of_runs.items()}
+        found[problem] = {
+            name: Times(seconds, turns[name], packing[problem, name]) for name, seconds in settled(turns).items()
         }
-        for problem, times in samples.items()
-    }
+    return found

@@ -13,12 +13,14 @@ warning, and the model that comes with the package is used. Nothing in them is e
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +34,7 @@ from convbench.kernels.tile import MADE_OF
 from convbench.kernels.vector import instruction_set
 from convbench.runtime.sources import digest
 from convbench.select import written
+from convbench.select.contenders import ON_HOST, candidate_of
 from convbench.select.model import Model
 
 MODEL: Final = "model.json"
@@ -39,6 +42,7 @@ KNOWN: Final = "known.json"
 MEASURED: Final = "measured.jsonl"
 DEFAULT: Final = Path(__file__).with_name("default.json")
 LARGEST: Final = 2**25  # bytes of a file that is read
+NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0)  # for whoever might write to a pipe
 
 Seconds = Mapping[str, Mapping[str, float]]
 """Seconds of each contender, by problem and by name."""
@@ -52,11 +56,13 @@ class Known:
         model: The model; None where there is none at all.
         is_default: Whether the model is the one that comes with the package, learned on other machines.
         seconds: What was measured here.
+        further: A model of other machines, for candidates that `model` does not know.
     """
 
     model: Model | None
     is_default: bool
     seconds: Seconds = field(default_factory=dict)
+    further: Model | None = None
 
 
 @cache
@@ -82,33 +88,76 @@ def _home() -> Path:
     return platformdirs.user_data_path("convbench", appauthor=False)
 
 
-def load() -> Known:
-    """What is known of this machine; files that cannot be used are named in a warning."""
-    if not _home().is_dir():  # nothing was ever measured; the fingerprint takes milliseconds
-        return Known(_usable(DEFAULT, written.model_from, own=False), is_default=True)
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def load(complain: Callable[[str], None] = _warn) -> Known:
+    """What is known of this machine; `complain` is called for each file that cannot be used."""
+    if not os.path.isdir(_home()):  # noqa: PTH112  # nothing was measured; unlike `Path.is_dir`, it never raises
+        return Known(_usable(DEFAULT, written.model_from, complain, own=False), is_default=True)
     place = folder()
-    seconds = _usable(place / KNOWN, written.seconds_from) or {}
-    if (model := _usable(place / MODEL, written.model_from)) is not None:
+    seconds = _usable(place / KNOWN, written.seconds_from, complain) or {}
+    model = _usable(place / MODEL, written.model_from, complain)
+    if model is not None and not _lacks_executor(model):
         return Known(model, is_default=False, seconds=seconds)
-    return Known(_usable(DEFAULT, written.model_from, own=False), is_default=True, seconds=seconds)
+    default = _usable(DEFAULT, written.model_from, complain, own=False)
+    if model is None:
+        return Known(default, is_default=True, seconds=seconds)
+    return Known(model, is_default=False, seconds=seconds, further=default)
 
 
-def _usable(path: Path, read: Any, *, own: bool = True) -> Any:
+def _lacks_executor(model: Model) -> bool:
+    """Whether nothing was measured on one of the executors, as where one core was allowed."""
+    known = {candidate.executor for name in model.rates if (candidate := candidate_of(name)) is not None}
+    return not known >= set(ON_HOST)
+
+
+def _usable(path: Path, read: Any, complain: Callable[[str], None], *, own: bool = True) -> Any:
     """What `read` makes of a file; None if it is not there, or not usable."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"has more than {LARGEST} bytes")  # noqa: TRY301
-        return read(path.read_bytes(), fingerprint() if own else None)
+        return read(content(path, LARGEST), fingerprint() if own else None)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        what = error.strerror if isinstance(error, OSError) else str(error)
-        warnings.warn(
-            f"{path} is not used: it {what or 'cannot be read'}; convbench tune writes a new one",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        what = "" if isinstance(error, OSError) else str(error)
+        reason = getattr(error, "strerror", "") or type(error).__name__
+        complain(f"{path} is not used: it {what or f'cannot be read ({reason})'}; convbench tune writes a new one")
         return None
+
+
+def content(path: Path, most: int) -> bytes:
+    """The content of a file of the user's data folder.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It has more than `most` bytes, or is a pipe or a device, which might have no end; the message
+            continues "it".
+    """
+    _check_absolute(path)
+    # Path.open takes no opener.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NO_WAITING)) as file:
+        if not stat.S_ISREG((status := os.fstat(file.fileno())).st_mode):
+            raise ValueError("is no regular file")
+        if status.st_size > most:
+            raise ValueError(f"has more than {most} bytes")
+        return file.read(most)
+
+
+def make_folder_of(path: Path) -> None:
+    """Make the folder of a file of the user's data folder.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    _check_absolute(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _check_absolute(path: Path) -> None:
+    """A user without a home folder has no data folder; "~" would be looked for in the current folder."""
+    if not path.is_absolute():
+        raise FileNotFoundError(errno.ENOENT, "the path is relative; set HOME or XDG_DATA_HOME to an absolute path")
 
 
 def save(name: str, content: Mapping[str, Any]) -> Path:
@@ -119,7 +168,7 @@ def save(name: str, content: Mapping[str, Any]) -> Path:
     """
     path = folder() / name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_of(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{name}-")
         try:
             with os.fdopen(handle, "w") as file:

@@ -56,6 +56,8 @@ def distances(points: Matrix, point: Any) -> Matrix:
 
 def outside(points: Matrix, point: Any) -> list[str]:
     """The coordinates in which a point lies outside the range of others by more than `MARGIN`, in words."""
+    if not len(points):
+        return [name for name, _ in COORDINATES]
     low, high = points.min(axis=0) - MARGIN, points.max(axis=0) + MARGIN
     return [
         name

@@ -92,8 +92,10 @@ class Model:
         if like is None:
             return None
         rates = self.rates[like]
-        correction = corrected(self.corrections[like], self.measured[like], apart)
-        seconds = rates.of(counted(problem, name)) * math.exp(correction)
+        work = rates.of(counted(problem, name))
+        if work <= 0:  # of kinds that no measured problem had
+            return None
+        seconds = work * math.exp(corrected(self.corrections[like], self.measured[like], apart))
         low, high = rates.error
         return Estimate(seconds, seconds * math.exp(low), seconds * math.exp(high))
 

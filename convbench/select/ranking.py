@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -33,7 +34,7 @@ def rank(problem: Problem, wanted: Sequence[Prediction], what: Known, *, packed:
         packed: Whether weights are packed once; otherwise packing counts.
     """
     measured = what.seconds.get(str(replace(problem, name="")), {})
-    estimates = {} if what.model is None else what.model.predict(problem, [name_of(each.candidate) for each in wanted])
+    estimates = _estimates(problem, [name_of(each.candidate) for each in wanted], what, measured)
     predictions = [_predicted(problem, each, estimates, measured, what.model, packed=packed) for each in wanted]
     known = [each for each in predictions if each.seconds is not None]
     if not known:
@@ -44,12 +45,37 @@ def rank(problem: Problem, wanted: Sequence[Prediction], what: Known, *, packed:
     if all(name_of(each.candidate) in measured for each in order[:1]):
         source = "measured"
     else:
-        source = "default" if what.is_default or far else "model"
+        is_known = what.model is not None and what.model.like(name_of(order[0].candidate)) is not None
+        source = "model" if is_known and not (what.is_default or far) else "default"
         if far:
             order = _safely(order)
     rest = [each for each in predictions if each.seconds is None]
     ranked = (*order, *rest)
     return Choice(problem, ranked, source, tuple(_reasons(problem, ranked, what, far, source, packed=packed)))
+
+
+def _estimates(
+    problem: Problem, names: Sequence[str], what: Known, measured: Mapping[str, float]
+) -> dict[str, Estimate]:
+    """Estimates by the models, as far off as they are for the candidates that were measured on this problem."""
+    if what.model is None:
+        return {}
+    found = what.model.predict(problem, names)
+    if what.further is not None and any(name not in found for name in names):
+        seconds = {name: estimate.seconds for name, estimate in found.items()}
+        found = {**_in_line(what.further.predict(problem, names), seconds), **found}
+    return _in_line(found, measured)
+
+
+def _in_line(estimates: Mapping[str, Estimate], seconds: Mapping[str, float]) -> dict[str, Estimate]:
+    """Estimates times the factor that those of candidates with known seconds are off by, the median of them.
+
+    What all candidates have in common is the machine and its moment. Otherwise those that are estimated by a model of a
+    faster machine would win against those that were measured.
+    """
+    off = [seconds[name] / each.seconds for name, each in estimates.items() if name in seconds and each.seconds > 0]
+    factor = statistics.median(off) if off else 1.0
+    return {name: Estimate(*(factor * edge for edge in each)) for name, each in estimates.items()}
 
 
 def _predicted(
@@ -106,6 +132,8 @@ def _source(what: Known, source: str, far: Sequence[str]) -> str:
         return "this very problem was measured on this machine"
     count = 0 if what.model is None else len(what.model.problems)
     learned = f"a model of this machine, fitted to {count} measured problems"
+    if source == "default" and not (what.is_default or far):
+        return "this candidate was not measured on this machine, others were; convbench tune learns this one"
     if what.is_default:
         learned = "the model that comes with convbench, learned on other machines; convbench tune learns this one"
     if not far:

@@ -12,11 +12,12 @@ from convbench.errors import UnavailableError
 from convbench.problem import Problem
 from convbench.select import known, written
 from convbench.select.measuring import Times, settled
-from convbench.shape import AMOUNT, NAME, SECONDS, TEXT, Fields, check, read
+from convbench.shape import AMOUNT, DESCRIPTOR, NAME, SECONDS, TEXT, Fields, check, read
 
+LARGEST: Final = 2**30  # bytes of measurements that are read, some hundred thousand problems
 LINE: Final = Fields(
     {
-        "problem": TEXT,
+        "problem": DESCRIPTOR,
         "samples": {NAME: [(None, SECONDS)]},
         "packing": {NAME: AMOUNT},
         "machine": Fields({}),
@@ -62,9 +63,11 @@ def append(content: Mapping[str, Any]) -> None:
     path = known.folder() / known.MEASURED
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
-        with path.open("ab") as file:
+        known.make_folder_of(path)
+        with path.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            torn = size > 0 and file.read(1) != b"\n"
             file.write(("\n" * torn + text + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
@@ -76,8 +79,8 @@ def lines() -> list[dict[str, Any]]:
     """The lines of measured.jsonl that were measured on this machine with these forms; damaged ones are left out."""
     path, found = known.folder() / known.MEASURED, []
     try:
-        texts = path.read_bytes().splitlines()
-    except OSError:
+        texts = known.content(path, LARGEST).splitlines()
+    except (OSError, ValueError, MemoryError):
         return []
     for text in texts:
         try:
@@ -94,7 +97,8 @@ def seconds(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]
     """Seconds of each contender on each problem, from what `lines` returns; the latest measurement counts."""
     found: dict[str, dict[str, float]] = {}
     for one in measured:
-        found.setdefault(one["problem"], {}).update(settled(one["samples"]))
+        if times := settled(one["samples"]):
+            found.setdefault(one["problem"], {}).update(times)
     return found
 
 

@@ -10,6 +10,7 @@ from convbench.problem import Problem
 from convbench.select import known
 from convbench.select.design import LIST
 from convbench.select.table import Table
+from convbench.shape import DESCRIPTOR
 
 
 def tuned_table() -> Table:
@@ -37,6 +38,6 @@ def table_of(seconds: known.Seconds) -> Table:
             named.add(bare)
             rows[layer.problem] = {name: [each] for name, each in seconds[bare].items()}
     for descriptor, times in seconds.items():
-        if descriptor not in named:
+        if descriptor not in named and DESCRIPTOR.fits(descriptor):
             rows[Problem.parse(descriptor)] = {name: [each] for name, each in times.items()}
     return Table.of(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import time
@@ -87,9 +88,11 @@ def tune(budget: float, on_progress: Callable[[Progress], None] = lambda _: None
         for progress in _measured(budget, seed):
             measured += 1
             on_progress(progress)
-    finally:
-        tuned = refit(measured)
-    return tuned
+    except BaseException:
+        with contextlib.suppress(UnavailableError):  # where nothing was measured yet, or the folder cannot be written
+            refit(measured)
+        raise
+    return refit(measured)
 
 
 def refit(measured: int = 0) -> Tuned:
@@ -148,15 +151,15 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
         try:
             times = measure(problem, wanted, PROBLEM_SECONDS, seed)
         except UnavailableError:  # it does not fit the free memory
-            continue
-        if not times:
-            continue
-        remembering.append(remembering.line(problem, times, "tune"))
-        learning.add(problem, times)
+            times = {}
+        if times:
+            remembering.append(remembering.line(problem, times, "tune"))
+            learning.add(problem, times)
         compiling = sum(each.compiling for each in times.values())
         compiled += compiling
         spent += time.perf_counter() - begin - compiling
-        yield Progress(len(learning.seconds), spent, budget, compiled, problem)
+        if times:
+            yield Progress(len(learning.seconds), spent, budget, compiled, problem)
         if spent >= budget:
             return
 

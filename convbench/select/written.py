@@ -10,7 +10,7 @@ import numpy as np
 
 from convbench.select.likeness import COORDINATES
 from convbench.select.model import Model, Rates
-from convbench.shape import AMOUNT, ANY, NAME, NUMBER, TEXT, Fields, check, read
+from convbench.shape import AMOUNT, ANY, NAME, NUMBER, SECONDS, TEXT, Fields, check, read
 
 SCHEMA: Final = 1
 DIGITS: Final = 5  # of a number
@@ -65,6 +65,8 @@ def model_from(text: bytes, machine: Mapping[str, Any] | None) -> Model:
     problems = data["problems"]
     check(problems, [TEXT], "problems")
     points = _array(data["points"], (len(problems), len(COORDINATES)), "points")
+    if np.isnan(points).any():
+        raise ValueError("has null among its points")
     check(data["corrections"], {NAME: ANY}, "corrections")
     corrections = {name: _array(known, (len(problems),), name) for name, known in data["corrections"].items()}
     if corrections.keys() != rates.keys():
@@ -92,9 +94,7 @@ def seconds_from(text: bytes, machine: Mapping[str, Any] | None) -> dict[str, di
     if not isinstance(found, dict):
         raise ValueError("lacks seconds")  # noqa: TRY004  # as of anything else that is wrong
     for problem, times in found.items():
-        if not isinstance(times, dict) or not all(
-            isinstance(each, float | int) and 0 < each < 1e9 for each in times.values()
-        ):
+        if not isinstance(times, dict) or not all(map(SECONDS.fits, times.values())):
             raise ValueError(f"has no seconds for {problem[:60]!r}")
     return found
 

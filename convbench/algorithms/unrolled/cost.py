@@ -14,11 +14,12 @@ def cost(problem: Problem) -> Cost:
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     rows, columns = problem.output_height, problem.output_width
     panels = sets = lines = 0
-    for height in parts(rows, cut.band.rows):
-        for width in parts(columns, cut.band.columns):
-            panels += (of_band := ceil_div(height * width, cut.width))
-            sets += ceil_div(of_band, cut.panels)
-            lines += of_band + height
+    for height, bands in parts(rows, cut.band.rows):
+        for width, segments in parts(columns, cut.band.columns):
+            count, of_band = bands * segments, ceil_div(height * width, cut.width)
+            panels += count * of_band
+            sets += count * ceil_div(of_band, cut.panels)
+            lines += count * (of_band + height)
     images, blocks = problem.batch * problem.groups, cut.grid.filter_blocks
     of_block = cut.filters * problem.taps
     return Cost(

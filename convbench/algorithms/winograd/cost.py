@@ -18,9 +18,10 @@ def cost(problem: Problem) -> Cost:
     tile_rows = ceil_div(problem.output_height, y.outputs)
     segments = cut.grid.segments
     images = problem.batch * problem.groups * segments
-    registers = images * sum(ceil_div(rows * cut.tile_columns, cut.width) for rows in parts(tile_rows, cut.tile_rows))
+    of_bands = parts(tile_rows, cut.tile_rows)
+    registers = images * sum(count * ceil_div(rows * cut.tile_columns, cut.width) for rows, count in of_bands)
     products = registers * cut.blocks * points
-    vectors = images * sum(ceil_div(rows * cut.tile_columns, cut.lanes) for rows in parts(tile_rows, cut.tile_rows))
+    vectors = images * sum(count * ceil_div(rows * cut.tile_columns, cut.lanes) for rows, count in of_bands)
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     from_points = x.points * out_y + y.outputs * out_x
     of_block = points * cut.filters * terms

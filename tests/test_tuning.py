@@ -1,0 +1,145 @@
+"""Tuning, with measurements that a test makes up: budgets, interrupts, what is kept, and what sweeps add."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from convbench.errors import UnavailableError
+from convbench.problem import Problem
+from convbench.results.record import Record
+from convbench.select import known, remembering, tuning
+from convbench.select.choosing import choose, forget
+from convbench.select.contenders import name_of
+from convbench.select.from_sweeps import learn, times_of
+from convbench.select.measuring import Times
+
+LAYER = "mb1ic64ih14oc64kh3ph1"
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path, monkeypatch):
+    """A data folder of the test's own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    forget()
+    yield tmp_path
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The problems that were measured, in time by a clock that counts seconds of the budget."""
+    seen = []
+    clock = itertools.count()
+
+    def measure(problem, candidates, _seconds, _seed=0):
+        seen.append(problem)
+        each = problem.multiply_adds * 1e-11 + 1e-6
+        return {name_of(one): Times(each / one.cores, (each / one.cores,), 1e-5) for one in candidates}
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: float(next(clock)))
+    return seen
+
+
+def interrupted_after(count):
+    def on_progress(progress):
+        if progress.problems >= count:
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+def test_no_budget_measures_one_problem(measured):
+    found = tuning.tune(0.0)
+    assert len(measured) == found.measured == found.problems == 1
+    assert found.path.exists()
+
+
+def test_another_tuning_goes_on(measured):
+    tuning.tune(5.0)
+    again = tuning.tune(5.0)
+    assert again.problems == len(measured) == len(set(measured))
+    assert again.problems > again.measured
+
+
+def test_an_interrupt_keeps_and_fits_what_was_measured(measured):
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(100.0, interrupted_after(3))
+    assert len(remembering.lines()) == len(measured) == 3
+    assert len(known.load().model.problems) == 3
+    assert choose(measured[0]).source == "measured"
+
+
+def test_an_interrupt_before_anything_was_measured_is_an_interrupt(monkeypatch):
+    def measure(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(100.0)
+    assert known.load().is_default
+
+
+def test_a_machine_without_memory_ends_with_its_budget(measured, monkeypatch):
+    def measure(*_):
+        raise UnavailableError("no memory")
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    with pytest.raises(UnavailableError, match="nothing has been measured"):
+        tuning.tune(5.0)
+    assert not measured
+
+
+def record(run: int, candidate: str, seconds: float, **fields: object) -> Record:
+    algorithm, executor, cores = candidate.split("/")
+    return Record(
+        **{
+            "run": run,
+            "order": 0,
+            "problem": LAYER,
+            "algorithm": algorithm,
+            "executor": executor,
+            "cores": int(cores),
+            "status": "ok",
+            "samples": (seconds, 2 * seconds),
+            **fields,
+        }
+    )
+
+
+def test_the_runs_of_a_sweep_are_turns():
+    records = [
+        *(record(run, "direct/serial/1", seconds) for run, seconds in enumerate((1e-3, 2e-3, 1e-3))),
+        record(0, "unrolled/serial/1", 2e-3),
+        record(1, "unrolled/serial/1", 9e-3, flags=("drift",)),
+        record(2, "unrolled/serial/1", 2e-3),
+        record(0, "mkl/library/1", 1e-9, peer=True),
+        record(0, "direct/processes/2", 1e-9),
+    ]
+    [(problem, times)] = times_of(records).items()
+    assert problem == Problem.parse(LAYER)
+    assert times["direct/serial/1"].samples == (1e-3, 2e-3, 1e-3)
+    assert times["unrolled/serial/1"].samples == (2e-3, None, 2e-3)
+    assert times.keys() == {"direct/serial/1", "unrolled/serial/1"}
+
+
+def swept():
+    return SimpleNamespace(header={"spec": {}}, records=(record(0, "direct/serial/1", 1e-3),))
+
+
+def test_only_a_tuned_machine_learns_from_sweeps(measured):
+    assert learn(swept()) == 0
+    tuning.tune(0.0)
+    assert learn(swept()) == 1
+    assert json.loads((known.folder() / known.MEASURED).read_text().splitlines()[-1])["by"] == "sweep"
+    assert len(known.load().model.problems) == len(measured) + 1
+
+
+def test_a_sweep_ends_well_where_the_data_folder_cannot_be_looked_into(monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", "/" + "x" * 300)  # as a folder without permission, for whoever may do anything
+    assert learn(swept()) == 0
