@@ -22,11 +22,11 @@ import numpy as np
 from convbench.problem import Problem
 from convbench.select import known, remembering, written
 from convbench.select.contenders import counted
-from convbench.select.picker import Pick, Picker, models
-from convbench.select.report_card import report_card
-from convbench.select.shape_features import feature_matrix, features
-from convbench.select.table import Table
-from convbench.select.tuned import table_of, tuned_table
+from convbench.select.judging.picker import Pick, Picker, models
+from convbench.select.judging.report_card import report_card
+from convbench.select.judging.shape_features import feature_matrix, features
+from convbench.select.judging.table import Table
+from convbench.select.judging.tuned import table_of, tuned_table
 from convbench.select.tuning import fitted_to
 
 SEED: Final = 0

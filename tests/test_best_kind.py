@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from convbench.problem import Problem
-from convbench.select.best_kind import KINDS, best_kind
-from convbench.select.report_card import report_card
-from convbench.select.table import Table
+from convbench.select.judging.best_kind import KINDS, best_kind
+from convbench.select.judging.report_card import report_card
+from convbench.select.judging.table import Table
 
 SHAPES = [
     Problem.parse(f"mb1ic{channels}ih{size}oc{filters}kh{taps}ph{taps // 2}")

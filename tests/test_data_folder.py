@@ -17,9 +17,9 @@ from convbench.select import known, remembering, tuning, written
 from convbench.select.choosing import choose, forget
 from convbench.select.contenders import name_of
 from convbench.select.fitting import fit
+from convbench.select.judging.tuned import tuned_table
 from convbench.select.measuring import Times
 from convbench.select.model import Model, Rates
-from convbench.select.tuned import tuned_table
 
 LAYER = "mb1ic64ih14oc64kh3ph1"
 TINY = "mb1ic2ih6iw7oc3kh3kw3"

@@ -15,8 +15,8 @@ from convbench.report.selection import section
 from convbench.report.write import write_report
 from convbench.results.record import Record
 from convbench.results.store import Sweep
-from convbench.select.report_card import report_card
-from convbench.select.table import Table
+from convbench.select.judging.report_card import report_card
+from convbench.select.judging.table import Table
 
 HEADER = {"spec": {"problems": [], "algorithms": ["direct", "winograd"], "executors": ["serial"]}}
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from convbench.errors import RequestError
 from convbench.problem import Problem
-from convbench.select.baselines import baselines, one_split
-from convbench.select.neighbours import REACH, neighbours
-from convbench.select.picker import MODELS, Pick
-from convbench.select.report_card import TIE, Card, as_data, report_card, report_cards
-from convbench.select.splittings import SPLITTINGS
-from convbench.select.table import Table
+from convbench.select.judging.baselines import baselines, one_split
+from convbench.select.judging.neighbours import REACH, neighbours
+from convbench.select.judging.picker import MODELS, Pick
+from convbench.select.judging.report_card import TIE, Card, as_data, report_card, report_cards
+from convbench.select.judging.splittings import SPLITTINGS
+from convbench.select.judging.table import Table
 
 
 def problem(channels: int, name: str = "") -> Problem:

@@ -14,13 +14,13 @@ from convbench.problem import Problem
 from convbench.results.record import Record
 from convbench.select import table_file
 from convbench.select.contenders import candidate_of, name_of
-from convbench.select.table import (
+from convbench.select.judging.table import (
     Table,
     form_of,
     from_records,
 )
-from convbench.select.table_file import read_table
-from convbench.select.tuned import tuned_table
+from convbench.select.judging.table_file import read_table
+from convbench.select.judging.tuned import tuned_table
 
 ONE = 'mb1ic3ih9oc4kh3n"alexnet:conv1*2"'
 TWO = 'mb1ic5ih9oc4kh3n"vgg16:conv1"'

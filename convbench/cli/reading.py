@@ -13,7 +13,7 @@ from convbench.cli.options import REPORTS_DIRECTORY, Place, share_of
 from convbench.errors import RequestError
 
 if TYPE_CHECKING:
-    from convbench.select.table import Table
+    from convbench.select.judging.table import Table
 
 
 @click.command()
@@ -86,7 +86,7 @@ def evaluate(
     """
     from convbench import terminal
     from convbench.networks import problems_of
-    from convbench.select.report_card import as_data, report_cards
+    from convbench.select.judging.report_card import as_data, report_cards
 
     times = _times(directory, table)
     judged = problems_of(networks, layers=layers) if networks else None
@@ -101,9 +101,9 @@ def _times(directory: Path | None, table: Path | None) -> Table:
     """The times to judge by: of a file, of a sweep, or of this machine's tuning."""
     from convbench import terminal
     from convbench.results.store import load
-    from convbench.select.table import from_records
-    from convbench.select.table_file import read_table
-    from convbench.select.tuned import tuned_table
+    from convbench.select.judging.table import from_records
+    from convbench.select.judging.table_file import read_table
+    from convbench.select.judging.tuned import tuned_table
 
     if directory is not None and table is not None:
         raise RequestError(f"{directory} and --table {table} are both times to judge by; give one of them")

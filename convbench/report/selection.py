@@ -9,10 +9,10 @@ from typing import Final
 
 from convbench.errors import RequestError
 from convbench.report.content import Column, Figure, Material, Section, Table, Value
-from convbench.select.report_card import CLOSE, TIE, Marks, ReportCard, report_card
-from convbench.select.splittings import SPLITTINGS
-from convbench.select.table import Table as Times
-from convbench.select.table import from_records
+from convbench.select.judging.report_card import CLOSE, TIE, Marks, ReportCard, report_card
+from convbench.select.judging.splittings import SPLITTINGS
+from convbench.select.judging.table import Table as Times
+from convbench.select.judging.table import from_records
 
 WAYS: Final[Mapping[str, str]] = {"layer": "by layer", "network": "by network", "random": "at random"}
 LEAST_SHAPES: Final = 5  # of which some are held out

@@ -15,9 +15,9 @@ from matplotlib.transforms import ScaledTranslation
 from convbench.algorithms import ALGORITHMS
 from convbench.problem import Problem
 from convbench.report.figures import ENTRIES_IN_A_ROW, panels, style
-from convbench.select.baselines import forms
-from convbench.select.report_card import CLOSE
-from convbench.select.table import Table, form_of
+from convbench.select.judging.baselines import forms
+from convbench.select.judging.report_card import CLOSE
+from convbench.select.judging.table import Table, form_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

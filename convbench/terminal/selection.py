@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from convbench.terminal.console import say, show_table
 
 if TYPE_CHECKING:
-    from convbench.select.report_card import ReportCard
-    from convbench.select.table import Table
+    from convbench.select.judging.report_card import ReportCard
+    from convbench.select.judging.table import Table
 
 
 def show_report_cards(table: Table, cards: Mapping[str, ReportCard | str]) -> None:

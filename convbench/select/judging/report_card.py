@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from convbench.arguments import one_of, whole_number
 from convbench.errors import RequestError
 from convbench.problem import Problem
-from convbench.select.baselines import baselines, best_single
-from convbench.select.picker import Pick, Picker, models
-from convbench.select.splittings import SPLITTINGS, Split
-from convbench.select.table import Table
+from convbench.select.judging.baselines import baselines, best_single
+from convbench.select.judging.picker import Pick, Picker, models
+from convbench.select.judging.splittings import SPLITTINGS, Split
+from convbench.select.judging.table import Table
 
 TIE: Final = 0.01
 """Regret up to which a pick counts as the fastest: two measurements of the same code differ by as much."""

@@ -9,7 +9,7 @@ from convbench.errors import UnavailableError
 from convbench.problem import Problem
 from convbench.select import known
 from convbench.select.design import LIST
-from convbench.select.table import Table
+from convbench.select.judging.table import Table
 from convbench.shape import DESCRIPTOR
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from convbench.errors import RequestError
-from convbench.select.table import Table
+from convbench.select.judging.table import Table
 
 Split = tuple[list[int], list[int]]
 """Rows to learn from, and rows to judge by."""

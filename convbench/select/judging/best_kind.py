@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from convbench.select.baselines import best_single, one_split
 from convbench.select.contenders import candidate_of
-from convbench.select.counted_work import counted_work, counted_work_alone
-from convbench.select.neighbours import neighbours
-from convbench.select.picker import Pick, Picker
-from convbench.select.table import Table
+from convbench.select.judging.baselines import best_single, one_split
+from convbench.select.judging.counted_work import counted_work, counted_work_alone
+from convbench.select.judging.neighbours import neighbours
+from convbench.select.judging.picker import Pick, Picker
+from convbench.select.judging.table import Table
 
 KINDS: Final[Mapping[str, Picker]] = {
     "counted work": counted_work,

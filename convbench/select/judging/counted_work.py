@@ -9,9 +9,9 @@ import numpy as np
 
 from convbench.problem import Problem
 from convbench.select.fitting import fit
+from convbench.select.judging.picker import Pick
+from convbench.select.judging.table import Table
 from convbench.select.model import Model
-from convbench.select.picker import Pick
-from convbench.select.table import Table
 
 
 def counted_work(table: Table) -> Pick:

@@ -11,7 +11,7 @@ from typing import Final
 
 from convbench.errors import RequestError, shown
 from convbench.problem import Problem
-from convbench.select.table import Table
+from convbench.select.judging.table import Table
 from convbench.shape import DESCRIPTOR, SECONDS
 
 PROBLEM: Final = "problem"

@@ -13,9 +13,9 @@ from convbench.executors import EXECUTORS
 from convbench.preference import PREFERENCE
 from convbench.problem import Problem
 from convbench.select.contenders import candidate_of
-from convbench.select.picker import Pick, Picker, in_order
-from convbench.select.shape_features import feature_matrix, features
-from convbench.select.table import Table, form_of
+from convbench.select.judging.picker import Pick, Picker, in_order
+from convbench.select.judging.shape_features import feature_matrix, features
+from convbench.select.judging.table import Table, form_of
 
 BEST_SINGLE: Final = "best-single"
 ONE_SPLIT: Final = "one-split"

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 
 from convbench.problem import Problem
-from convbench.select.picker import Pick
-from convbench.select.shape_features import FEATURES, feature_matrix, features
-from convbench.select.table import Table
+from convbench.select.judging.picker import Pick
+from convbench.select.judging.shape_features import FEATURES, feature_matrix, features
+from convbench.select.judging.table import Table
 
 WEIGHTS: Final[Mapping[str, float]] = {
     "channels of a filter": 1.0,
