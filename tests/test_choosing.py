@@ -15,7 +15,7 @@ from convbench import machine
 from convbench.errors import RequestError, UnavailableError
 from convbench.plans import Candidate
 from convbench.problem import Problem
-from convbench.select import choosing, known, remembering, written
+from convbench.select import choosing, known, measuring, remembering, written
 from convbench.select.choosing import choose, forget
 from convbench.select.contenders import able, core_counts
 from convbench.select.design import design, random_problem
@@ -29,6 +29,7 @@ TINY = "mb1ic2ih6iw7oc3kh3kw3"
 def own_data(tmp_path, monkeypatch):
     """A data folder of the test's own."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(measuring, "_waited", lambda: 0.0)  # on a busy machine as on a quiet one
     forget()
     yield tmp_path
     monkeypatch.undo()
@@ -179,6 +180,16 @@ def test_measured_times_are_of_every_candidate_and_positive():
         assert each.seconds > 0
         assert each.packing >= 0
     assert max(len(each.samples) for each in times.values()) > LEAST_ROUNDS
+
+
+def test_bursts_in_which_threads_waited_count_only_where_there_are_no_others(monkeypatch):
+    problem, waited = Problem.parse(TINY), iter(range(10**9))
+    monkeypatch.setattr(measuring, "PAUSE", 0)
+    monkeypatch.setattr(measuring, "LONG_PAUSE", 0)
+    monkeypatch.setattr(measuring, "_waited", lambda: float(next(waited)))
+    times = measure(problem, able(problem, "numba", (1,), "direct"), 0.0)
+    assert [len(each.samples) for each in times.values()] == [1]
+    assert measuring.settled({"one": [None, None], "other": [None, 2.0]}) == {"other": pytest.approx(2.0)}
 
 
 def test_what_does_not_fit_the_memory_is_not_measured():

@@ -12,8 +12,8 @@ from convbench.errors import RequestError, UnavailableError
 from convbench.plans import Candidate
 from convbench.problem import Problem
 from convbench.results.record import Record
-from convbench.select import table_file
 from convbench.select.contenders import candidate_of, name_of
+from convbench.select.judging import table_file
 from convbench.select.judging.table import (
     Table,
     form_of,

@@ -75,7 +75,8 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
         seed: Of the data and of the order.
 
     Returns:
-        Times by name; a candidate for which memory runs out, or whose every burst was disturbed, has none.
+        Times by name; a candidate for which memory runs out has none, nor one whose every burst was disturbed, unless
+        that is so for all.
 
     Raises:
         UnavailableError: The arrays of the problem, or all plans together, do not fit the free memory.
@@ -89,6 +90,9 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
         _first_turns(turns)
         _further_turns(turns, seconds, random.Random(seed))
         _wait_for_quiet(turns)
+        if all(turn.is_disturbed for turn in turns):  # then all are alike, and better known so than not at all
+            for turn in turns:
+                turn.samples = [turn.best]
         samples = {name_of(turn.candidate): tuple(turn.samples) for turn in turns}
         level = settled(samples)
         return {
