@@ -22,7 +22,7 @@ from convbench.select.design import design, random_problem
 from convbench.select.measuring import LEAST_ROUNDS, Times, measure
 
 LAYER = "mb1ic64ih14oc64kh3ph1"
-TINY = "mb1ic2ih6iw7oc3kh3kw3"
+TINY = "mb1ic2ih6iw7oc3kh3kw3sh2sw2"  # of forms whose tiles take seconds to compile, none can
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +174,7 @@ def test_measuring_works_where_nothing_can_be_written():
 def test_measured_times_are_of_every_candidate_and_positive():
     problem = Problem.parse(TINY)
     times = measure(problem, able(problem, "numba", core_counts(2)), 0.0)
-    assert len(times) == 10
+    assert len(times) == 6
     for each in times.values():
         assert len(each.samples) >= 1
         assert each.seconds > 0
