@@ -6,10 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import convbench
 
 SCRIPT = """
 import numpy as np
+import pytest
+
 import convbench
 
 reveal_type(convbench.conv2d(np.ones((4, 4)), np.ones((1, 2, 2))))
@@ -20,6 +24,7 @@ convbench.conv3d
 """
 
 
+@pytest.mark.long
 def test_a_users_script_is_checked_against_the_types(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     words = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", "script.py"]
