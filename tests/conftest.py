@@ -260,3 +260,15 @@ def in_process(convbench: Convbench) -> InProcess:
 def command(arguments: Sequence[object]) -> list[str]:
     """The words that start convbench in a process of its own."""
     return [sys.executable, "-m", "convbench", *map(str, arguments)]
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data folder of the test's own."""
+    from convbench.select.choosing import forget
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    forget()
+    yield tmp_path
+    monkeypatch.undo()
+    forget()

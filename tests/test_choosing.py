@@ -25,15 +25,13 @@ LAYER = "mb1ic64ih14oc64kh3ph1"
 TINY = "mb1ic2ih6iw7oc3kh3kw3sh2sw2"  # of forms whose tiles take seconds to compile, none can
 
 
+pytestmark = pytest.mark.usefixtures("own_data")
+
+
 @pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    """A data folder of the test's own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr(measuring, "_waited", lambda: 0.0)  # on a busy machine as on a quiet one
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
+def never_waited(monkeypatch):
+    """No burst is disturbed, on a busy machine as on a quiet one."""
+    monkeypatch.setattr(measuring, "_waited", lambda: 0.0)
 
 
 def test_a_choice_says_what_and_why():

@@ -14,7 +14,7 @@ from convbench.errors import UnavailableError
 from convbench.plans import Candidate
 from convbench.problem import Problem
 from convbench.select import known, remembering, tuning, written
-from convbench.select.choosing import choose, forget
+from convbench.select.choosing import choose
 from convbench.select.contenders import name_of
 from convbench.select.fitting import fit
 from convbench.select.judging.tuned import tuned_table
@@ -26,14 +26,7 @@ TINY = "mb1ic2ih6iw7oc3kh3kw3"
 FILES = (known.MODEL, known.KNOWN)
 
 
-@pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    """A data folder of the test's own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 def default() -> Model:

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from convbench import machine
 from convbench.errors import UnavailableError
 from convbench.problem import Problem
 from convbench.results.record import Record
 from convbench.select import known, remembering, tuning
-from convbench.select.choosing import choose, forget
+from convbench.select.choosing import choose
 from convbench.select.contenders import name_of
 from convbench.select.from_sweeps import learn, times_of
 from convbench.select.measuring import Times
@@ -20,14 +21,7 @@ from convbench.select.measuring import Times
 LAYER = "mb1ic64ih14oc64kh3ph1"
 
 
-@pytest.fixture(autouse=True)
-def own_data(tmp_path, monkeypatch):
-    """A data folder of the test's own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
+pytestmark = pytest.mark.usefixtures("own_data")
 
 
 @pytest.fixture
@@ -128,13 +122,15 @@ def test_the_runs_of_a_sweep_are_turns():
     assert times.keys() == {"direct/serial/1", "unrolled/serial/1"}
 
 
-def swept():
-    return SimpleNamespace(header={"spec": {}}, records=(record(0, "direct/serial/1", 1e-3),))
+def swept(cpu: str | None = None):
+    header = {"spec": {}, "machine": {"cpu": cpu or machine.cpu_name()}}
+    return SimpleNamespace(header=header, records=(record(0, "direct/serial/1", 1e-3),))
 
 
 def test_only_a_tuned_machine_learns_from_sweeps(measured):
     assert learn(swept()) == 0
     tuning.tune(0.0)
+    assert learn(swept("another one")) == 0
     assert learn(swept()) == 1
     assert json.loads((known.folder() / known.MEASURED).read_text().splitlines()[-1])["by"] == "sweep"
     assert len(known.load().model.problems) == len(measured) + 1

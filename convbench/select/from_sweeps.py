@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from convbench import machine
 from convbench.errors import UnavailableError
 from convbench.problem import Problem
 from convbench.results.record import Record
@@ -28,7 +29,9 @@ def learn(sweep: Sweep) -> int:
     Returns:
         Number of problems that were added; 0 where nothing was.
     """
-    spec = sweep.header["spec"]
+    spec, cpu = sweep.header["spec"], sweep.header.get("machine", {}).get("cpu")
+    if cpu != machine.cpu_name():  # it was begun on another machine, and went on here
+        return 0
     if spec.get("cache", "hot") != "hot" or not os.path.lexists(known.folder() / known.MODEL):
         return 0
     found = times_of(sweep.records)
