@@ -13,6 +13,7 @@ from convbench.errors import UnavailableError
 from convbench.problem import Problem
 from convbench.results.record import Record
 from convbench.select import known, remembering, tuning
+from convbench.select.calibration import Calibration
 from convbench.select.choosing import choose
 from convbench.select.contenders import name_of
 from convbench.select.from_sweeps import learn, times_of
@@ -22,6 +23,27 @@ LAYER = "mb1ic64ih14oc64kh3ph1"
 
 
 pytestmark = pytest.mark.usefixtures("own_data")
+
+
+class Shares:
+    """A calibration that tells what it is told to; by default every moment is fair."""
+
+    told = ()
+
+    def __init__(self, _cores):
+        self._left = iter(self.told)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait(self):
+        pass
+
+    def share(self):
+        return next(self._left, 1.0)
 
 
 @pytest.fixture
@@ -36,6 +58,7 @@ def measured(monkeypatch):
         return {name_of(one): Times(each / one.cores, (each / one.cores,), 1e-5) for one in candidates}
 
     monkeypatch.setattr(tuning, "measure", measure)
+    monkeypatch.setattr(tuning, "Calibration", Shares)
     monkeypatch.setattr(tuning.time, "perf_counter", lambda: float(next(clock)))
     return seen
 
@@ -69,11 +92,41 @@ def test_an_interrupt_keeps_and_fits_what_was_measured(measured):
     assert choose(measured[0]).source == "measured"
 
 
+def test_a_problem_is_measured_again_where_the_cores_gave_little(measured, monkeypatch):
+    monkeypatch.setattr(Shares, "told", (0.5, 0.99))
+    tuning.tune(0.0)
+    assert len(measured) == 2
+    assert len(set(measured)) == len(remembering.lines()) == 1
+
+
+def test_the_fairest_moment_counts_where_none_was_fair(measured, monkeypatch):
+    monkeypatch.setattr(Shares, "told", (0.5, 0.7, 0.6))
+    found = itertools.count(1)
+
+    def measure(problem, candidates, _seconds, _seed=0):
+        measured.append(problem)
+        number = next(found)
+        return {name_of(one): Times(float(number), (float(number),), 1e-5) for one in candidates}
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    tuning.tune(0.0)
+    assert len(measured) == 3
+    assert {samples[0] for samples in remembering.lines()[0]["samples"].values()} == {2.0}
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_calibration_tells_a_share_of_what_is_usual(cores):
+    with Calibration(cores) as calibration:
+        calibration.wait()
+        assert calibration.share() == 1 if cores == 1 else calibration.share() > 0
+
+
 def test_an_interrupt_before_anything_was_measured_is_an_interrupt(monkeypatch):
     def measure(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tuning, "measure", measure)
+    monkeypatch.setattr(tuning, "Calibration", Shares)
     with pytest.raises(KeyboardInterrupt):
         tuning.tune(100.0)
     assert known.load().is_default

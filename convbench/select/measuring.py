@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,20 +21,15 @@ from convbench import machine
 from convbench.errors import UnavailableError
 from convbench.plans import Candidate, Plan
 from convbench.problem import ITEM_SIZE, Problem
+from convbench.select.bursts import LONG_BURST, fastest_of_burst
 from convbench.select.contenders import name_of
 
-BURST_SECONDS: Final = 3e-3
-BURST_CALLS: Final = 5  # a call that waits for a processor is rarely followed by four more
-LONG_BURST: Final = 0.04  # seconds after which a burst of fewer calls ends
-MOST_CALLS: Final = 200  # of a burst
 LEAST_ROUNDS: Final = 4  # after the first turn
 MOST_ROUNDS: Final = 16
 POLISHED: Final = 8  # rounds of median polish
-WAITED: Final = 0.02  # of a burst's time: the threads that wait for a processor were in each other's way, or in others'
 AGAIN: Final = 4  # times that a burst is repeated, at most
 PAUSE: Final = 0.02  # seconds before it is
 LONG_PAUSE: Final = 0.1  # likewise, where every burst was disturbed
-TASKS: Final = Path("/proc/self/task")
 HOPELESS: Final = 3.0  # times the fastest, after two bursts: no noise makes up for that, and it gets no further turns
 DESPERATE: Final = 12.0  # times the fastest, in a first call of at least LONG_BURST: it gets no second call
 MEMORY_SHARE: Final = 0.5  # of what is free may go to the arrays and plans of one problem
@@ -175,12 +169,12 @@ class _Turns:
 
     def take(self) -> None:
         """Measure one burst."""
-        least = _fastest_of_burst(self.call)
+        least = fastest_of_burst(self.call)
         for _ in range(AGAIN):
             if not least.disturbed:
                 break
             time.sleep(PAUSE)
-            least = min(least, _fastest_of_burst(self.call), key=lambda burst: (burst.disturbed, burst.seconds))
+            least = min(least, fastest_of_burst(self.call), key=lambda burst: (burst.disturbed, burst.seconds))
         self.samples.append(None if least.disturbed else least.seconds)
         self.best = min(self.best, least.seconds)
 
@@ -218,40 +212,3 @@ def _first_turns(turns: list[_Turns]) -> None:
         else:
             turn.take()
             best = min(best, turn.best)
-
-
-@dataclass(frozen=True)
-class _Burst:
-    """Seconds of the fastest call, and whether threads waited for a processor meanwhile."""
-
-    seconds: float
-    disturbed: bool
-
-
-def _fastest_of_burst(call: Any) -> _Burst:
-    clock = time.perf_counter
-    waited = _waited()
-    begin = last = clock()
-    best = float("inf")
-    for number in range(1, MOST_CALLS + 1):
-        call()
-        now = clock()
-        best = min(best, now - last)
-        last = now
-        if now - begin > (BURST_SECONDS if number >= BURST_CALLS else LONG_BURST):
-            break
-    return _Burst(best, _waited() - waited > WAITED * (last - begin))
-
-
-def _waited() -> float:
-    """Seconds that this process's threads have waited for a processor so far; 0 where the system does not count them.
-
-    The second number of schedstat, see Documentation/scheduler/sched-stats.rst of Linux.
-    """
-    total = 0
-    try:
-        for task in TASKS.iterdir():
-            total += int((task / "schedstat").read_text().split()[1])
-    except (OSError, ValueError, IndexError):  # a thread that ended, or a system without it
-        return total / 1e9
-    return total / 1e9

@@ -20,6 +20,7 @@ from convbench.executors.threads import most_threads
 from convbench.plans import Candidate
 from convbench.problem import Problem
 from convbench.select import choosing, known, remembering, written
+from convbench.select.calibration import FAIR, Calibration
 from convbench.select.contenders import HOST, able, core_counts, name_of
 from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, is_measurable, least_sure
 from convbench.select.fitting import TELLING, fit
@@ -28,6 +29,7 @@ from convbench.select.model import Model
 
 PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
 EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
+ATTEMPTS: Final = 3  # at a moment in which several cores give what they usually do
 FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
 REFIT: Final = 24  # problems after which the model is fitted anew, for the next that is least sure
 
@@ -144,24 +146,47 @@ class _Learning:
 def _measured(budget: float, seed: int) -> Iterator[Progress]:
     """Measure one problem after the other until the budget is spent."""
     learning, cores, spent, compiled = _Learning(), _cores(), 0.0, 0.0
-    for problem in _order(seed, learning, cores):
-        begin = time.perf_counter()
-        contenders = [one for one in able(problem, HOST, core_counts(cores)) if one.algorithm in ALGORITHMS.defaults]
-        wanted = _promising(problem, contenders, learning.model)
+    with Calibration(cores) as calibration:
+        for problem in _order(seed, learning, cores):
+            begin = time.perf_counter()
+            contenders = [
+                one for one in able(problem, HOST, core_counts(cores)) if one.algorithm in ALGORITHMS.defaults
+            ]
+            wanted = _promising(problem, contenders, learning.model)
+            times, compiling = _measured_fairly(problem, wanted, seed, calibration)
+            if times:
+                remembering.append(remembering.line(problem, times, "tune"))
+                learning.add(problem, times)
+            compiled += compiling
+            spent += time.perf_counter() - begin - compiling
+            if times:
+                yield Progress(len(learning.seconds), spent, budget, compiled, problem)
+            if spent >= budget:
+                return
+
+
+def _measured_fairly(
+    problem: Problem, wanted: Sequence[Candidate], seed: int, calibration: Calibration
+) -> tuple[dict[str, Times], float]:
+    """Measure a problem while several cores give what they usually do; otherwise again, and the fairest one counts.
+
+    Returns:
+        The times, none where the problem does not fit the free memory, and seconds of compiling.
+    """
+    fairest, times, compiling = -1.0, {}, 0.0
+    for _ in range(ATTEMPTS):
+        calibration.wait()
         try:
-            times = measure(problem, wanted, PROBLEM_SECONDS, seed)
-        except UnavailableError:  # it does not fit the free memory
-            times = {}
-        if times:
-            remembering.append(remembering.line(problem, times, "tune"))
-            learning.add(problem, times)
-        compiling = sum(each.compiling for each in times.values())
-        compiled += compiling
-        spent += time.perf_counter() - begin - compiling
-        if times:
-            yield Progress(len(learning.seconds), spent, budget, compiled, problem)
-        if spent >= budget:
-            return
+            found = measure(problem, wanted, PROBLEM_SECONDS, seed)
+        except UnavailableError:
+            break
+        compiling += sum(each.compiling for each in found.values())
+        share = calibration.share()
+        if share > fairest:
+            fairest, times = share, found
+        if share >= FAIR:
+            break
+    return times, compiling
 
 
 def _cores() -> int:
