@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from conftest import data
 from guarded import fill
 
 from convbench.algorithms import ALGORITHMS
-from convbench.algorithms.direct import filters, host, pixels
+from convbench.algorithms.direct import filters, host, pixels, product
 from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import host as unrolled
 from convbench.algorithms.winograd import cut as winograd
@@ -50,6 +51,11 @@ def chunks(wanted: Problem) -> int:
 
 def source(wanted: Problem) -> int:
     return filters.blocking(wanted).source
+
+
+def in_one_piece(wanted: Problem) -> bool:
+    cut = product.blocking(wanted)
+    return cut.cycles < math.inf and cut.grid(wanted).segments == 1
 
 
 def chunks_of_unrolled(wanted: Problem) -> int:
@@ -129,6 +135,17 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
         lambda p: filters.blocking(p).pixels > filters.blocking(p).lanes,
     ),
     "a map of one pixel": ("filters", problem(70, (1, 1), 70, (1, 1)), lambda p: filters.blocking(p).pixels == 1),
+    "a product": ("product", problem(9, (7, 15), 15, (1, 1), batch=2, groups=3, dtype="float64"), in_one_piece),
+    "a product in parts": (
+        "product",
+        problem(40, (53, 59), 50, (1, 1)),
+        lambda p: product.blocking(p).grid(p).segments > 1 and p.output_height * p.output_width % 16,
+    ),
+    "a product of chunks of filters": (
+        "product",
+        problem(300, (7, 7), 130, (1, 1)),
+        lambda p: product.blocking(p).grid(p).filter_blocks > 1,
+    ),
     "chunks, unrolled": (
         "unrolled",
         problem(256, (7, 7), 130, (3, 3), padding=1, batch=2),
@@ -160,7 +177,7 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
 }
 
 
-OF_DIRECT = {"pixels": pixels, "filters": filters}
+OF_DIRECT = {"pixels": pixels, "filters": filters, "product": product}
 LONG = ("blocks of taps", "blocks of taps, fft", "chunks, fft", "past the caches, fft", "several segments of a row")
 
 
@@ -189,9 +206,24 @@ CRASHED = {  # what unrolled read behind its scratch for
 
 def test_each_way_is_taken_where_it_suits():
     assert host.way(problem(1, (720, 1280), 128, (11, 11), padding=5)) is pixels
+    assert host.way(problem(16, (112, 112), 96, (1, 1))) is product
     assert host.way(problem(3, (32, 32), 1, (3, 3))) is pixels
     assert host.way(problem(512, (7, 7), 512, (3, 3), padding=1)) is filters
     assert host.way(problem(2048, (7, 7), 512, (1, 1))) is filters
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        problem(16, (40, 40), 96, (1, 1), stride=(1, 2)),
+        problem(16, (3, 40), 96, (1, 1), stride=(2, 1), padding=((1, 1), (0, 0))),  # as many rows out as in
+        problem(16, (40, 40), 96, (1, 3), padding=(0, 1)),
+        problem(16, (3, 4), 96, (1, 1)),
+    ],
+    ids=str,
+)
+def test_what_is_no_product_is_not_taken_for_one(other):
+    assert product.blocking(other).cycles == math.inf
 
 
 @pytest.mark.parametrize("wanted", CRASHED.values(), ids=CRASHED.keys())

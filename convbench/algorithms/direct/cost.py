@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from convbench.algorithms import Cost
-from convbench.algorithms.direct import filters, filters_cut, pixels
+from convbench.algorithms.direct import filters, filters_cut, pixels, product
 from convbench.algorithms.direct.host import way
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_bands, of_blocks, of_weights, of_whole, shares
@@ -57,7 +57,24 @@ def of_filters(problem: Problem) -> Cost:
     )
 
 
-COUNTS: Final = {pixels: of_pixels, filters: of_filters}
+def of_product(problem: Problem) -> Cost:
+    """Register blocks with all their taps; and the weights, read for each column of blocks."""
+    cut, item = product.blocking(problem), ITEM_SIZE[problem.dtype]
+    grid, pixels_of_image = cut.grid(problem), problem.height * problem.width
+    columns = problem.batch * problem.groups * ceil_div(pixels_of_image, cut.vectors * cut.lanes)
+    of_column = cut.blocks * cut.filters * problem.taps
+    return Cost(
+        {
+            **of_whole(problem, grid.units),
+            **of_blocks(columns * cut.blocks, problem.taps, cut.filters, cut.vectors),
+            **of_weights(columns * of_column, of_column, item),
+        },
+        grid.units,
+        shares(grid, (1, 1), (pixels_of_image, cut.columns), (cut.blocks, cut.unit_blocks)),
+    )
+
+
+COUNTS: Final = {product: of_product, pixels: of_pixels, filters: of_filters}
 
 
 def cost(problem: Problem) -> Cost:

@@ -12,12 +12,12 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.direct import filters, pixels
+from convbench.algorithms.direct import filters, pixels, product
 from convbench.epilogue import Epilogue
 from convbench.kernels.tile import Work
 from convbench.problem import Problem
 
-WAYS: Final = (pixels, filters)
+WAYS: Final = (product, filters, pixels)
 
 
 def way(problem: Problem) -> ModuleType:
