@@ -344,8 +344,12 @@ def test_nothing_but_our_errors_escapes_whatever_the_header_holds(tmp_path, data
     used(stored(tmp_path, [json.dumps(line) for line in LINES], json.dumps(header)), draw=False)
 
 
-@settings(FUZZ, max_examples=5)
-@given(st.data())
-def test_figures_are_drawn_whatever_a_line_holds(tmp_path, data):
-    every = [mutated(line, data) for line in LINES[:2]] + LINES[2:]
-    used(stored(tmp_path, [json.dumps(line) for line in every]), draw=True)
+@pytest.mark.parametrize("examples", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_figures_are_drawn_whatever_a_line_holds(tmp_path, examples):
+    @settings(FUZZ, max_examples=examples)
+    @given(st.data())
+    def draw(data):
+        every = [mutated(line, data) for line in LINES[:2]] + LINES[2:]
+        used(stored(tmp_path, [json.dumps(line) for line in every]), draw=True)
+
+    draw()
