@@ -67,7 +67,7 @@ def run(work: GpuWork, problem: Problem, x: np.ndarray, directory: Path, *more: 
             capture_output=True,
             text=True,
             check=False,
-            timeout=6 * DEADLINE,  # a barrier of many threads takes long where cores are few and busy
+            timeout=6 * DEADLINE,  # under the sanitizer, a barrier of many threads takes long on a few busy cores
         )
         assert done.returncode == 0, done.stderr
     return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)

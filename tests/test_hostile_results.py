@@ -332,7 +332,7 @@ def fuzz(check: Callable[[st.DataObject], None], examples: int) -> None:
     settings(max_examples=examples, deadline=None, suppress_health_check=health)(given(st.data())(check))()
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [60, pytest.param(300, marks=pytest.mark.long)])
 def test_nothing_but_our_errors_escapes_whatever_a_line_holds(tmp_path, examples):
     def check(data):
         place = data.draw(st.integers(0, len(LINES) - 1))
@@ -342,7 +342,7 @@ def test_nothing_but_our_errors_escapes_whatever_a_line_holds(tmp_path, examples
     fuzz(check, examples)
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [60, pytest.param(300, marks=pytest.mark.long)])
 def test_nothing_but_our_errors_escapes_whatever_the_header_holds(tmp_path, examples):
     def check(data):
         header = mutated({"schema": 1, **HEADER}, data)
@@ -351,7 +351,7 @@ def test_nothing_but_our_errors_escapes_whatever_the_header_holds(tmp_path, exam
     fuzz(check, examples)
 
 
-@pytest.mark.parametrize("examples", [2, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.long)])
 def test_figures_are_drawn_whatever_a_line_holds(tmp_path, examples):
     def check(data):
         every = [mutated(line, data) for line in LINES[:2]] + LINES[2:]
