@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from _pytest.mark import ParameterSet
 from conftest import PROBLEMS, data
-from scipy.signal import correlate
 
 from convbench.algorithms import ALGORITHMS
 from convbench.epilogue import NO_EPILOGUE
@@ -71,6 +70,8 @@ def assert_close(out: np.ndarray, expected: np.ndarray, problem: Problem) -> Non
 
 def test_the_reference_is_what_scipy_computes(problem):
     """Channel by channel at full resolution, then every stride-th element."""
+    from scipy.signal import correlate  # which takes long to load
+
     x, weights = data(problem)
     padded = np.pad(x.astype(float), ((0, 0), (0, 0), *problem.padding))
     spread = np.zeros((*weights.shape[:2], *problem.kernel_extent))

@@ -143,17 +143,19 @@ def test_the_launches_of_a_call_share_its_time_and_its_caches_are_emptied_where_
     ("code", "reason"),
     [
         ("raise ImportError('libcudart.so.11: cannot open\\nand much more')", "cannot be loaded (libcudart.so.11"),
-        (
+        pytest.param(
             "from types import SimpleNamespace as S\n"
             "class CUDARuntimeError(RuntimeError): pass\n"
             "def count(): raise CUDARuntimeError('CUDA driver version is insufficient')\n"
             "cuda = S(runtime=S(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError))",
             "CUDA driver version is insufficient",
+            marks=pytest.mark.long,
         ),
-        (
+        pytest.param(
             "from types import SimpleNamespace as S\n"
             "cuda = S(runtime=S(getDeviceCount=lambda: 0, CUDARuntimeError=RuntimeError))",
             "there is no NVIDIA GPU",
+            marks=pytest.mark.long,
         ),
     ],
     ids=["another CUDA", "an old driver", "no GPU"],

@@ -107,7 +107,7 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
         problem(256, (20, 100), 8, (3, 3), padding=1),
         lambda p: winograd.cut_up(p).grid.segments > 1,
     ),
-    "past the caches, winograd": ("winograd", problem(1, (400, 500), 50, (3, 3)), streamed),
+    "past the caches, winograd": ("winograd", problem(1, (500, 700), 48, (3, 3)), streamed),
     "blocks of taps": ("winograd", problem(2, (30, 30), 9, (11, 11)), lambda p: winograd.cut_up(p).y.blocks > 1),
     "several tiles in a unit": ("fft", problem(1, (200, 300), 2, (3, 3)), lambda p: fft.cut_up(p).tiles > 1),
     "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
