@@ -1,23 +1,128 @@
-// Runs a CUDA kernel on the host: a block's threads are std::threads, blocks come one after the other.
+// Runs a CUDA kernel on the host, block after block.
+//
+// A block's threads are fibers: they take turns at barriers, each time in the other order, so that a barrier that is
+// missing shows whichever thread was to go first, and where nobody can go on the program says so. Under the thread
+// sanitizer, which looks for races between threads, they are std::threads.
 //
 // The program reads x, weights, out and scratch from the files that its arguments name, and writes the last two back.
 
+#undef _FORTIFY_SOURCE  // it takes a jump to another fiber's stack for a mistake
 #include "cuda_on_cpu.hpp"
 
-#include <barrier>
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <fstream>
 #include <memory>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#ifdef __SANITIZE_THREAD__
+
+#include <barrier>
+#include <thread>
+
 constinit thread_local Index threadIdx;
+
+using Barrier = std::barrier<>;
+
+static void run_threads(void (*body)())
+{
+    std::vector<std::thread> threads;
+    for (unsigned thread = 0; thread < host::threads; ++thread)
+        threads.emplace_back([=] {
+            threadIdx.x = thread;
+            body();
+        });
+    for (auto& thread : threads) thread.join();
+}
+
+#else
+
+#include <cstdio>
+#include <cstdlib>
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+constinit thread_local Index threadIdx;
+
+constexpr std::size_t STACK = 1 << 18;  // bytes; what is not touched takes no memory
+
+struct Fiber {
+    std::unique_ptr<char[]> stack;
+    ucontext_t start;
+    jmp_buf place;
+    bool started = false;
+};
+static std::vector<Fiber> fibers(host::threads);
+static std::vector<unsigned> ready;  // the last one is next
+static unsigned ended = 0;
+static jmp_buf scheduler;
+static void (*body_of_all)();
+
+// Let others go on; returns when this fiber is the next of those that are ready.
+static void leave()
+{
+    if (!_setjmp(fibers[threadIdx.x].place)) _longjmp(scheduler, 1);
+}
+
+class Barrier {
+public:
+    explicit Barrier(unsigned members) : members_(members) {}
+
+    void arrive_and_wait()
+    {
+        waiting_.push_back(threadIdx.x);
+        if (waiting_.size() == members_) {
+            ready.insert(ready.end(), waiting_.begin(), waiting_.end());
+            waiting_.clear();
+        }
+        leave();
+    }
+
+private:
+    unsigned members_;
+    std::vector<unsigned> waiting_;
+};
+
+static void run_fiber()
+{
+    body_of_all();
+    ++ended;
+    _longjmp(scheduler, 1);  // and nobody comes back
+}
+
+static void run_threads(void (*body)())
+{
+    body_of_all = body;
+    for (unsigned thread = host::threads; thread-- > 0;) ready.push_back(thread);
+    while (!ready.empty()) {
+        threadIdx.x = ready.back();
+        ready.pop_back();
+        Fiber& fiber = fibers[threadIdx.x];
+        if (_setjmp(scheduler)) continue;
+        if (fiber.started) _longjmp(fiber.place, 1);
+        fiber.started = true;
+        fiber.stack = std::make_unique_for_overwrite<char[]>(STACK);
+        getcontext(&fiber.start);
+        fiber.start.uc_stack.ss_sp = fiber.stack.get();
+        fiber.start.uc_stack.ss_size = STACK;
+        makecontext(&fiber.start, run_fiber, 0);
+        setcontext(&fiber.start);
+    }
+    if (ended < host::threads) {
+        std::fprintf(stderr, "%u threads of a block wait at a barrier that the others never reach\n", host::threads - ended);
+        std::exit(1);
+    }
+}
+
+#endif
+
 Index blockIdx;
 
-static std::barrier<> block_barrier(host::threads);
-static std::vector<std::unique_ptr<std::barrier<>>> warp_barriers;
+static Barrier block_barrier(host::threads);
+static std::vector<std::unique_ptr<Barrier>> warp_barriers;
 
 void __syncthreads() { block_barrier.arrive_and_wait(); }
 void __syncwarp() { warp_barriers[threadIdx.x / 32]->arrive_and_wait(); }
@@ -59,24 +164,24 @@ static std::vector<char> read_file(const char* name)
     return bytes;
 }
 
+static std::vector<char> x, weights, out, scratch;
+
+static void run_blocks()
+{
+    for (unsigned block = 0; block < host::blocks; ++block) {
+        __syncthreads();  // everybody has left the block before
+        if (threadIdx.x == 0) blockIdx.x = block;
+        __syncthreads();
+        host::kernel(x.data(), weights.data(), out.data(), scratch.data());
+    }
+}
+
 int main(int, char** files)
 {
-    const auto x = read_file(files[1]), weights = read_file(files[2]);
-    auto out = read_file(files[3]), scratch = read_file(files[4]);
+    x = read_file(files[1]), weights = read_file(files[2]), out = read_file(files[3]), scratch = read_file(files[4]);
     for (unsigned first = 0; first < host::threads; first += 32)
-        warp_barriers.push_back(std::make_unique<std::barrier<>>(std::min(32u, host::threads - first)));
-    std::vector<std::thread> threads;
-    for (unsigned thread = 0; thread < host::threads; ++thread)
-        threads.emplace_back([&, thread] {
-            threadIdx.x = thread;
-            for (unsigned block = 0; block < host::blocks; ++block) {
-                __syncthreads();  // everybody has left the block before
-                if (thread == 0) blockIdx.x = block;
-                __syncthreads();
-                host::kernel(x.data(), weights.data(), out.data(), scratch.data());
-            }
-        });
-    for (auto& thread : threads) thread.join();
+        warp_barriers.push_back(std::make_unique<Barrier>(std::min(32u, host::threads - first)));
+    run_threads(run_blocks);
     for (const auto& [name, bytes] : {std::pair{files[3], &out}, std::pair{files[4], &scratch}})
         std::ofstream(name, std::ios::binary).write(bytes->data(), bytes->size());
 }

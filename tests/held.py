@@ -14,8 +14,8 @@ from typing import Self
 import psutil
 from conftest import DEADLINE, ROOT, briefly, command, wait_until
 
-RUNS, CELLS = 3, 4  # serial, threads on one and on two cores, and gpu, where there is none
-RUN, PLACE = 1, 2  # it waits in its second run, before the third cell
+RUNS, CELLS = 2, 4  # serial, threads on one and on two cores, and gpu, where there is none
+RUN, PLACE = 1, 2  # it waits in its last run, before the third cell
 BEFORE = RUN * CELLS + PLACE  # records that it has written by then
 
 

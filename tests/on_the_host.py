@@ -16,18 +16,16 @@ KEPT = Path(__file__).parents[1] / ".pytest_cache" / "cuda_on_the_host"
 DEADLINE = 600.0  # seconds
 COMPILER = ("g++", "-std=c++20", "-O1", "-pthread", "-w")
 SANITIZER = ("-fsanitize=thread", "-g")
-STUB = "#include <barrier>\n#include <thread>\nint main() { std::barrier<> one(1); one.arrive_and_wait(); }"
+NOTHING = 'extern "C" __global__ void nothing(const real*, const real*, real*, real*) { __syncthreads(); }'
 
 
 @cache
 def unsupported_reason(*flags: str) -> str | None:
     """Why they cannot be run with these flags of the compiler; None where they can."""
-    with tempfile.TemporaryDirectory() as directory:
-        source = Path(directory) / "stub.cpp"
-        source.write_text(STUB)
+    with tempfile.NamedTemporaryFile() as empty:
         try:
-            compile_to(source.with_suffix(""), source, *flags)
-            subprocess.run([source.with_suffix("")], capture_output=True, check=True, timeout=DEADLINE)
+            stub = program(NOTHING, "nothing", ["-Dreal=float"], 2, 2, *flags)
+            subprocess.run([stub, *[empty.name] * 4], capture_output=True, check=True, timeout=DEADLINE)
         except (OSError, subprocess.SubprocessError) as error:
             return f"CUDA sources cannot be run on this host ({error})"
     return None

@@ -7,6 +7,7 @@ numbers, at once, and however busy the real machine is. Outputs are computed, si
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -199,6 +200,10 @@ class Found:
 
     def report(self) -> str:
         """Its report, as text."""
+        return self._report
+
+    @functools.cached_property
+    def _report(self) -> str:
         write_report(self.sweep, self.sweep.directory)
         return (self.sweep.directory / "report.md").read_text()
 

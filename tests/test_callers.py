@@ -206,7 +206,7 @@ def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind(forks):
         problem = Problem(height=150, width=200, out_channels=16, kernel_height=5, kernel_width=5)
         random = np.random.default_rng(0)
         x, w = (random.standard_normal(s).astype("f4") for s in (problem.input_shape, problem.weights_shape))
-        plans = [plan(problem, w, executor=e, cores=2) for e in ("threads", "processes")]
+        plans = [plan(problem, w, algorithm="direct", executor=e, cores=2) for e in ("threads", "processes")]
         expected = [one(x).copy() for one in plans]
         stop = False
         def busy(one):

@@ -15,7 +15,7 @@ from convbench import machine
 from convbench.errors import RequestError, UnavailableError
 from convbench.plans import Candidate
 from convbench.problem import Problem
-from convbench.select import choosing, known, measuring, remembering, written
+from convbench.select import bursts, choosing, known, measuring, remembering, written
 from convbench.select.choosing import choose, forget
 from convbench.select.contenders import able, core_counts
 from convbench.select.design import design, random_problem
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("own_data")
 @pytest.fixture(autouse=True)
 def never_waited(monkeypatch):
     """No burst is disturbed, on a busy machine as on a quiet one."""
-    monkeypatch.setattr(measuring, "_waited", lambda: 0.0)
+    monkeypatch.setattr(bursts, "_waited", lambda: 0.0)
 
 
 def test_a_choice_says_what_and_why():
@@ -184,7 +184,7 @@ def test_bursts_in_which_threads_waited_count_only_where_there_are_no_others(mon
     problem, waited = Problem.parse(TINY), iter(range(10**9))
     monkeypatch.setattr(measuring, "PAUSE", 0)
     monkeypatch.setattr(measuring, "LONG_PAUSE", 0)
-    monkeypatch.setattr(measuring, "_waited", lambda: float(next(waited)))
+    monkeypatch.setattr(bursts, "_waited", lambda: float(next(waited)))
     times = measure(problem, able(problem, "numba", (1,), "direct"), 0.0)
     assert [len(each.samples) for each in times.values()] == [1]
     assert measuring.settled({"one": [None, None], "other": [None, 2.0]}) == {"other": pytest.approx(2.0)}

@@ -67,7 +67,7 @@ def run(work: GpuWork, problem: Problem, x: np.ndarray, directory: Path, *more: 
             capture_output=True,
             text=True,
             check=False,
-            timeout=6 * DEADLINE,  # a barrier of many threads takes long where cores are few and busy
+            timeout=6 * DEADLINE,  # under the sanitizer, a barrier of many threads takes long on a few busy cores
         )
         assert done.returncode == 0, done.stderr
     return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)
@@ -306,16 +306,37 @@ RACE = """extern "C" __global__ void mirror(const real*, const real*, real* out,
 }"""
 
 
+def mirrored(between: str, directory: Path, *flags: str) -> tuple[subprocess.CompletedProcess[str], np.ndarray]:
+    """Run it with a statement between writing and reading; what it said, and its output."""
+    files = [directory / name for name in ("x", "weights", "out", "scratch")]
+    for file in files:
+        np.zeros(64, np.float32).tofile(file)
+    program = on_the_host.program(RACE, "mirror", ["-Dreal=float", f"-DBETWEEN={between}"], 1, 64, *flags)
+    done = subprocess.run([program, *files], capture_output=True, text=True, check=False, timeout=DEADLINE)
+    return done, np.fromfile(files[2], np.float32)
+
+
 @needs_the_host(*SANITIZER)
 @pytest.mark.parametrize(("between", "clean"), [("__syncthreads()", True), ("", False)])
 def test_the_sanitizer_sees_a_race_and_a_barrier(between, clean, tmp_path):
-    files = [tmp_path / name for name in ("x", "weights", "out", "scratch")]
-    for file in files:
-        np.zeros(64, np.float32).tofile(file)
-    program = on_the_host.program(RACE, "mirror", ["-Dreal=float", f"-DBETWEEN={between}"], 1, 64, *SANITIZER)
-    done = subprocess.run([program, *files], capture_output=True, text=True, check=False, timeout=DEADLINE)
+    done, _ = mirrored(between, tmp_path, *SANITIZER)
     assert (done.returncode == 0) == clean, done.stderr
     assert ("data race" in done.stderr) != clean
+
+
+@needs_the_host()
+@pytest.mark.parametrize(("between", "right"), [("__syncthreads()", True), ("", False), ("__syncwarp()", False)])
+def test_a_barrier_that_is_missing_makes_outputs_wrong(between, right, tmp_path):
+    done, out = mirrored(between, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(out, np.arange(64)[::-1]) == right
+
+
+@needs_the_host()
+def test_a_barrier_that_not_all_threads_reach_is_an_error_and_nobody_waits(tmp_path):
+    done, _ = mirrored("if (threadIdx.x < 40) __syncthreads()", tmp_path)
+    assert done.returncode == 1
+    assert "threads of a block wait at a barrier that the others never reach" in done.stderr
 
 
 COMPILED = {name: name for name in (REFERENCE, LAYER, "--dt=f64 g2mb2ic4ih19iw23oc6kh3kw5ph2pw1")}

@@ -17,7 +17,7 @@ for dtype in ("float32", "float64", "float32"):
 """
 
 
-@pytest.mark.parametrize("executor", ["threads", "processes"])
+@pytest.mark.parametrize("executor", ["threads", pytest.param("processes", marks=pytest.mark.long)])
 def test_one_process_computes_in_both(executor, tmp_path):
     """One loop is compiled for each, and one tile may have code for both."""
     done = python("-c", CODE.replace("EXECUTOR", repr(executor)), NUMBA_CACHE_DIR=str(tmp_path))

@@ -27,9 +27,12 @@ resource = pytest.importorskip("resource", reason="this system has no limits on 
 REQUEST = ["--problem", "mb1ic1ih12iw12oc4kh3kw3", "--algorithms", "naive", "--executors", "serial,threads"]
 
 
+RUNS = 3
+
+
 def sweep(directory: Path, *more: object) -> list[str]:
     """A sweep of cells that take next to no time, three in a run."""
-    return command(["sweep", *REQUEST, "--cores", "1,2", "--runs", 6, "--output", directory, *more])
+    return command(["sweep", *REQUEST, "--cores", "1,2", "--runs", RUNS, "--output", directory, *more])
 
 
 # One that measures several a second, without the machine's limits; begun, or gone on with.
@@ -49,7 +52,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.long)])
 def test_killed_again_and_again_it_ends_with_every_cell_once(tmp_path, kills):
     """Killed after some bytes more than before, which is in the middle of a line as a rule, or while it starts."""
     directory, runs = tmp_path / "sweep", kills
@@ -95,11 +98,11 @@ def run(words: list[str], env: dict[str, str] | None = None) -> subprocess.Compl
     return subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=DEADLINE)
 
 
-# Every Python process runs this first: the sweep's own files can grow to 20 KB, those of its workers without limit.
+# Every Python process runs this first: the sweep's own files can grow to 12 KB, those of its workers without limit.
 SMALL_DISK = """
 import briefly, resource, sys
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if "sweep" in sys.orig_argv else hard, hard))
+resource.setrlimit(resource.RLIMIT_FSIZE, (12_000 if "sweep" in sys.orig_argv else hard, hard))
 """
 
 
@@ -120,7 +123,7 @@ def test_a_full_disk_is_one_clear_line_and_the_sweep_can_go_on(tmp_path):
     assert done.returncode == 0, done.stderr
     after = load(directory)
     assert after.records[: len(before.records)] == before.records
-    assert len(after.records) == 6 * 3
+    assert len(before.records) < len(after.records) == RUNS * 3
 
 
 def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path):

@@ -16,6 +16,7 @@ from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.executors.gpu import CYCLES, FORKED, HEAD_START, LONGEST_HEAD_START, TOGETHER, Gpu
 from convbench.plans.forms import _overlap
+from convbench.report.write import write_report
 from convbench.results.store import load
 
 PROBLEM = "mb1ic1ih40iw52oc16kh5kw5"
@@ -39,7 +40,7 @@ def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
         for inside, sample in zip(record.stages["direct"], record.samples, strict=True):
             assert inside == pytest.approx(sample), "it has one launch"
         assert "starved" not in record.flags
-    assert with_fake_gpu("-m", "convbench", "report", tmp_path).returncode == 0
+    write_report(load(tmp_path), tmp_path)
     report = (tmp_path / "report.md").read_text()
     assert "speedup with transfers" in report
 
@@ -142,17 +143,19 @@ def test_the_launches_of_a_call_share_its_time_and_its_caches_are_emptied_where_
     ("code", "reason"),
     [
         ("raise ImportError('libcudart.so.11: cannot open\\nand much more')", "cannot be loaded (libcudart.so.11"),
-        (
+        pytest.param(
             "from types import SimpleNamespace as S\n"
             "class CUDARuntimeError(RuntimeError): pass\n"
             "def count(): raise CUDARuntimeError('CUDA driver version is insufficient')\n"
             "cuda = S(runtime=S(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError))",
             "CUDA driver version is insufficient",
+            marks=pytest.mark.long,
         ),
-        (
+        pytest.param(
             "from types import SimpleNamespace as S\n"
             "cuda = S(runtime=S(getDeviceCount=lambda: 0, CUDARuntimeError=RuntimeError))",
             "there is no NVIDIA GPU",
+            marks=pytest.mark.long,
         ),
     ],
     ids=["another CUDA", "an old driver", "no GPU"],

@@ -170,7 +170,7 @@ def test_versus_compares_on_the_gpu_too(tmp_path):
 def test_without_a_gpu_versus_says_so_in_a_line_for_each_library(tmp_path):
     if EXECUTORS["gpu"].available() is None:
         pytest.skip("there is a GPU")
-    words = ["--problem", "mb1ic1ih9iw9oc4kh3kw3", "--peers", "scipy,cudnn,cublas", "--cores", "1", "--runs", "1"]
+    words = ["--problem", "mb1ic1ih20iw22oc8kh3kw3", "--peers", "scipy,cudnn,cublas", "--cores", "1", "--runs", "1"]
     done = python("-m", "convbench", "versus", *words, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     skipped = sorted(line for line in done.stderr.splitlines() if line.startswith("skipped: cu"))

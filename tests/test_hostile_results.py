@@ -6,7 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -326,26 +326,35 @@ def used(directory: Path, draw: bool) -> None:
         write_pyperf(sweep, directory / "pyperf")
 
 
-FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def fuzz(check: Callable[[st.DataObject], None], examples: int) -> None:
+    """Call it with so many examples, the same every time."""
+    health = [HealthCheck.function_scoped_fixture]
+    settings(max_examples=examples, deadline=None, suppress_health_check=health)(given(st.data())(check))()
 
 
-@FUZZ
-@given(st.data())
-def test_nothing_but_our_errors_escapes_whatever_a_line_holds(tmp_path, data):
-    place = data.draw(st.integers(0, len(LINES) - 1))
-    lines = [mutated(line, data) if number == place else line for number, line in enumerate(LINES)]
-    used(stored(tmp_path, [json.dumps(line) for line in lines]), draw=False)
+@pytest.mark.parametrize("examples", [60, pytest.param(300, marks=pytest.mark.long)])
+def test_nothing_but_our_errors_escapes_whatever_a_line_holds(tmp_path, examples):
+    def check(data):
+        place = data.draw(st.integers(0, len(LINES) - 1))
+        lines = [mutated(line, data) if number == place else line for number, line in enumerate(LINES)]
+        used(stored(tmp_path, [json.dumps(line) for line in lines]), draw=False)
+
+    fuzz(check, examples)
 
 
-@FUZZ
-@given(st.data())
-def test_nothing_but_our_errors_escapes_whatever_the_header_holds(tmp_path, data):
-    header = mutated({"schema": 1, **HEADER}, data)
-    used(stored(tmp_path, [json.dumps(line) for line in LINES], json.dumps(header)), draw=False)
+@pytest.mark.parametrize("examples", [60, pytest.param(300, marks=pytest.mark.long)])
+def test_nothing_but_our_errors_escapes_whatever_the_header_holds(tmp_path, examples):
+    def check(data):
+        header = mutated({"schema": 1, **HEADER}, data)
+        used(stored(tmp_path, [json.dumps(line) for line in LINES], json.dumps(header)), draw=False)
+
+    fuzz(check, examples)
 
 
-@settings(FUZZ, max_examples=5)
-@given(st.data())
-def test_figures_are_drawn_whatever_a_line_holds(tmp_path, data):
-    every = [mutated(line, data) for line in LINES[:2]] + LINES[2:]
-    used(stored(tmp_path, [json.dumps(line) for line in every]), draw=True)
+@pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_figures_are_drawn_whatever_a_line_holds(tmp_path, examples):
+    def check(data):
+        every = [mutated(line, data) for line in LINES[:2]] + LINES[2:]
+        used(stored(tmp_path, [json.dumps(line) for line in every]), draw=True)
+
+    fuzz(check, examples)

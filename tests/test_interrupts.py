@@ -207,7 +207,7 @@ IN_A_CHILD = """
     random = np.random.default_rng(0)
     w = random.standard_normal(problem.weights_shape).astype("f4")
     xs = [random.standard_normal(problem.input_shape).astype("f4") for _ in range(3)]
-    one = plan(problem, w, executor="threads", cores=2)
+    one = plan(problem, w, algorithm="direct", executor="threads", cores=2)
     expected = [one(x).copy() for x in xs]
     child = os.fork()
     if child:

