@@ -16,7 +16,7 @@ from guarded import fill
 from convbench.algorithms import ALGORITHMS
 from convbench.algorithms.direct import filters, host, pixels, product
 from convbench.algorithms.fft import cut as fft
-from convbench.algorithms.unrolled import host as unrolled
+from convbench.algorithms.unrolled import cut as unrolled
 from convbench.algorithms.winograd import cut as winograd
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.kernels.band import Layout, runs
@@ -150,6 +150,16 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
         "unrolled",
         problem(256, (7, 7), 130, (3, 3), padding=1, batch=2),
         lambda p: chunks_of_unrolled(p) > 1,
+    ),
+    "filters in the lanes, unrolled": (
+        "unrolled",
+        problem(30, (3, 11), 70, (3, 3), padding=1, batch=2),
+        lambda p: unrolled.blocking(p).is_across and p.output_width % unrolled.blocking(p).width,
+    ),
+    "more pixels than lanes, unrolled": (
+        "unrolled",
+        problem(30, (3, 29), 70, (2, 2), dtype="float64"),
+        lambda p: unrolled.blocking(p).is_across and unrolled.blocking(p).width > unrolled.blocking(p).lanes,
     ),
     "several batches of panels": ("unrolled", problem(1, (300, 400), 4, (5, 5)), lambda p: batches_of_panels(p) > 1),
     "segments, unrolled": (

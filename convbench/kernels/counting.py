@@ -88,3 +88,13 @@ def of_blocks(blocks: int, taps: int, filters: int, vectors: int) -> dict[str, f
         "loads": blocks * taps * (filters + 2 * vectors),
         "register blocks": blocks,
     }
+
+
+def of_filter_blocks(blocks: int, taps: int, vectors: int, pixels: int) -> dict[str, float]:
+    """Likewise with `vectors` of filters x pixels; the sums are transposed before they are stored."""
+    return {
+        "multiply-adds": blocks * taps * vectors * pixels,
+        "broadcasts": blocks * taps * pixels,
+        "register blocks": blocks,
+        "transposed vectors": blocks * vectors * pixels,
+    }

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from convbench.kernels.micro_kernel import BLOCK, TAP
 from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import Vectors, index
-from convbench.kernels.vector_code import Array, Constant, vector_code
+from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector_code
 
 PREFETCH_TAPS: Final = 8  # prefetch distance of the weights, in taps
 PIXELS: Final = (14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)  # of a block; each that is taken is compiled
@@ -75,6 +75,7 @@ def filter_lanes(  # over 40 lines: the documentation of its arguments
     out_begin: ir.Value,
     filter_step: ir.Value,
     filters_used: ir.Value,
+    pixels_used: MaybeConstant,
     relu: ir.Value,
 ) -> None:
     """Compute one register block and write it.
@@ -96,6 +97,7 @@ def filter_lanes(  # over 40 lines: the documentation of its arguments
         out_begin: Index in `out` of the first filter's first pixel.
         filter_step: Elements from one filter to the next, in `out`.
         filters_used: Filters with index < filters_used are stored.
+        pixels_used: Pixels with index < pixels_used are stored; the others are read all the same.
         relu: Whether negative sums become zero before they are stored.
     """
     builder = emit.builder
@@ -116,7 +118,8 @@ def filter_lanes(  # over 40 lines: the documentation of its arguments
         finished = [emit.at_least(builder.load(place), floor) for place in row]
         used = builder.sub(filters_used, index(v * lanes))
         for p in range(0, pixels, lanes):
-            _store_transposed(emit, finished[p : p + lanes], emit.at(target, p), filter_step, used)
+            left = pixels_used - p if isinstance(pixels_used, int) else builder.sub(pixels_used, index(p))
+            _store_transposed(emit, finished[p : p + lanes], emit.at(target, p), filter_step, (used, left))
         target = emit.at(target, builder.mul(index(lanes), filter_step))
 
 
@@ -135,12 +138,18 @@ def _add_tap(emit: Vectors, sums: list[list[ir.Value]], begin: ir.Value, x_step:
 
 
 def _store_transposed(
-    emit: Vectors, pixels: list[ir.Value], target: ir.Value, filter_step: ir.Value, filters_used: ir.Value
+    emit: Vectors, pixels: list[ir.Value], target: ir.Value, filter_step: ir.Value, used: tuple[ir.Value, MaybeConstant]
 ) -> None:
-    """Emit the stores of one vector of filters: lane f of pixel p to target + f * filter_step + p."""
+    """Emit the stores of one vector of filters: lane f of pixel p to target + f * filter_step + p.
+
+    `used` is (filters_used, pixels_used).
+    """
     lanes, rows = emit.lanes, emit.transposed_rows(pixels)
     count = rows[0].type.count
+    filters_used, pixels_used = used
     mask = ir.Constant(ir.VectorType(ir.IntType(1), count), [p < len(pixels) for p in range(count)])
+    if not isinstance(pixels_used, int):
+        mask = emit.builder.and_(mask, emit.lanes_below(pixels_used, count))
     targets = [emit.at(target, emit.builder.mul(index(f), filter_step)) for f in range(lanes)]
     with emit.builder.if_else(emit.builder.icmp_signed(">=", filters_used, index(lanes))) as (whole, part):
         with whole:

@@ -116,7 +116,7 @@ class Vectors:
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         """Broadcast a scalar to all lanes."""
-        return self._splat(scalar, self.real)
+        return self._splat(scalar, self.real, self.lanes)
 
     def constant(self, number: float) -> ir.Value:
         """A vector with a constant in all lanes."""
@@ -216,10 +216,11 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         self.builder.call(function, [vector, target, ir.Constant(int32, self.item_size), mask])
 
-    def lanes_below(self, count: ir.Value) -> ir.Value:
-        """The mask of lanes with index < count."""
-        lane = ir.Constant(ir.VectorType(INDEX, self.lanes), list(range(self.lanes)))
-        return self.builder.icmp_signed("<", lane, self._splat(count, INDEX))
+    def lanes_below(self, count: ir.Value, lanes: int = 0) -> ir.Value:
+        """The mask of lanes with index < count, of a vector of `lanes`, by default of all."""
+        lanes = lanes or self.lanes
+        lane = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
+        return self.builder.icmp_signed("<", lane, self._splat(count, INDEX, lanes))
 
     @property
     def item_size(self) -> int:
@@ -233,10 +234,10 @@ class Vectors:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), picks)
         return self.builder.shuffle_vector(one, other, mask)
 
-    def _splat(self, scalar: ir.Value, kind: ir.Type) -> ir.Value:
-        undefined = ir.Constant(ir.VectorType(kind, self.lanes), ir.Undefined)
+    def _splat(self, scalar: ir.Value, kind: ir.Type, lanes: int) -> ir.Value:
+        undefined = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
         lane = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-        first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+        first = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
         return self.builder.shuffle_vector(lane, undefined, first)
 
 

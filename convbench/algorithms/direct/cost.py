@@ -8,7 +8,7 @@ from convbench.algorithms import Cost
 from convbench.algorithms.direct import filters, filters_cut, pixels, product
 from convbench.algorithms.direct.host import way
 from convbench.integers import ceil_div
-from convbench.kernels.counting import of_bands, of_blocks, of_weights, of_whole, shares
+from convbench.kernels.counting import of_bands, of_blocks, of_filter_blocks, of_weights, of_whole, shares
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -43,11 +43,8 @@ def of_filters(problem: Problem) -> Cost:
     return Cost(
         {
             **of_whole(problem, grid.units),
-            "multiply-adds": blocks * problem.taps * cut.vectors * cut.pixels,
-            "broadcasts": blocks * problem.taps * cut.pixels,
-            "register blocks": blocks,
+            **of_filter_blocks(blocks, problem.taps, cut.vectors, cut.pixels),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height,
-            "transposed vectors": blocks * cut.vectors * cut.pixels,
             "padded rows": rows,
             "padded bytes": rows * cut.planes.width * item,
             **of_weights(blocks * of_block, of_block, item),

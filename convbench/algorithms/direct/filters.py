@@ -117,6 +117,7 @@ def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source,
                 out_begin=(first * p.height + top + row) * p.width + left + column,
                 filter_step=p.height * p.width,
                 filters_used=group_filters - block * size,
+                pixels_used=pixels,
                 relu=p.relu,
             )
 

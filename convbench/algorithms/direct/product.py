@@ -168,7 +168,7 @@ def blocking(problem: Problem) -> Blocking:
     estimate, across = cycles((filters, vectors)), ceil_div(pixels, width)
     parts = min(ceil_div(UNITS, images), int(min(estimate, problem.multiply_adds) / UNIT_CYCLES) + 1)
     columns = ceil_div(across, min(across, parts))
-    while 0 < pixels % (columns * width) < width:  # no block may reach into another unit
+    while columns * width < pixels and 0 < pixels % (columns * width) < width:  # no block may reach into another unit
         columns += 1
     columns = min(pixels, columns * width)
     return Blocking(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from convbench.algorithms import Cost
-from convbench.algorithms.unrolled.host import blocking
+from convbench.algorithms.unrolled.cut import blocking
 from convbench.integers import ceil_div
-from convbench.kernels.counting import of_bands, of_blocks, of_weights, of_whole, parts, shares
+from convbench.kernels.counting import of_bands, of_blocks, of_filter_blocks, of_weights, of_whole, parts, shares
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -21,13 +23,18 @@ def cost(problem: Problem) -> Cost:
             sets += count * ceil_div(of_band, cut.panels)
             lines += count * (of_band + height)
     images, blocks = problem.batch * problem.groups, cut.grid.filter_blocks
+    of_block_kind = (
+        partial(of_filter_blocks, vectors=cut.vectors, pixels=cut.width)
+        if cut.is_across
+        else partial(of_blocks, filters=cut.filters, vectors=cut.vectors)
+    )
     of_block = cut.filters * problem.taps
     return Cost(
         {
             **of_whole(problem, cut.grid.units),
             **of_bands(problem, cut.band, cut.grid),
-            **of_blocks(images * panels * cut.blocks, problem.taps, cut.filters, cut.vectors),
-            "unrolled vectors": images * panels * blocks * problem.taps * cut.vectors,
+            **of_block_kind(images * panels * cut.blocks, problem.taps),
+            "unrolled vectors": images * panels * blocks * problem.taps * ceil_div(cut.width, cut.lanes),
             "unrolled rows": images * lines * blocks * problem.taps,
             **of_weights(images * sets * cut.blocks * of_block, cut.unit_blocks * of_block, item),
         },

@@ -4,7 +4,7 @@ The input is unrolled into a matrix with a row for each tap and a column for eac
 matrix of filters is multiplied by. The complete matrix would take 436 MB for the reference workload. A panel is a part
 of it with as many columns as a register block. A unit unrolls a few panels at a time, as many as fit the second-level
 cache, and multiplies them by each filter block in turn, so that a filter's outputs are stored as contiguous cache
-lines.
+lines. Where filters fill the lanes of vectors better than pixels, a panel is as narrow as a block of a few pixels.
 
 The pixels of a band are numbered consecutively across its rows, so that a panel may begin in one row and end in another
 and images of any width fill whole panels. Where there are few bands, a band is a single row, split into segments.
@@ -12,34 +12,24 @@ and images of any width fill whole panels. Where there are few bands, a band is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
+from convbench.algorithms.unrolled.cut import blocking
 from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
-from convbench.kernels.band import Band, Layout, fill_band, tap_offsets
-from convbench.kernels.blocking import (
-    CUTS,
-    bands,
-    best_band,
-    blocks_of_a_unit,
-    pack_weights,
-    packed_size,
-    segments,
-)
+from convbench.kernels.band import Band, fill_band, tap_offsets
+from convbench.kernels.blocking import pack_weights, packed_size
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.copying import copy_vectors
 from convbench.kernels.fields import Table, pack, unpacker
+from convbench.kernels.filter_lanes import filter_lanes
 from convbench.kernels.grid import Grid, locate
-from convbench.kernels.micro_kernel import best_block, micro_kernel
+from convbench.kernels.micro_kernel import micro_kernel
 from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
-from convbench.kernels.tuning import tuning
-from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.rounding import of_sums
 
@@ -89,12 +79,11 @@ unpack = unpacker(Parameters)
 
 
 @inlined
-def unroll(vectors, lanes, p, band, panel, pixel, pixels, columns):  # type: ignore[no-untyped-def]
+def unroll(vectors, lanes, width, p, band, panel, pixel, pixels, columns):  # type: ignore[no-untyped-def]
     """Write the inputs of pixels [pixel, min(pixel + width, pixels)) to the columns of `panel`, shape (taps, width).
 
     Whole vectors are copied; the elements that they write in excess are overwritten by the next copy or not read.
     """
-    width = vectors * lanes
     used = min(width, pixels - pixel)
     first_row, first_column = divmod(pixel, columns)
     first_source = first_row * p.row_stride + first_column
@@ -118,15 +107,14 @@ def unroll(vectors, lanes, p, band, panel, pixel, pixels, columns):  # type: ign
 
 
 @inlined
-def multiply(filters, vectors, lanes, p, place, block, first_pixel, panels, pixels, matrix, weights, flat, shape):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute a register block of filters over `panels` panels, from pixel `first_pixel` of the unit's `pixels` on."""
-    width, group_filters = vectors * lanes, shape[1] // p.grid.groups
-    panel_size = p.panel.size * width
+def multiply(filters, vectors, width, lanes, p, place, block, first, panels, pixels, matrix, weights, flat, shape):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute a register block of filters over `panels` panels, from pixel `first` of the unit's `pixels` on."""
+    group_filters, panel_size = shape[1] // p.grid.groups, p.panel.size * width
     group_block = place.group * p.blocks + block
     plane = (place.image * p.grid.groups + place.group) * group_filters + block * filters
     first_out = (plane * shape[2] + place.band * p.rows) * shape[3] + place.segment * p.columns
     for number in range(panels):
-        pixel = first_pixel + number * width
+        pixel = first + number * width
         micro_kernel(
             filters=filters,
             vectors=vectors,
@@ -152,15 +140,53 @@ def multiply(filters, vectors, lanes, p, place, block, first_pixel, panels, pixe
         )
 
 
-def make_tile(filters: int, vectors: int, lanes: int) -> Any:
-    """The tile for a register block of `filters` x `vectors`, with `lanes` pixels in a vector."""
-    width = vectors * lanes
+@inlined
+def across(filters, vectors, width, lanes, p, place, block, first, panels, pixels, matrix, weights, flat, shape):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Likewise with filters in the lanes: `vectors` of filters, over panels of `width` pixels."""
+    group_filters, panel_size = shape[1] // p.grid.groups, p.panel.size * width
+    group_block = place.group * p.blocks + block
+    plane = (place.image * p.grid.groups + place.group) * group_filters + block * filters
+    first_out = (plane * shape[2] + place.band * p.rows) * shape[3] + place.segment * p.columns
+    for number in range(panels):
+        pixel = first + number * width
+        filter_lanes(
+            vectors=vectors,
+            pixels=width,
+            lanes=lanes,
+            x=matrix,
+            x_begin=number * panel_size,
+            x_step=1,
+            outer_offsets=p.no_offset,
+            inner_offsets=p.panel,
+            weights=weights,
+            weights_begin=group_block * p.panel.size * filters,
+            bias_begin=p.biases + group_block * filters,
+            out=flat,
+            out_begin=first_out + pixel,
+            filter_step=shape[2] * shape[3],
+            filters_used=group_filters - block * filters,
+            pixels_used=pixels - pixel,
+            relu=p.relu,
+        )
+
+
+def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
+    """The tile for a register block of `filters` x `width` pixels.
+
+    Args:
+        filters: Filters of the block.
+        vectors: Vectors of pixels that make `width`; where they do not, vectors of filters that make `filters`.
+        width: Pixels of the block.
+        lanes: Elements of a vector.
+    """
+    product = multiply if vectors * lanes == width else across
+    copied = ceil_div(width, lanes)
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image."""
-        p, flat, shape = unpack(parameters), out.reshape(out.size), out.shape
-        band, matrix = scratch[: p.band_size], scratch[p.band_size :]
+        p, y, shape = unpack(parameters), out.reshape(out.size), out.shape
+        band, table = scratch[: p.band_size], scratch[p.band_size :]
         panel_size = p.panel.size * width
         for unit in range(first, last):
             place = locate(p.grid, unit)
@@ -173,78 +199,20 @@ def make_tile(filters: int, vectors: int, lanes: int) -> Any:
             for pixel in range(0, pixels, width * p.panels):
                 panels = min(p.panels, (pixels - pixel + width - 1) // width)
                 for number in range(panels):
-                    panel = matrix[number * panel_size : (number + 1) * panel_size + width]
-                    unroll(vectors, lanes, p, band, panel, pixel + number * width, pixels, columns)
+                    panel = table[number * panel_size : (number + 1) * panel_size + width + lanes]
+                    unroll(copied, lanes, width, p, band, panel, pixel + number * width, pixels, columns)
                 since = lap(clock, UNROLL, since)
                 for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
-                    multiply(
-                        filters, vectors, lanes, p, place, block, pixel, panels, pixels, matrix, weights, flat, shape
+                    product(
+                        filters, vectors, width, lanes, p, place, block, pixel, panels, pixels, table, weights, y, shape
                     )
                 since = lap(clock, PRODUCT, since)
 
     return tile
 
 
-@dataclass(frozen=True)
-class Blocking:
-    """The blocking of one problem.
-
-    Attributes:
-        filters: Filters of a register block.
-        vectors: Vectors of a register block.
-        lanes: Elements of a vector.
-        blocks: Register blocks of filters in a group.
-        unit_blocks: Register blocks of filters in a unit.
-        band: Layout of the bands.
-        panels: Panels that exist at a time.
-        grid: Grid of the units.
-    """
-
-    filters: int
-    vectors: int
-    lanes: int
-    blocks: int
-    unit_blocks: int
-    band: Layout
-    panels: int
-    grid: Grid
-
-    @property
-    def width(self) -> int:
-        """Columns of a panel."""
-        return self.vectors * self.lanes
-
-    def scratch_size(self, taps: int) -> int:
-        """Elements of a band and its panels, padded for the excess of copies."""
-        return self.band.size + (taps * self.panels + 1) * self.width
-
-
-@lru_cache(maxsize=CUTS)
-def blocking(problem: Problem) -> Blocking:
-    """The blocking for a problem."""
-    lanes = instruction_set().lanes(problem.dtype)
-    _, widest, _ = best_block(problem.group_filters, 1, problem.output_height * problem.output_width, lanes)
-    band = best_band(problem, widest, lanes, step=1, reach=2 * lanes)
-    pixels = band.rows * band.columns
-    filters, vectors, _ = best_block(problem.group_filters, 1, pixels, lanes)
-    width = vectors * lanes
-    panel_bytes = problem.taps * width * ITEM_SIZE[problem.dtype]
-    blocks = ceil_div(problem.group_filters, filters)
-    unit_blocks = blocks_of_a_unit(problem, blocks, bands(problem, band.rows) * segments(problem, band))
-    return Blocking(
-        filters=filters,
-        vectors=vectors,
-        lanes=lanes,
-        blocks=blocks,
-        unit_blocks=unit_blocks,
-        band=band,
-        panels=max(1, min(tuning().panels_bytes // panel_bytes, ceil_div(pixels, width))),
-        grid=band.grid(problem, ceil_div(blocks, unit_blocks)),
-    )
-
-
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
-    """Pack the weights for the micro-kernel; scratch holds a band and a few panels of the unrolled matrix."""
+    """Pack the weights for the micro-kernel; scratch holds a band and a few panels of the unrolled table."""
     cut = blocking(problem)
     outer, inner = tap_offsets(cut.band)
     parameters = Parameters(
@@ -264,14 +232,18 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         no_offset=np.zeros(1, np.int64),
         panel=np.arange(problem.taps) * cut.width,
     )
-    tile = TileName(__name__, "make_tile", (cut.filters, cut.vectors, cut.lanes))
+    tile = TileName(__name__, "make_tile", (cut.filters, cut.vectors, cut.width, cut.lanes))
     return Work(
         phases=(Phase(tile, cut.grid.units, pack(parameters), STAGES),),
         weights=pack_weights(problem, weights, cut.filters, epilogue),
         scratch_size=cut.scratch_size(problem.taps),
         errors=of_sums(problem),
         variant={
-            "register block": f"{cut.filters} x {cut.vectors} x {cut.lanes}",
+            "register block": (
+                f"{cut.filters} filters in lanes x {cut.width}"
+                if cut.is_across
+                else f"{cut.filters} x {cut.vectors} x {cut.lanes}"
+            ),
             "band": f"{cut.band.rows} x {cut.band.columns}",
             "panels": cut.panels,
             "units": cut.grid.units,
