@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from scipy.optimize import nnls
 
 from convbench.problem import Problem
 from convbench.select.contenders import counted
@@ -98,6 +97,8 @@ def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, fl
         work: The counts of each problem.
         seconds: Measured seconds; NaN where there are none.
     """
+    from scipy.optimize import nnls  # a quarter of a second, which commands that fit nothing are spared
+
     measured = np.flatnonzero(np.isfinite(seconds)).tolist()
     if not measured:
         return {}
