@@ -105,7 +105,8 @@ def size(name: str, value: object) -> int:
 def written_size(number: int) -> str:
     """Bytes in the largest binary unit that leaves a whole one, rounded up to a tenth, such as "64 MiB"."""
     power = min(max(0, (number.bit_length() - 1) // 10), len(PREFIXES) - 1)
-    return f"{ceil_div(10 * number, 1024**power) / 10:g} {PREFIXES[power].upper()}{'iB' if power else 'B'}"
+    whole, tenths = divmod(ceil_div(10 * number, 1024**power), 10)
+    return f"{whole}{f'.{tenths}' if tenths else ''} {PREFIXES[power].upper()}{'iB' if power else 'B'}"
 
 
 def whole_numbers(name: str, value: object, *, least: int) -> tuple[int, ...]:

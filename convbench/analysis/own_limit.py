@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from convbench.analysis.limits import Limits
+from convbench.analysis.times import CellTimes
 from convbench.plans import Candidate
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -61,7 +62,7 @@ def own_limit(work: Mapping[str, float], dtype: str, cores: int, limits: Limits)
         limits: Of the machine.
     """
     peak, bandwidth = limits.best(f"multiply_add_{dtype}", cores), limits.bandwidth(cores)
-    if not work or peak is None or bandwidth is None:
+    if not {"lanes", "busiest share"} <= work.keys() or peak is None or bandwidth is None:
         return None
     share = work["busiest share"]
     operations = 2 * work["lanes"] * sum(work.get(name, 0.0) for name in VECTORS)
@@ -77,6 +78,11 @@ def moved_bytes(work: Mapping[str, float], dtype: str) -> float:
     return weights + others + work.get(COPIED_VECTORS, 0.0) * work["lanes"] * ITEM_SIZE[dtype]
 
 
-def limit_of(problem: Problem, candidate: Candidate, limits: Limits) -> OwnLimit | None:
+def of_cell(cell: CellTimes, limits: Limits) -> OwnLimit | None:
+    """The limit of what was measured in a cell, by the counts in its records."""
+    return own_limit(cell.work, Problem.parse(cell.problem).dtype, cell.cores, limits)
+
+
+def of_candidate(problem: Problem, candidate: Candidate, limits: Limits) -> OwnLimit | None:
     """The limit of a candidate of ours for a problem that it can compute, without measuring it."""
     return own_limit(candidate.work(problem), problem.dtype, candidate.cores, limits)

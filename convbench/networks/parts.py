@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from convbench.arguments import LARGEST
 from convbench.networks import Suite, load
 from convbench.problem import Problem
 
@@ -19,7 +20,7 @@ def told_by_names(problems: Iterable[Problem]) -> Parts:
     found: dict[str, dict[str, int]] = {}
     for problem in problems:
         if problem.network:
-            found.setdefault(problem.network, {})[str(problem)] = problem.count
+            found.setdefault(problem.network, {})[str(problem)] = min(max(1, problem.count), LARGEST)
     return tuple((name, tuple(layers.items())) for name, layers in found.items())
 
 

@@ -88,7 +88,7 @@ class Candidate:
         return {
             **cost.counts,
             "other operations": cost.other_operations,
-            "busiest share": cost.busiest(self.cores),
+            "busiest share": min(1.0, cost.busiest(self.cores)),
             "lanes": instruction_set().lanes(problem.dtype),
             "packed weight bytes": self._footprint(problem).weights_bytes,
         }

@@ -12,10 +12,10 @@ from matplotlib.ticker import EngFormatter
 
 from convbench.analysis.layers import LayerTimes, NetworkTimes
 from convbench.analysis.limits import Limits
+from convbench.analysis.own_limit import of_cell
 from convbench.analysis.times import WAITING, CellTimes
 from convbench.problem import Problem
 from convbench.report.figures import ENTRIES_IN_A_ROW
-from convbench.report.layers import limit_of
 from convbench.report.stages import STAGE_COLORS, WAITING_COLOR
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _colors(names: Sequence[str]) -> dict[str, str]:
 
 def _add_marks(axes: Axes, place: int, layer: LayerTimes, limits: Limits) -> None:
     """What the best candidate's own limit allows, and the time of the fastest library."""
-    limit = None if layer.ours is None else limit_of(layer.ours.cell, limits)
+    limit = None if layer.ours is None else of_cell(layer.ours.cell, limits)
     if limit is not None:
         axes.plot([layer.count * limit.seconds], [place], "|", color="black", markersize=10, mew=1.6)
     if layer.theirs is not None:

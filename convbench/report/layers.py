@@ -9,7 +9,7 @@ from typing import Final
 
 from convbench.analysis.layers import STAND_IN, Fastest, NetworkTimes, mean_ratio, ratio_of_totals, total
 from convbench.analysis.limits import Limits
-from convbench.analysis.own_limit import OwnLimit, own_limit
+from convbench.analysis.own_limit import of_cell
 from convbench.analysis.places import in_words
 from convbench.analysis.statistics import Estimate
 from convbench.analysis.times import CellTimes, ratio, ratios_by_run
@@ -149,17 +149,6 @@ def verdict(network: NetworkTimes) -> str:
     return f"{said}."
 
 
-def own_share(cell: CellTimes, limits: Limits) -> tuple[float, str] | None:
-    """The share of its own limit that a cell reaches, and what sets the limit."""
-    limit = limit_of(cell, limits)
-    return None if limit is None else (limit.seconds / cell.mean.value, limit.by)
-
-
-def limit_of(cell: CellTimes, limits: Limits) -> OwnLimit | None:
-    """A cell's own limit; None where it is not known."""
-    return own_limit(cell.work, Problem.parse(cell.problem).dtype, cell.cores, limits)
-
-
 def _columns(spec: str) -> list[Column]:
     return [
         *(Column("layer"), Column("times", "d"), Column("best"), Column("executor"), Column("seconds", spec)),
@@ -172,13 +161,13 @@ def _columns(spec: str) -> list[Column]:
 def _of_ours(best: Fastest | None, limits: Limits) -> dict[str, Value]:
     if best is None:
         return {}
-    cell, share = best.cell, own_share(best.cell, limits)
+    cell, limit = best.cell, of_cell(best.cell, limits)
     return {
         **dict(zip(("best", "executor"), best.key, strict=True)),
         "tied with best": ", ".join(" on ".join(key) for key in best.tied) or None,
         "seconds": cell.mean,
         "GFLOP/s": cell.rate / 1e9,
-        **({} if share is None else {OWN: share[0], "set by": share[1]}),
+        **({} if limit is None else {OWN: limit.seconds / cell.mean.value, "set by": limit.by}),
         PEAK: limits.share_of_peak(cell.products, cell.rate, cell.cores),
         **_memory([cell]),
     }
@@ -204,7 +193,7 @@ def _in_all(network: NetworkTimes, limits: Limits) -> Row:
     """Totals over the layers that were measured, and the largest needs; libraries' where they have every layer."""
     best, seconds = network.best, total(network.best)
     rate = sum(count * cell.flops for count, cell in best) / seconds.value
-    least = [count * limit.seconds for count, cell in best if (limit := limit_of(cell, limits)) is not None]
+    least = [count * limit.seconds for count, cell in best if (limit := of_cell(cell, limits)) is not None]
     kinds = {cell.products for _, cell in best}
     ours = [(count, our) for count, our, _ in network.compared]
     theirs = [(count, their) for count, _, their in network.compared]

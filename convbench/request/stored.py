@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from convbench.errors import RequestError
 from convbench.request import Request, forms
 from convbench.request.field import Field, stored
-from convbench.shape import AMOUNT, COUNT, DESCRIPTOR, NAME, SECONDS, TEXT, Fields
+from convbench.shape import AMOUNT, COUNT, DESCRIPTOR, LOOPS, NAME, SECONDS, TEXT, Fields
 
 ORDERS: Final = ("cells", "problems")
 KINDS: Final = {"float": AMOUNT, "int": COUNT, "str": TEXT, "tuple[str, ...]": [TEXT]}
@@ -112,7 +112,7 @@ class StoredSpec(Request):
         _networks,
         (),
         "How often each network has each of the problems, by descriptor, where the problems' names do not tell.",
-        stored={NAME: {DESCRIPTOR: COUNT}},
+        stored={NAME: {DESCRIPTOR: LOOPS}},
         write=lambda networks: {name: dict(layers) for name, layers in networks},
         optional=True,
     )
