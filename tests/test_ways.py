@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from conftest import data
 from guarded import fill
 
 from convbench.algorithms import ALGORITHMS
-from convbench.algorithms.direct import host as direct
+from convbench.algorithms.direct import filters, host, pixels, product
 from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import host as unrolled
 from convbench.algorithms.winograd import cut as winograd
@@ -40,12 +41,21 @@ def problem(channels: int, image: tuple[int, int], kernels: int, kernel: tuple[i
 
 
 def band(wanted: Problem) -> Layout:
-    return direct.blocking(wanted).band
+    return pixels.blocking(wanted).band
 
 
 def chunks(wanted: Problem) -> int:
-    cut = direct.blocking(wanted)
+    cut = pixels.blocking(wanted)
     return -(-cut.blocks // cut.unit_blocks)
+
+
+def source(wanted: Problem) -> int:
+    return filters.blocking(wanted).source
+
+
+def in_one_piece(wanted: Problem) -> bool:
+    cut = product.blocking(wanted)
+    return cut.cycles < math.inf and cut.grid(wanted).segments == 1
 
 
 def chunks_of_unrolled(wanted: Problem) -> int:
@@ -64,28 +74,78 @@ def chunks_of_winograd(wanted: Problem) -> int:
 
 WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     "several chunks of kernels": (
-        "direct",
+        "pixels",
         problem(64, (7, 7), 130, (3, 3), padding=1, batch=2),
         lambda p: chunks(p) > 1,
     ),
-    "several segments of a row": ("direct", problem(3, (1, 5000), 9, (1, 3)), lambda p: segments(p, band(p)) > 1),
+    "several segments of a row": ("pixels", problem(3, (1, 5000), 9, (1, 3)), lambda p: segments(p, band(p)) > 1),
     "segments of two rows with a stride": (
-        "direct",
+        "pixels",
         problem(2, (4, 9000), 9, (2, 5), stride=(2, 3), padding=(0, 2)),
         lambda p: segments(p, band(p)) > 1 and p.output_height == 2,
     ),
     "vectors below each other": (
-        "direct",
+        "pixels",
         problem(1, (30, 53), 8, (3, 3)),
-        lambda p: direct.blocking(p).edge < p.output_width,
+        lambda p: pixels.blocking(p).edge < p.output_width,
     ),
     "fewer rows than a block has vectors": (
-        "direct",
+        "pixels",
         problem(2, (1, 50), 8, (1, 3)),
-        lambda p: band(p).rows == 1 < direct.blocking(p).vectors,
+        lambda p: band(p).rows == 1 < pixels.blocking(p).vectors,
     ),
-    "a run for each tap": ("direct", problem(2, (40, 40), 4, (2, 2), dilation=31), lambda p: len(band(p).x.starts) > 1),
-    "a single output": ("direct", problem(9, (8, 8), 4, (8, 8), stride=8), lambda p: band(p).x.step == 1),
+    "a run for each tap": ("pixels", problem(2, (40, 40), 4, (2, 2), dilation=31), lambda p: len(band(p).x.starts) > 1),
+    "a single output": ("pixels", problem(9, (8, 8), 4, (8, 8), stride=8), lambda p: band(p).x.step == 1),
+    "the input as it lies": ("filters", problem(5, (9, 20), 40, (3, 2)), lambda p: source(p) == filters.INPUT),
+    "padded planes": ("filters", problem(5, (9, 20), 40, (3, 3), padding=1), lambda p: source(p) == filters.PLANES),
+    "padded planes of groups and images": (
+        "filters",
+        problem(6, (9, 11), 40, (3, 3), padding=(2, 1), groups=2, batch=3, dtype="float64"),
+        lambda p: source(p) == filters.PLANES,
+    ),
+    "padded bands": (
+        "filters",
+        problem(16, (129, 1030), 17, (3, 3), padding=1, stride=(2, 1), dilation=(1, 2)),
+        lambda p: source(p) == filters.BAND and filters.blocking(p).height % filters.blocking(p).rows,
+    ),
+    "bands of images and groups": (
+        "filters",
+        problem(64, (40, 400), 34, (3, 3), padding=1, groups=2, batch=2),
+        lambda p: source(p) == filters.BAND,
+    ),
+    "rows taken as one": (
+        "filters",
+        problem(40, (7, 7), 50, (1, 1), batch=2),
+        lambda p: filters.blocking(p).height == 1,
+    ),
+    "parts of a row taken as one": (
+        "filters",
+        problem(16, (61, 67), 70, (1, 1)),
+        lambda p: filters.blocking(p).grid(p).segments > 1,
+    ),
+    "chunks of filters": (
+        "filters",
+        problem(300, (7, 7), 130, (1, 1)),
+        lambda p: filters.blocking(p).grid(p).filter_blocks > 1,
+    ),
+    "pixels apart": ("filters", problem(9, (15, 31), 33, (1, 1), stride=(2, 3)), lambda p: source(p) == filters.INPUT),
+    "more pixels than lanes": (
+        "filters",
+        problem(9, (15, 28), 33, (2, 2), dtype="float64"),
+        lambda p: filters.blocking(p).pixels > filters.blocking(p).lanes,
+    ),
+    "a map of one pixel": ("filters", problem(70, (1, 1), 70, (1, 1)), lambda p: filters.blocking(p).pixels == 1),
+    "a product": ("product", problem(9, (7, 15), 15, (1, 1), batch=2, groups=3, dtype="float64"), in_one_piece),
+    "a product in parts": (
+        "product",
+        problem(40, (53, 59), 50, (1, 1)),
+        lambda p: product.blocking(p).grid(p).segments > 1 and p.output_height * p.output_width % 16,
+    ),
+    "a product of chunks of filters": (
+        "product",
+        problem(300, (7, 7), 130, (1, 1)),
+        lambda p: product.blocking(p).grid(p).filter_blocks > 1,
+    ),
     "chunks, unrolled": (
         "unrolled",
         problem(256, (7, 7), 130, (3, 3), padding=1, batch=2),
@@ -117,6 +177,7 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
 }
 
 
+OF_DIRECT = {"pixels": pixels, "filters": filters, "product": product}
 LONG = ("blocks of taps", "blocks of taps, fft", "chunks, fft", "past the caches, fft", "several segments of a row")
 
 
@@ -127,7 +188,8 @@ LONG = ("blocks of taps", "blocks of taps, fft", "chunks, fft", "past the caches
 def test_a_way_is_taken_and_right(form, wanted, is_taken):
     assert is_taken(wanted), "another way is taken"
     x, weights = data(wanted)
-    work = ALGORITHMS[form].find("numba").prepare(wanted, weights, NO_EPILOGUE)
+    prepare = OF_DIRECT[form].prepare if form in OF_DIRECT else ALGORITHMS[form].find("numba").prepare
+    work = prepare(wanted, weights, NO_EPILOGUE)
     out = fill(work, x, wanted.output_shape, in_front=False, cut=lambda n: [(n // 2, n), (0, n // 2)])
     expected = convolve(wanted, x, weights)
     error = np.abs(out - expected).max()
@@ -140,6 +202,28 @@ CRASHED = {  # what unrolled read behind its scratch for
     "three taps far apart": problem(1, (2000, 2001), 1, (3, 3), stride=40, padding=1),
     "patches of a vision transformer": problem(3, (224, 224), 8, (32, 32), stride=32),
 }
+
+
+def test_each_way_is_taken_where_it_suits():
+    assert host.way(problem(1, (720, 1280), 128, (11, 11), padding=5)) is pixels
+    assert host.way(problem(16, (112, 112), 96, (1, 1))) is product
+    assert host.way(problem(3, (32, 32), 1, (3, 3))) is pixels
+    assert host.way(problem(512, (7, 7), 512, (3, 3), padding=1)) is filters
+    assert host.way(problem(2048, (7, 7), 512, (1, 1))) is filters
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        problem(16, (40, 40), 96, (1, 1), stride=(1, 2)),
+        problem(16, (3, 40), 96, (1, 1), stride=(2, 1), padding=((1, 1), (0, 0))),  # as many rows out as in
+        problem(16, (40, 40), 96, (1, 3), padding=(0, 1)),
+        problem(16, (3, 4), 96, (1, 1)),
+    ],
+    ids=str,
+)
+def test_what_is_no_product_is_not_taken_for_one(other):
+    assert product.blocking(other).cycles == math.inf
 
 
 @pytest.mark.parametrize("wanted", CRASHED.values(), ids=CRASHED.keys())
@@ -174,8 +258,9 @@ def test_a_form_takes_scratch_for_what_it_reads_or_refuses(wanted):
 
 def test_a_wide_row_is_work_for_many():
     wide = problem(64, (1, 1_000_000), 64, (1, 3))
-    for form in (direct, unrolled):
+    for form in (pixels, unrolled):
         assert form.blocking(wide).grid.units >= 32
+    assert filters.blocking(wide).grid(wide).units >= 32
 
 
 @pytest.mark.parametrize(("channels", "size", "kernel"), [(256, 31, 31), (1, 328, 328), (28_922, 5, 3)])

@@ -55,7 +55,7 @@ class Cost:
     """The work of one call, counted; the seconds of a count are what a machine is measured for, see `convbench.select`.
 
     Attributes:
-        counts: How much of each kind of work all units together have, by name; the same names for every problem.
+        counts: How much of each kind of work all units together have, by name; none of what is not named.
         units: Number of units that the work is split into.
         shares: The share of each unit in the work, in the order in which units are claimed; empty where all are alike.
         other_operations: Vector operations beside the "multiply-adds" of `counts`, such as those of transforms: what

@@ -16,7 +16,7 @@ read the next run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ from convbench.kernels.fields import Table
 from convbench.kernels.grid import Grid
 from convbench.kernels.tile import borrowed, clear, copy, jit
 from convbench.problem import Problem
+
+ROW: Final = 30  # cycles of a row that is copied
+COPY: Final = 0.2  # cycles of a number
+GATHER: Final = 1.0  # likewise, with a stride
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,13 @@ class Layout:
     def row_stride(self) -> int:
         """Elements from one row to the next, which is also the distance between output rows."""
         return self.x.size
+
+    @property
+    def filling_cycles(self) -> float:
+        """Estimated cycles of filling a band."""
+        rows = self.channels * self.y.size
+        each = GATHER if self.x.step > 1 else COPY
+        return rows * len(self.x.starts) * ROW + rows * self.x.size * each
 
     def grid(self, problem: Problem, filter_blocks: int) -> Grid:
         """The grid of units; a unit is a segment of a band with one filter block."""

@@ -27,6 +27,29 @@ def copy_vectors(
 
 
 @vector_code
+def pad_row(
+    emit: Vectors,
+    lanes: Constant,
+    source: Array,
+    source_begin: ir.Value,
+    count: ir.Value,
+    left: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+    padded: ir.Value,
+) -> None:
+    """Write `padded` elements: `left` zeros, `count` elements of the source, and zeros; nothing else is touched."""
+    builder = emit.builder
+    read, write = emit.at(source.data, builder.sub(source_begin, left)), emit.at(target.data, target_begin)
+    end = builder.add(left, count)
+    with cgutils.for_range_slice(builder, index(0), padded, index(lanes), inc=True) as (place, _):
+        zeros, rest = emit.lanes_below(builder.sub(left, place)), emit.lanes_below(builder.sub(end, place))
+        inside = builder.and_(rest, builder.not_(zeros))
+        vector = emit.load_lanes(emit.at(read, place), inside)
+        emit.store_lanes(vector, emit.at(write, place), emit.lanes_below(builder.sub(padded, place)))
+
+
+@vector_code
 def stream(
     emit: Vectors,
     lanes: Constant,

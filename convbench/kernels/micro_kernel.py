@@ -25,6 +25,8 @@ from convbench.kernels.vector import Vectors, index
 from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector_code
 
 LOOP: Final = 2  # loop overhead of a tap, in multiply-adds
+TAP: Final = 0.5  # overhead of a tap, in cycles
+BLOCK: Final = 20  # overhead of a block, in cycles
 PREFETCH_TAPS: Final = 16  # prefetch distance of the weights, in taps
 
 
@@ -62,6 +64,11 @@ def best_block(
         edges = {columns, columns // width * width} if stack else {columns}
         candidates += [(block_filters, vectors, edge) for edge in sorted(edges, reverse=True)]
     return min(candidates, key=cost)
+
+
+def block_cycles(filters: int, vectors: int, taps: int) -> float:
+    """Estimated cycles of a register block, of a processor that executes a multiply-add, or a store, in a cycle."""
+    return taps * (filters * vectors + TAP) + 2 * filters * vectors + BLOCK
 
 
 @vector_code

@@ -18,6 +18,7 @@ class Tuning:
 
     Attributes:
         register_blocks: (filters, vectors), the best first; blocks of few filters serve problems of few filters.
+        filter_blocks: (vectors, most pixels), likewise for filters in the lanes.
         band_bytes: Maximum size of the band that a unit of `direct` or `unrolled` copies to scratch.
         panels_bytes: Maximum size of the panels of the unrolled matrix that exist at a time.
         points_bytes: Maximum size of the transformed input of a unit of `winograd`.
@@ -26,6 +27,7 @@ class Tuning:
     """
 
     register_blocks: tuple[tuple[int, int], ...]
+    filter_blocks: tuple[tuple[int, int], ...]
     band_bytes: int = 2**19
     panels_bytes: int = 2**18
     points_bytes: int = 10 * 2**16
@@ -34,10 +36,12 @@ class Tuning:
 
 
 TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionSet`
-    "AVX-512": Tuning(((8, 3), (12, 2), (4, 6), (2, 8), (1, 12))),  # 24 sums + 3 vectors + 1 weight of 32 registers
-    "AVX2": Tuning(((4, 3), (2, 5), (1, 6))),  # 12 + 3 + 1 of 16
-    "NEON": Tuning(((8, 3), (12, 2), (4, 6), (2, 8), (1, 12))),  # 24 + 3 + 1 of 32
-    "generic": Tuning(((4, 2), (2, 4), (1, 6))),  # 8 + 2 + 1 of 16
+    "AVX-512": Tuning(
+        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14))
+    ),  # 24 sums + 3 vectors + 1 weight of 32 registers
+    "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), ((2, 6), (1, 12))),  # 12 + 3 + 1 of 16
+    "NEON": Tuning(((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14))),  # 24 + 3 + 1 of 32
+    "generic": Tuning(((4, 2), (2, 4), (1, 6)), ((2, 6), (1, 12))),  # 8 + 2 + 1 of 16
 }
 
 

@@ -104,6 +104,16 @@ class Vectors:
         """Load a vector from an address that need not be aligned."""
         return self.builder.load(self._as_vector(address), align=self.item_size)
 
+    def load_lanes(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        """Load the lanes of a vector that are set in `mask`; nothing else is read, and the other lanes are zero."""
+        source = self._as_vector(address)
+        int32 = ir.IntType(32)
+        signature = ir.FunctionType(self.type, [source.type, int32, mask.type, self.type])
+        name = f"llvm.masked.load.{self._suffix}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        zero = ir.Constant(self.type, None)
+        return self.builder.call(function, [source, ir.Constant(int32, self.item_size), mask, zero])
+
     def splat(self, scalar: ir.Value) -> ir.Value:
         """Broadcast a scalar to all lanes."""
         return self._splat(scalar, self.real)
@@ -147,16 +157,36 @@ class Vectors:
         return runs
 
     def transpose(self, vectors: list[ir.Value]) -> list[ir.Value]:
-        """Transpose `lanes` vectors: lane l of vector v becomes lane v of vector l."""
+        """Transpose blocks of as many vectors as a power of two that divides the lanes, side by side.
+
+        Lane b * n + l of vector v becomes lane b * n + v of vector l, for n vectors.
+        """
         rows, step = list(vectors), 1
-        while step < self.lanes:  # swap off-diagonal blocks of size 1, 2, 4, ...
-            for one in range(self.lanes):
+        while step < len(rows):  # swap off-diagonal blocks of size 1, 2, 4, ...
+            for one in range(len(rows)):
                 if not one & step:
                     a, b = rows[one], rows[one | step]
                     lanes = range(self.lanes)
                     rows[one] = self._shuffle(a, b, [self.lanes + n - step if n & step else n for n in lanes])
                     rows[one | step] = self._shuffle(a, b, [self.lanes + n if n & step else n + step for n in lanes])
             step *= 2
+        return rows
+
+    def transposed_rows(self, vectors: list[ir.Value]) -> list[ir.Value]:
+        """The lanes of at most `lanes` vectors as rows: a vector for each lane, with that lane of each of `vectors`.
+
+        The rows have the smallest power of two of lanes that is not less than the number of vectors; the lanes in
+        excess are undefined.
+        """
+        count = 1 << (len(vectors) - 1).bit_length()
+        undefined = ir.Constant(self.type, ir.Undefined)
+        blocks = self.transpose(vectors + [undefined] * (count - len(vectors)))
+        if count == self.lanes:
+            return blocks
+        rows = []
+        for lane in range(self.lanes):
+            block, row = divmod(lane, count)
+            rows.append(self._shuffle(blocks[row], undefined, list(range(block * count, (block + 1) * count))))
         return rows
 
     def prefetch(self, address: ir.Value) -> None:
@@ -178,11 +208,11 @@ class Vectors:
         stored.set_metadata("nontemporal", hint)
 
     def store_lanes(self, vector: ir.Value, address: ir.Value, mask: ir.Value) -> None:
-        """Store the lanes of a vector that are set in `mask`."""
-        target = self._as_vector(address)
+        """Store the lanes of a vector, of any number of lanes, that are set in `mask`."""
+        target = self.builder.bitcast(address, vector.type.as_pointer())
         int32 = ir.IntType(32)
-        signature = ir.FunctionType(ir.VoidType(), [self.type, target.type, int32, mask.type])
-        name = f"llvm.masked.store.{self._suffix}.p0"
+        signature = ir.FunctionType(ir.VoidType(), [vector.type, target.type, int32, mask.type])
+        name = f"llvm.masked.store.v{vector.type.count}f{8 * self.item_size}.p0"
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         self.builder.call(function, [vector, target, ir.Constant(int32, self.item_size), mask])
 
@@ -200,7 +230,7 @@ class Vectors:
         return self.builder.bitcast(address, self.type.as_pointer())
 
     def _shuffle(self, one: ir.Value, other: ir.Value, picks: list[int]) -> ir.Value:
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), picks)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(picks)), picks)
         return self.builder.shuffle_vector(one, other, mask)
 
     def _splat(self, scalar: ir.Value, kind: ir.Type) -> ir.Value:

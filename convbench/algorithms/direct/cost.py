@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from convbench.algorithms import Cost
-from convbench.algorithms.direct.host import blocking
+from convbench.algorithms.direct import filters, filters_cut, pixels, product
+from convbench.algorithms.direct.host import way
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_bands, of_blocks, of_weights, of_whole, shares
 from convbench.problem import ITEM_SIZE, Problem
 
 
-def cost(problem: Problem) -> Cost:
+def of_pixels(problem: Problem) -> Cost:
     """Register blocks with all their taps; the filling of bands; and the weights, read once for each row of blocks."""
-    cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
+    cut, item = pixels.blocking(problem), ITEM_SIZE[problem.dtype]
     rows, columns, groups = problem.output_height, problem.output_width, problem.batch * problem.groups
-    edge = min(cut.edge, columns)
-    wide = ceil_div(edge, cut.vectors * cut.lanes) * rows
-    narrow = ceil_div(columns - edge, cut.lanes) * ceil_div(rows, cut.vectors)
-    blocks = groups * (wide + narrow) * cut.blocks
+    blocks = groups * pixels.blocks_of_an_image(problem, cut.vectors, cut.lanes, cut.edge) * cut.blocks
     passes = groups * ceil_div(rows, cut.vectors) * cut.grid.segments
     of_block = cut.filters * problem.taps
     return Cost(
@@ -30,3 +30,53 @@ def cost(problem: Problem) -> Cost:
         cut.grid.units,
         shares(cut.grid, (rows, cut.band.rows), (columns, cut.band.columns), (cut.blocks, cut.unit_blocks)),
     )
+
+
+def of_filters(problem: Problem) -> Cost:
+    """Register blocks with all their taps and their transposition; padding; and the weights, read for each block."""
+    cut, item = filters_cut.blocking(problem), ITEM_SIZE[problem.dtype]
+    grid = cut.grid(problem)
+    blocks = problem.batch * problem.groups * cut.height * ceil_div(cut.width, cut.pixels) * cut.blocks
+    of_block = cut.filters * problem.taps
+    planes = {filters_cut.INPUT: 0, filters_cut.PLANES: problem.batch * problem.channels}
+    rows = planes.get(cut.source, grid.units * problem.group_channels) * cut.planes.height
+    return Cost(
+        {
+            **of_whole(problem, grid.units),
+            "multiply-adds": blocks * problem.taps * cut.vectors * cut.pixels,
+            "broadcasts": blocks * problem.taps * cut.pixels,
+            "register blocks": blocks,
+            "rows of taps": blocks * problem.group_channels * problem.kernel_height,
+            "transposed vectors": blocks * cut.vectors * cut.pixels,
+            "padded rows": rows,
+            "padded bytes": rows * cut.planes.width * item,
+            **of_weights(blocks * of_block, of_block, item),
+        },
+        grid.units,
+        shares(grid, (cut.height, cut.rows), (cut.width, cut.columns), (cut.blocks, cut.unit_blocks)),
+    )
+
+
+def of_product(problem: Problem) -> Cost:
+    """Register blocks with all their taps; and the weights, read for each column of blocks."""
+    cut, item = product.blocking(problem), ITEM_SIZE[problem.dtype]
+    grid, pixels_of_image = cut.grid(problem), problem.height * problem.width
+    columns = problem.batch * problem.groups * ceil_div(pixels_of_image, cut.vectors * cut.lanes)
+    of_column = cut.blocks * cut.filters * problem.taps
+    return Cost(
+        {
+            **of_whole(problem, grid.units),
+            **of_blocks(columns * cut.blocks, problem.taps, cut.filters, cut.vectors),
+            **of_weights(columns * of_column, of_column, item),
+        },
+        grid.units,
+        shares(grid, (1, 1), (pixels_of_image, cut.columns), (cut.blocks, cut.unit_blocks)),
+    )
+
+
+COUNTS: Final = {product: of_product, pixels: of_pixels, filters: of_filters}
+
+
+def cost(problem: Problem) -> Cost:
+    """The work of the way that the problem is computed in."""
+    return COUNTS[way(problem)](problem)

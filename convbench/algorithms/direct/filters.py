@@ -1,0 +1,209 @@
+"""Direct convolution on the host with filters in the lanes of vectors.
+
+A register block holds the sums of a few vectors of filters for a few pixels of a row. Pixels are read one by one, and
+so strides need no rearrangement of the input: where nothing is padded it is read as it lies. Otherwise a first phase
+pads its planes, or, where these are large, each unit pads a band of them.
+
+A kernel of one tap without stride and padding takes the rows of an image as one long row: a matrix product.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Footprint
+from convbench.algorithms.direct.filters_cut import BAND, INPUT, PLANES, Blocking, blocking
+from convbench.epilogue import Epilogue
+from convbench.kernels import planes
+from convbench.kernels.blocking import pack_weights, packed_size
+from convbench.kernels.clock import lap, ticks
+from convbench.kernels.fields import Table, pack, unpacker
+from convbench.kernels.filter_lanes import filter_lanes
+from convbench.kernels.grid import Grid, locate
+from convbench.kernels.planes import Planes, pad_plane
+from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
+from convbench.problem import ITEM_SIZE, Problem
+from convbench.rounding import of_sums
+
+STAGES: Final = ("pad", "product and store")
+PAD, PRODUCT = range(2)
+
+
+class Parameters(NamedTuple):
+    """The parameters of the tile.
+
+    Attributes:
+        grid: Grid of the units.
+        source: `INPUT`, `PLANES` or `BAND`.
+        planes: The size of the planes, or of a band.
+        channels: Channels of a group.
+        height: Rows of the map of outputs.
+        width: Columns of the map.
+        rows: Rows of a unit.
+        columns: Columns of a unit.
+        plane_size: Elements from one channel to the next, where pixels are read.
+        row_step: Likewise from one row of outputs to the next.
+        blocks: Register blocks of filters in a group.
+        unit_blocks: Register blocks of filters in a unit.
+        biases: Index in the weights of the first filter's bias.
+        relu: Whether ReLU is applied.
+        outer: Offsets of (channel, kernel row).
+        inner: Offsets of kernel columns.
+    """
+
+    grid: Grid
+    source: int
+    planes: Planes
+    channels: int
+    height: int
+    width: int
+    rows: int
+    columns: int
+    plane_size: int
+    row_step: int
+    blocks: int
+    unit_blocks: int
+    biases: int
+    relu: int
+    outer: Table
+    inner: Table
+
+
+unpack = unpacker(Parameters)
+
+
+@inlined
+def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, filters):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute a register block of filters over the rows and columns of a unit.
+
+    Args:
+        vectors: Vectors of filters of a register block.
+        pixels: Pixels of a register block.
+        lanes: Filters of a vector.
+        step: Elements from one pixel to the next, where they are read.
+        p: Parameters.
+        place: Place of the unit.
+        block: Number of the register block in its group.
+        begin: Index in `source` of the unit's first pixel, at offset 0.
+        source: Where pixels are read, 1-D.
+        weights: Packed weights.
+        flat: Output, 1-D.
+        filters: Filters of the output.
+    """
+    size, group_filters = vectors * lanes, filters // p.grid.groups
+    top, left = place.band * p.rows, place.segment * p.columns
+    columns = min(p.columns, p.width - left)
+    group_block = place.group * p.blocks + block
+    first = (place.image * p.grid.groups + place.group) * group_filters + block * size
+    for row in range(min(p.rows, p.height - top)):
+        for piece in range((columns + pixels - 1) // pixels):
+            column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
+            filter_lanes(
+                vectors=vectors,
+                pixels=pixels,
+                lanes=lanes,
+                x=source,
+                x_begin=begin + row * p.row_step + column * step,
+                x_step=step,
+                outer_offsets=p.outer,
+                inner_offsets=p.inner,
+                weights=weights,
+                weights_begin=group_block * p.outer.size * p.inner.size * size,
+                bias_begin=p.biases + group_block * size,
+                out=flat,
+                out_begin=(first * p.height + top + row) * p.width + left + column,
+                filter_step=p.height * p.width,
+                filters_used=group_filters - block * size,
+                relu=p.relu,
+            )
+
+
+def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
+    """The tile for a register block of `vectors` x `pixels`, `lanes` filters in a vector, with a stride of `step`."""
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is `unit_blocks` register blocks of filters over a part of the map of one group of one image."""
+        p, flat, given = unpack(parameters), out.reshape(out.size), x.reshape(x.size)
+        source = given if p.source == INPUT else (workspace if p.source == PLANES else scratch)
+        for unit in range(first, last):
+            place = locate(p.grid, unit)
+            since = ticks()
+            top = place.band * p.rows * p.row_step
+            begin = place.segment * p.columns * step
+            channel = place.group * p.channels
+            if p.source == BAND:
+                first_row = top // p.planes.width
+                for number in range(p.channels):
+                    target = number * p.plane_size
+                    pad_plane(lanes, x, given, place.image, channel + number, p.planes, first_row, scratch, target)
+            else:
+                begin += (place.image * x.shape[1] + channel) * p.plane_size + top
+            since = lap(clock, PAD, since)
+            first_block = place.filter_block * p.unit_blocks
+            for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+                rows_of_blocks(
+                    vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, out.shape[1]
+                )
+            lap(clock, PRODUCT, since)
+
+    return tile
+
+
+def _parameters(problem: Problem, cut: Blocking, epilogue: Epilogue) -> Parameters:
+    plane_size = cut.planes.height * cut.planes.width
+    rows = np.arange(problem.kernel_height) * problem.dilation[0] * cut.planes.width
+    return Parameters(
+        grid=cut.grid(problem),
+        source=cut.source,
+        planes=cut.planes,
+        channels=problem.group_channels,
+        height=cut.height,
+        width=cut.width,
+        rows=cut.rows,
+        columns=cut.columns,
+        plane_size=plane_size,
+        row_step=cut.planes.width * problem.stride[0],
+        blocks=cut.blocks,
+        unit_blocks=cut.unit_blocks,
+        biases=problem.groups * cut.blocks * cut.filters * problem.taps,
+        relu=epilogue.relu,
+        outer=np.add.outer(np.arange(problem.group_channels) * plane_size, rows).ravel(),
+        inner=np.arange(problem.kernel_width) * problem.dilation[1],
+    )
+
+
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
+    """Pack the weights for the micro-kernel, followed by the biases; the blocking becomes the tile's parameters."""
+    cut = blocking(problem)
+    units, parameters = cut.grid(problem).units, pack(_parameters(problem, cut, epilogue))
+    tile = TileName(__name__, "make_tile", (cut.vectors, cut.pixels, cut.lanes, problem.stride[1]))
+    phases = [Phase(tile, units, parameters, STAGES)]
+    if cut.source == PLANES:
+        padding = TileName(planes.__name__, "make_tile", (cut.lanes,))
+        phases.insert(0, Phase(padding, problem.batch * problem.channels, pack(cut.planes), planes.STAGES))
+    return Work(
+        phases=tuple(phases),
+        weights=pack_weights(problem, weights, cut.filters, epilogue),
+        scratch_size=cut.band_size(problem),
+        workspace_size=cut.planes_size(problem),
+        errors=of_sums(problem),
+        variant={
+            "register block": f"{cut.filters} filters in lanes x {cut.pixels}",
+            "source": ("input", "planes", "band")[cut.source],
+            "units": units,
+        },
+    )
+
+
+def footprint(problem: Problem) -> Footprint:
+    """Scratch for a band or a workspace for planes, and the packed weights."""
+    cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
+    return Footprint(
+        cut.band_size(problem) * item,
+        packed_size(problem, cut.filters) * item,
+        workspace_bytes=cut.planes_size(problem) * item,
+    )
