@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from convbench.errors import RequestError, shown
+from convbench.integers import ceil_div
 
 Sides = tuple[tuple[int, int], tuple[int, int]]
 
@@ -22,6 +23,13 @@ LARGEST: Final = 2**63 - 1  # of int64, which compiled code counts with; no arra
 LARGEST_STEP: Final = 2**31 - 1  # of stride, dilation and padding: int in other libraries
 LONGEST_NAME: Final = 200  # characters; names become parts of file names
 LONGEST_LIST: Final = 10_000  # entries; iterators may be endless
+PREFIXES: Final = ("", "k", "m", "g", "t")
+UNITS: Final = {
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate(PREFIXES)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate(PREFIXES) if power},
+    **{prefix: 1024**power for power, prefix in enumerate(PREFIXES)},
+}
+"""Bytes of each unit of a size, in small letters: KiB and K are 1024 of them, kB 1000."""
 
 
 def whole_number(name: str, value: object, *, least: int, most: int = LARGEST) -> int:
@@ -77,6 +85,28 @@ def truth(name: str, value: object) -> bool:
     if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
         raise RequestError(f"{name}={shown(value)} is not allowed; give True or False")
     return bool(value)
+
+
+def size(name: str, value: object) -> int:
+    """A size in bytes: a whole number, or text such as "64MiB", "64M" or "1.5 GB", rounded down to whole bytes.
+
+    Raises:
+        RequestError: The value is anything else, or out of range.
+    """
+    if not isinstance(value, str):
+        return whole_number(name, value, least=0)
+    match = re.fullmatch(r"([0-9]{1,19}(?:\.[0-9]{1,19})?) ?([A-Za-z]{0,3})", value.strip(), re.ASCII)
+    if match is None or match[2].lower() not in UNITS:
+        raise RequestError(f"{name}={shown(value)} is no size; give bytes, or a number with a unit such as 64MiB")
+    whole, _, part = match[1].partition(".")
+    return whole_number(name, int(whole + part) * UNITS[match[2].lower()] // 10 ** len(part), least=0)
+
+
+def written_size(number: int) -> str:
+    """Bytes in the largest binary unit that leaves a whole one, rounded up to a tenth, such as "64 MiB"."""
+    power = min(max(0, (number.bit_length() - 1) // 10), len(PREFIXES) - 1)
+    whole, tenths = divmod(ceil_div(10 * number, 1024**power), 10)
+    return f"{whole}{f'.{tenths}' if tenths else ''} {PREFIXES[power].upper()}{'iB' if power else 'B'}"
 
 
 def whole_numbers(name: str, value: object, *, least: int) -> tuple[int, ...]:

@@ -51,7 +51,11 @@ MACHINE = {
     },
 }
 HEADER = {
-    "spec": make_spec([PROBLEM], algorithms=("direct",), executors=("serial",), cores=(1, 2), runs=2).to_json(),
+    "spec": {
+        **make_spec([PROBLEM], algorithms=("direct",), executors=("serial",), cores=(1, 2), runs=2).to_json(),
+        "memory_limit": 2**26,
+        "networks": {"net": {PROBLEM: 3}},
+    },
     "machine": MACHINE,
     "versions": {"numpy": "2"},
     "started": "now",
@@ -73,6 +77,8 @@ def made(run: int, cores: int, executor: str) -> dict[str, Any]:
         status="ok",
         samples=(0.1 / cores, 0.11 / cores),
         warmups=(0.2,),
+        memory={"needed": 2**20, "peak": 2**28},
+        work={"multiply-adds": 1e6, "input bytes": 1e5, "lanes": 16, "busiest share": 0.5},
         setup={"compile": 0.1, "pack": 0.2},
         check={"max_relative_error": 1e-7, "tolerance": 1e-5, "passed": True},
         counters={"elapsed_seconds": 0.2, "cpu_seconds": 0.2, "heat_seconds": 0.0},

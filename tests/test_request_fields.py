@@ -203,7 +203,7 @@ def test_a_field_is_added_by_one_entry(capsys):
 
 
 def test_the_shape_of_a_stored_spec_is_that_of_the_fields_which_are_stored():
-    assert set(SPEC.known) == {*BEFORE, "arithmetic", "shuffle"}
+    assert set(SPEC.known) == {*BEFORE, "arithmetic", "memory_limit", "networks", "shuffle"}
     check(BEFORE, SPEC, "")
 
 

@@ -165,4 +165,4 @@ def test_a_precision_on_the_host_has_its_flag_explained_and_its_column_beside_li
 def test_new_columns_of_the_csv_file_come_after_those_of_before():
     before = "run,order,problem,algorithm,executor,cores,status,reason,sample,loops,seconds,max_relative_error,flags,"
     before += "base,sm_mhz,memory_mhz,celsius,watts,clock_reasons"
-    assert to_csv(Sweep(None, HEADER, ())) == f"{before},peer,bound,variant\n"
+    assert to_csv(Sweep(None, HEADER, ())) == f"{before},peer,bound,variant,needed_bytes,peak_bytes\n"

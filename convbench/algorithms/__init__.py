@@ -58,11 +58,14 @@ class Cost:
         counts: How much of each kind of work all units together have, by name; none of what is not named.
         units: Number of units that the work is split into.
         shares: The share of each unit in the work, in the order in which units are claimed; empty where all are alike.
+        other_operations: Vector operations beside the "multiply-adds" of `counts`, such as those of transforms: what
+            the form's own limit is computed from, see `convbench.analysis.own_limit`.
     """
 
     counts: Mapping[str, float]
     units: int
     shares: Sequence[float] = ()
+    other_operations: float = 0.0
 
     def busiest(self, workers: int) -> float:
         """The share of the work that the busiest worker has, where units are claimed by whoever is free."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from convbench.analysis.statistics import Estimate, geometric_mean, mean_time, median
@@ -34,6 +34,8 @@ class CellTimes:
         peer: Whether another library computed it.
         bound: Whether only a part of the convolution was timed.
         variants: What ran, see `Record.variant`: one, unless runs differ; none in sweeps of before.
+        memory: What was needed, and the most that any run's process held, see `Record.memory`.
+        work: What a call does, counted, see `Record.work`.
     """
 
     problem: str
@@ -47,6 +49,8 @@ class CellTimes:
     peer: bool = False
     bound: bool = False
     variants: Sequence[Mapping[str, Fact]] = ()
+    memory: Mapping[str, float] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cores: int, records: Iterable[Record]) -> Self:
@@ -74,6 +78,11 @@ class CellTimes:
             peer=any(record.peer for record in records),
             bound=any(record.bound for record in records),
             variants=_distinct(record.variant for record in records),
+            memory={
+                name: max(record.memory.get(name, 0.0) for record in records)
+                for name in dict.fromkeys(name for record in records for name in record.memory)
+            },
+            work=records[-1].work,
         )
 
     @property

@@ -88,7 +88,8 @@ def _sweep_in_turns(
 
 @click.command()
 @options(
-    *(Call, "problems", "network", "mb", "layers", "peers", "cores", "runs", "allow_tf32", "output"),
+    *(Call, "problems", "network", "mb", "layers", "peers", "cores", "runs", "allow_tf32"),
+    *("memory_limit", "output"),
     defaults={"problems": "", "peers": "all", "cores": "1 and all of this machine's", "runs": "5"},
 )
 def versus(output: Path | None, **request: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from convbench.arguments import real_number
+from convbench.arguments import real_number, size
 
 BUDGET: Final = 300.0
 
@@ -34,12 +34,12 @@ def tune(budget: float, seed: int) -> None:
 @click.command()
 @click.argument("descriptor", metavar="DESC")
 @click.option("--cores", type=int, metavar="N", help="The most cores.  [default: those this process may use]")
-@click.option("--memory-limit", type=int, metavar="BYTES", help="Beside input, weights and output.")
+@click.option("--memory-limit", metavar="SIZE", help="Beside input, weights and output, such as 64MiB.")
 @click.option("--unpacked", is_flag=True, help="Weights change from call to call, and are packed at each.")
 @click.option("--measure", is_flag=True, help="Measure the few best, unless that was done before.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def choose(
-    descriptor: str, cores: int | None, memory_limit: int | None, *, unpacked: bool, measure: bool, as_json: bool
+    descriptor: str, cores: int | None, memory_limit: str | None, *, unpacked: bool, measure: bool, as_json: bool
 ) -> None:
     """Say which algorithm, executor and core count compute a problem fastest here, and why.
 
@@ -48,7 +48,8 @@ def choose(
     from convbench.select import choose as chosen
     from convbench.terminal.choosing import show_choice
 
-    found = chosen(descriptor, cores=cores, memory_limit=memory_limit, measure=measure, packed=not unpacked)
+    most = None if memory_limit is None else size("memory_limit", memory_limit)
+    found = chosen(descriptor, cores=cores, memory_limit=most, measure=measure, packed=not unpacked)
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=1))
     else:

@@ -14,6 +14,7 @@ import numpy as np
 import threadpoolctl
 
 from convbench import machine
+from convbench.arguments import written_size
 from convbench.executors import gpu_executor
 from convbench.executors.threads import start_pool
 from convbench.kernels.clock import read_ticks
@@ -23,10 +24,11 @@ from convbench.measure.instruments import Instrument
 from convbench.measure.instruments.gpu import GpuInstrument
 from convbench.measure.instruments.host import HostInstrument
 from convbench.measure.instruments.readings import Arrays, Samples, Subject
-from convbench.measure.outcome import kind, variant
+from convbench.measure.outcome import counted_of, kind, variant
 from convbench.measure.peaks import calibration_kernel
 from convbench.measure.placement import nodes_of
 from convbench.measure.reference import Reference
+from convbench.measure.resident import Peak
 from convbench.measure.spec import Spec
 from convbench.measure.timing import seconds, take_samples, warm_up
 from convbench.plans import bind, memory
@@ -82,10 +84,7 @@ class Laboratory:
     def measure(self, order: int, cell: Cell) -> Record:
         """Measure a cell; whatever goes wrong is a record too."""
         try:
-            unsupported_reason = self._spec.candidate(cell).unsupported_reason(Problem.parse(cell[0]))
-            outcome: dict[str, Any] = (
-                {"status": "skipped", "reason": unsupported_reason} if unsupported_reason else self._measure(cell)
-            )
+            outcome: dict[str, Any] = self._skipped(cell) or self._measure(cell)
         except Exception as error:  # noqa: BLE001  # one bad cell must not cost the sweep
             of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # CuPy's
             what = "out of memory" if of_memory else type(error).__name__
@@ -93,10 +92,22 @@ class Laboratory:
             self.usable = self._instrument(cell[2]).usable()
         return self._spec.record(self._run, order, cell, **kind(cell), **outcome)
 
+    def _skipped(self, cell: Cell) -> dict[str, Any]:
+        """The outcome of a cell that is not measured here; empty for one that is."""
+        candidate, problem = self._spec.candidate(cell), Problem.parse(cell[0])
+        if (reason := candidate.unsupported_reason(problem)) is not None:
+            return {"status": "skipped", "reason": reason}
+        limit = self._spec.memory_limit
+        if limit is None or kind(cell)["peer"] or (needed := candidate.memory(problem)) <= limit:
+            return {}
+        reason = f"needs {written_size(needed)} of memory, more than memory_limit={written_size(limit)}"
+        return {"status": "skipped", "reason": reason, "memory": {"needed": needed}}
+
     def _measure(self, cell: Cell) -> dict[str, Any]:
         cpus = self._cpus[: cell[3]]
         pin(cpus)
         bench, instrument = self._bench_for(cell[0]), self._instrument(cell[2])
+        peak = Peak()
         with (
             bind(bench.problem, bench.weights, self._spec.candidate(cell)) as plan,
             threadpoolctl.threadpool_limits(1, "blas"),
@@ -104,11 +115,13 @@ class Laboratory:
             subject = Subject(plan, bench.arrays(instrument), cpus)
             begin = time.perf_counter()
             subject.call()
+            counted = counted_of(plan, peak)
             check = bench.reference.check(plan.result(subject.arrays[1]), plan.precision)
             outcome = {
                 "check": check,
                 "setup": {**plan.setup, "check": time.perf_counter() - begin},
                 "variant": variant(plan),
+                **counted,
             }
             if not check["passed"]:
                 return {"status": "failed", "reason": _wrong(check), **outcome}

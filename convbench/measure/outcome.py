@@ -1,8 +1,11 @@
-"""What a record says of the code that ran: another library's or ours, a bound or a convolution, and its variant."""
+"""What a record says of the code that ran: another library's or ours, a bound or not, its variant, memory and work."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from convbench.executors import EXECUTORS
+from convbench.measure.resident import Peak
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans import PeerPlan, Plan
 from convbench.results.record import Cell, Fact
@@ -13,6 +16,15 @@ def kind(cell: Cell) -> dict[str, bool]:
     _, algorithm, _, _ = cell
     peer = algorithm in PEERS
     return {"peer": peer, "bound": peer and PEERS[algorithm].bound}
+
+
+def counted_of(plan: Plan | PeerPlan, peak: Peak) -> dict[str, Any]:
+    """What a plan needs and does, counted, and what its process held at most: fields of a record."""
+    candidate, problem, held = plan.candidate, plan.problem, peak.bytes(plan.pids)
+    memory = {} if held is None else {"peak": held}
+    if candidate.algorithm in PEERS:
+        return {"memory": memory}
+    return {"memory": {"needed": candidate.memory(problem), **memory}, "work": candidate.work(problem)}
 
 
 def variant(plan: Plan | PeerPlan) -> dict[str, Fact]:

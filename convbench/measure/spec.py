@@ -21,6 +21,7 @@ from convbench.images import default_image, load_image
 from convbench.measure import reference
 from convbench.measure.experiment import experiment
 from convbench.networks import Suite, problems_of
+from convbench.networks.parts import parts_of
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans import Candidate
 from convbench.problem import ITEM_SIZE, Problem
@@ -128,14 +129,16 @@ def spec_of(request: Request) -> Spec:
     """
     found = settled(request, Request)
     image, source = found.pop("image"), None
-    problems = _asked_for(*(found.pop(name) for name in ("problems", "network", "mb", "layers")))
+    asked = [found.pop(name) for name in ("problems", "network", "mb", "layers")]
+    problems = _asked_for(*asked)
     if image is not None or request.kernels is not None or not problems:
         first, source = experiment(default_image() if image is None else image, found["kernels"], request.seed)
         problems.insert(0, first)
     for problem in problems:
         _check_memory(problem.grown(max(request.cores)) if request.scaling == "weak" else problem)
     timing = _brief(Timing()) if request.network else Timing()
-    return Spec(**found, problems=tuple(map(str, problems)), source=source, timing=timing)
+    networks = parts_of(problems, *asked[1:])
+    return Spec(**found, problems=tuple(map(str, problems)), source=source, timing=timing, networks=networks)
 
 
 def _brief(timing: Timing) -> Timing:

@@ -34,8 +34,13 @@ __all__ = [
 
 
 def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:
-    """Bind a candidate for a sweep: one of our algorithms as a `Plan`, a peer as a `PeerPlan`."""
-    return (PeerPlan if candidate.algorithm in PEERS else Plan)(problem, weights, candidate)
+    """Bind a candidate for a sweep: one of our algorithms as a `Plan`, a peer as a `PeerPlan`.
+
+    The weights must not change as long as the plan is used: a form that reads them unpacked makes no copy.
+    """
+    if candidate.algorithm in PEERS:
+        return PeerPlan(problem, weights, candidate)
+    return Plan(problem, weights, candidate, borrow=True)
 
 
 def memory(executor: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from convbench.algorithms import ALGORITHMS, Implementation
+from convbench.algorithms import ALGORITHMS, Footprint, Implementation
 from convbench.executors import EXECUTORS
 from convbench.peers import LIBRARY, PEERS
 from convbench.precision import EXACT, PRECISIONS, Precision
 from convbench.problem import Problem
+
+HOST: Final = "numba"
+"""The backend whose forms' work is counted in vectors of the host."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,33 @@ class Candidate:
 
     def memory(self, problem: Problem) -> int:
         """Bytes that one of our algorithms needs in addition to input, unpacked weights and output."""
+        return self._footprint(problem).total(self.cores)
+
+    def _footprint(self, problem: Problem) -> Footprint:
         backend, precision = EXECUTORS[self.executor].backend, self.precision_for(problem)
-        return ALGORITHMS[self.algorithm].footprint(problem, backend, precision).total(self.cores)
+        return ALGORITHMS[self.algorithm].footprint(problem, backend, precision)
+
+    def work(self, problem: Problem) -> dict[str, float]:
+        """What a call of one of our algorithms does, counted: what its own limit is computed from.
+
+        Returns:
+            The counts of `Cost`, of all workers together, and "other operations"; "busiest share", what the worker that
+            has most has of it; "lanes", the elements of a vector; and "packed weight bytes". Empty where the form's
+            work is not counted, as on GPUs.
+        """
+        implementation = self.implementation(problem)
+        if implementation.cost is None or implementation.backend != HOST:
+            return {}
+        from convbench.kernels.vector import instruction_set
+
+        cost = implementation.cost(problem)
+        return {
+            **cost.counts,
+            "other operations": cost.other_operations,
+            "busiest share": min(1.0, cost.busiest(self.cores)),
+            "lanes": instruction_set().lanes(problem.dtype),
+            "packed weight bytes": self._footprint(problem).weights_bytes,
+        }
 
     def __str__(self) -> str:
         return f"{self.algorithm} on {self.executor} with {self.cores} core{'s' if self.cores > 1 else ''}"

@@ -229,6 +229,12 @@ class Problem:
         return int(count) if star and count.isdecimal() else 1
 
     @property
+    def network(self) -> str:
+        """The network that the name tells, "alexnet" of "alexnet:conv1*2"; empty if it tells none."""
+        network, colon, _ = self.name.partition(":")
+        return network if colon else ""
+
+    @property
     def label(self) -> str:
         """Its title in tables: the name, or the descriptor where there is no name."""
         return self.name or str(self)

@@ -17,6 +17,7 @@ REPORTS: Table[Callable[[Material], Section]] = Table(
     "report section",
     [
         Entry("summary", "convbench.report.summary:section", "every cell in a line"),
+        Entry("layers", "convbench.report.layers:section", "networks layer by layer, totals, where the time goes"),
         Entry("figures", "convbench.report.figures:section", "time and speedup over cores"),
         Entry("versus", "convbench.report.versus:section", "beside other libraries"),
         Entry("kernel_sizes", "convbench.report.kernel_sizes:section", "the forms over kernel sizes"),

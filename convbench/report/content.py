@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from convbench.analysis.layers import NetworkTimes, networks_of
 from convbench.analysis.series import Series, group
 from convbench.analysis.statistics import Estimate
 from convbench.precision import EXACT, TF32
@@ -124,6 +125,21 @@ class Material:
     def scaled(self) -> bool:
         """Whether problems grow with the cores."""
         return self.spec.get("scaling") == "weak"
+
+    @cached_property
+    def networks(self) -> list[NetworkTimes]:
+        """Each network in each place; none where problems grow with the cores."""
+        return [] if self.scaled else list(networks_of(self.spec, self.by_problem()))
+
+    @cached_property
+    def layers(self) -> frozenset[Problem]:
+        """The layers of all networks."""
+        return frozenset(layer.problem for network in self.networks for layer in network.layers)
+
+    @property
+    def is_one_network(self) -> bool:
+        """Whether all problems that were measured are layers of one network."""
+        return len({network.name for network in self.networks}) == 1 and self.by_problem().keys() <= self.layers
 
     def by_problem(self) -> dict[Problem, list[Series]]:
         """The series of each problem."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from convbench.analysis.fastest import Ranking, rank
+from convbench.analysis.layers import mean_ratio
 from convbench.analysis.limits import Limits
-from convbench.analysis.series import Series
-from convbench.analysis.statistics import geometric_mean
+from convbench.analysis.places import Key, Place, cells_at, fastest, in_words, places
 from convbench.analysis.times import CellTimes, ratio, ratios_by_run
 from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, arithmetic, seconds_spec
 from convbench.report.labels import slug
 
-Place = int | str  # so many cores, or the executor of a GPU
-Key = tuple[str, str]  # algorithm and executor
 WRITTEN: Final = {TF32.name: "TF32"}
 
 TEXT = (
@@ -46,44 +44,26 @@ def section(material: Material) -> Section:
     return Section("Beside other libraries", text if tables else [], tables)
 
 
-def versus_tables(material: Material) -> Iterator[Table]:
+def versus_tables(material: Material, leave_out: Collection[Problem] = ()) -> Iterator[Table]:
     """For each problem and number of cores on which a library was measured, and for each GPU.
 
-    Where there are several problems, a table for each place with the best of ours and of theirs comes last.
+    Where there are several problems, a table for each place with the best of ours and of theirs comes last, unless they
+    are one network's, which has tables of its own, see `convbench.report.layers`. Problems in `leave_out` are in that
+    table alone.
     """
-    places: dict[Place, dict[Problem, dict[Key, CellTimes]]] = {}
+    found: dict[Place, dict[Problem, dict[Key, CellTimes]]] = {}
     for problem, several in material.by_problem().items():
-        for place in _places(several):
-            cells = _cells(several, place)
+        for place in places(series for series in several if series.peer):
+            cells = cells_at(several, place)
             if all(cell.fit for cell in cells.values()):  # oversubscribed cells are not ranked
-                places.setdefault(place, {})[problem] = cells
-            yield _table(material, problem, place, cells)
-    for place, problems in places.items():
-        if len(problems) > 1:
+                found.setdefault(place, {})[problem] = cells
+            if problem not in leave_out:
+                yield _table(material, problem, place, cells)
+    for place, problems in found.items():
+        if len(problems) > 1 and not material.is_one_network:
             overall = _overall(material, place, problems)
             if overall is not None:
                 yield overall
-
-
-def _places(several: list[Series]) -> list[Place]:
-    """Numbers of cores and GPUs on which a library computed a problem."""
-    theirs = [series for series in several if series.peer]
-    cores = {count for series in theirs if not series.on_gpu for count in series.cells}
-    return [*sorted(cores), *dict.fromkeys(series.executor for series in theirs if series.on_gpu)]
-
-
-def _cells(several: list[Series], place: Place) -> dict[Key, CellTimes]:
-    """The cells that were measured there."""
-    return {
-        (series.algorithm, series.executor): cell
-        for series in several
-        for cores, cell in series.cells.items()
-        if place == (series.executor if series.on_gpu else cores)
-    }
-
-
-def _on(place: Place) -> str:
-    return place if isinstance(place, str) else f"{place} core{'s' if place > 1 else ''}"
 
 
 def _table(material: Material, problem: Problem, place: Place, cells: dict[Key, CellTimes]) -> Table:
@@ -102,9 +82,9 @@ def _table(material: Material, problem: Problem, place: Place, cells: dict[Key, 
         columns.append(Column("products"))
         for row, cell in zip(rows, cells.values(), strict=True):
             row.append(WRITTEN.get(cell.products, cell.products))
-    on = _on(place) if all(cell.fit for cell in cells.values()) else f"{_on(place)} (oversubscribed)"
+    on = in_words(place) if all(cell.fit for cell in cells.values()) else f"{in_words(place)} (oversubscribed)"
     title = material.titled(f"{material.label(problem)} on {on}, the fastest first")
-    return Table(slug("versus", material.slug(problem), _on(place)), title, columns, rows)
+    return Table(slug("versus", material.slug(problem), in_words(place)), title, columns, rows)
 
 
 def _row(key: Key, cell: CellTimes, ranking: Ranking[Key] | None, limits: Limits) -> list[Value]:
@@ -126,7 +106,7 @@ def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key,
     inside: list[dict[int, float]] = []
     best = []
     for problem, cells in problems.items():
-        ours, theirs = _fastest(cells, ours=True), _fastest(cells, ours=False)
+        ours, theirs = fastest(cells, ours=True), fastest(cells, ours=False)
         if ours and theirs:
             our, their = cells[ours.reference], cells[theirs.reference]
             best += [our, their]
@@ -135,18 +115,11 @@ def _overall(material: Material, place: Place, problems: dict[Problem, dict[Key,
             rows.append([material.label(problem), names[0], our.mean, names[1], their.mean, ratio(their, our)])
     if not rows:
         return None
-    complete = [run for run in (inside[0] if inside else ()) if all(run in ratios for ratios in inside)]
-    together = [geometric_mean([ratios[run] for ratios in inside]).value for run in complete]
-    rows.append(["geometric mean", None, None, None, None, geometric_mean(together) if together else None])
+    rows.append(["geometric mean", None, None, None, None, mean_ratio(inside)])
     spec = seconds_spec(cell.minimum for cell in best)
     columns = [
         *(Column("problem"), Column("ours"), Column("our seconds", spec), Column("theirs")),
         *(Column("their seconds", spec), Column("theirs over ours", ".2f")),
     ]
-    return Table(slug("versus", "all", _on(place)), material.titled(f"All problems on {_on(place)}"), columns, rows)
-
-
-def _fastest(cells: dict[Key, CellTimes], *, ours: bool) -> Ranking[Key] | None:
-    """The fastest of ours, or of the libraries that compute all of the convolution."""
-    found = {key: cell for key, cell in cells.items() if not cell.bound and cell.peer != ours}
-    return rank(found) if found else None
+    on = in_words(place)
+    return Table(slug("versus", "all", on), material.titled(f"All problems on {on}"), columns, rows)

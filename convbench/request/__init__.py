@@ -177,6 +177,16 @@ class Request:
         stored=FLAG,
         manner=True,
     )
+    memory_limit: Field[int | str | None, int | None] = Field(
+        forms.perhaps(forms.size),
+        None,
+        "Skip what needs more memory than this in addition to input, unpacked weights and output: bytes, or text such "
+        'as "64MiB". What it needs is counted before anything is allocated. What other libraries need is not known, so '
+        "they are measured all the same.",
+        option=Option("Skip forms that need more beside input, weights and output.", "none", "SIZE"),
+        stored=(None, COUNT),
+        optional=True,
+    )
     seed: Field[int, int] = Field(
         forms.from_to(0),
         0,

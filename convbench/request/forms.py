@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from convbench.arguments import LARGEST, entries_of, one_of, path, real_number, texts, whole_number, whole_numbers
+from convbench.arguments import LARGEST, entries_of, one_of, path, real_number, size, texts, whole_number, whole_numbers
 from convbench.errors import RequestError, shown
 from convbench.registry import Table
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from convbench.networks import Suite
     from convbench.problem import Problem
 
-__all__ = ["path"]
+__all__ = ["path", "size"]
 
 Given = TypeVar("Given")
 Held = TypeVar("Held")

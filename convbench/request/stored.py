@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from convbench.errors import RequestError
 from convbench.request import Request, forms
 from convbench.request.field import Field, stored
-from convbench.shape import AMOUNT, COUNT, SECONDS, TEXT, Fields
+from convbench.shape import AMOUNT, COUNT, DESCRIPTOR, LOOPS, NAME, SECONDS, TEXT, Fields
 
 ORDERS: Final = ("cells", "problems")
 KINDS: Final = {"float": AMOUNT, "int": COUNT, "str": TEXT, "tuple[str, ...]": [TEXT]}
@@ -45,6 +45,10 @@ class Timing:
     peak_repetitions: int = 10
 
 
+Networks = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+"""The name of each network, and with it descriptors of its layers and how often it has each."""
+
+
 @dataclass(frozen=True)
 class Source:
     """The picture that a problem's input comes from, and the digest of a bank of filters that comes from a file."""
@@ -63,6 +67,11 @@ def _shape_of(kind: type, *needed: str) -> Fields:
 
 def _timing(_: str, value: Timing | Mapping[str, Any] | None) -> Timing:
     return value if isinstance(value, Timing) else Timing(**(value or {}))
+
+
+def _networks(_: str, value: Networks | Mapping[str, Mapping[str, int]]) -> Networks:
+    networks = value.items() if isinstance(value, Mapping) else value
+    return tuple((name, tuple(dict(layers).items())) for name, layers in networks)
 
 
 def _source(_: str, value: Source | Mapping[str, Any] | None) -> Source | None:
@@ -99,6 +108,14 @@ class StoredSpec(Request):
         write=dataclasses.asdict,
         needed=True,
     )
+    networks: Field[Networks, Networks] = Field(
+        _networks,
+        (),
+        "How often each network has each of the problems, by descriptor, where the problems' names do not tell.",
+        stored={NAME: {DESCRIPTOR: LOOPS}},
+        write=lambda networks: {name: dict(layers) for name, layers in networks},
+        optional=True,
+    )
     cell_limit: Field[float, float] = Field(
         forms.seconds, 600.0, "Seconds after which a cell counts as hanging.", stored=SECONDS
     )
@@ -123,8 +140,8 @@ class StoredSpec(Request):
         return tuple(one for one in self.problems if self.source is None or one != self.source.problem)
 
     def for_workers(self) -> dict[str, Any]:
-        """The spec as JSON for who is told the cells in their order, which versions need not know to be random."""
-        return dataclasses.replace(self, shuffle="cells").to_json()
+        """The spec as JSON for who measures cells in the order told, and so need not know what else it says."""
+        return dataclasses.replace(self, shuffle="cells", networks=()).to_json()
 
     def to_json(self) -> dict[str, Any]:
         """The spec as JSON can hold it, and as versions read it that know nothing of what is not used."""

@@ -39,6 +39,7 @@ COLUMNS: Final = (
     *("max_relative_error", "flags", "base"),
     *("sm_mhz", "memory_mhz", "celsius", "watts", "clock_reasons"),
     *("peer", "bound", "variant"),
+    *("needed_bytes", "peak_bytes"),
 )
 """New columns come last, for programs that go by position."""
 
@@ -49,7 +50,7 @@ def rows(sweep: Sweep) -> Iterator[tuple[Any, ...]]:
         start = (record.run, record.order, *record.cell, record.status, record.reason)
         variant = "; ".join(f"{name}={fact}" for name, fact in record.variant.items())
         end = (record.check.get("max_relative_error"), " ".join(record.flags), record.base)
-        ran = (record.peer, record.bound, variant)
+        ran = (record.peer, record.bound, variant, record.memory.get("needed"), record.memory.get("peak"))
         for number, seconds in enumerate(record.samples) if record.samples else [(None, None)]:
             yield (*start, number, record.loops, seconds, *end, *_levels(record, number), *ran)
 

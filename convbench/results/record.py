@@ -58,6 +58,8 @@ RECORD: Final = Fields(
         "loops": LOOPS,
         "warmups": [AMOUNT],
         "setup": {NAME: NUMBER},
+        "memory": {NAME: AMOUNT},
+        "work": {NAME: AMOUNT},
         "check": Fields({"max_relative_error": (None, NUMBER), "tolerance": NUMBER, "passed": FLAG}),
         "counters": COUNTERS,
         "sample_counters": [COUNTERS],
@@ -97,6 +99,11 @@ class Record:
         loops: Calls in each sample.
         warmups: Seconds of the calls before the first sample, in order.
         setup: Seconds before that, by step: "compile", "pack", "start", "check".
+        memory: In bytes, "needed": what the plan needs in addition to input, unpacked weights and output, as counted
+            before anything is allocated; "peak": the most that the measuring process held from before the plan was
+            bound to the end of its first call, interpreter, data and workers' private memory included, where the
+            system tells it. Empty in records of before.
+        work: What a call does, counted, see `Candidate.work`; empty for peers, and where it is not counted.
         check: How far the output was from the float64 reference, and how far it may be.
         counters: Sums over the samples: CPU seconds, page faults, switches, steal, pressure.
         sample_counters: The same for each sample.
@@ -132,6 +139,8 @@ class Record:
     loops: int = 1
     warmups: tuple[float, ...] = ()
     setup: Mapping[str, float] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
     sample_counters: tuple[Mapping[str, float], ...] = ()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from convbench.arguments import written_size
 from convbench.errors import RequestError
 from convbench.terminal.console import say, show_table
+from convbench.terminal.layers import show_networks_by_layer, without
 from convbench.terminal.progress import sweep_progress
 from convbench.terminal.selection import show_report_cards
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from convbench.analysis.interference import Interference
-    from convbench.results.record import Cell
+    from convbench.results.record import Cell, Record
     from convbench.results.store import Sweep
 
 __all__ = [
@@ -56,10 +57,13 @@ def show_sweep(sweep: Sweep) -> int:
     from convbench.analysis.series import widest_interval
     from convbench.analysis.statistics import LEAST_RUNS
     from convbench.report.content import Material
-    from convbench.report.summary import section
+    from convbench.report.summary import summary_table
 
-    for table in section(Material(sweep, sweep.header["spec"])).tables:
-        show_table(dataclasses.replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows]))
+    material = Material(sweep, sweep.header["spec"])
+    for problem, several in material.by_problem().items():
+        if problem not in material.layers:
+            show_table(without(summary_table(material, problem, several), ["flags"]))
+    show_networks_by_layer(material)
     say_faults(sweep)
     for line in _skipped(sweep):
         say(line)
@@ -91,17 +95,22 @@ def show_versus(sweep: Sweep) -> int:
     """
     from convbench.executors import gpu_executor
     from convbench.report.content import Material
-    from convbench.report.summary import section
+    from convbench.report.summary import summary_table
     from convbench.report.versus import versus_tables
 
     material = Material(sweep, sweep.header["spec"])
-    for table in list(versus_tables(material)) or section(material).tables:  # ours alone, where there is no library
-        show_table(table)
+    tables = list(versus_tables(material, material.layers))
+    if not tables:  # ours alone, where there is no library
+        problems = material.by_problem()
+        tables = [summary_table(material, one, problems[one]) for one in problems if one not in material.layers]
+    for table in tables:
+        show_table(without(table, ["our seconds", "their seconds"]))
+    show_networks_by_layer(material)
     skipped: dict[str, None] = {}
     for record in sweep.records:
         if record.status == "skipped":
             where = f" on {record.executor}" if gpu_executor(record.executor) and not record.peer else ""
-            skipped[f"skipped: {record.algorithm}{where}: {record.reason}"] = None
+            skipped[f"skipped: {record.algorithm}{where}: {_why(sweep, record)}"] = None
     for line in skipped:
         say(line)
     return _end(sweep)
@@ -181,12 +190,20 @@ def _say_differences(before: Sweep, after: Sweep, *, paired: bool) -> None:
         say(f"differs: the machine's speed: a fixed piece of work took {change:+.1%} in the second")
 
 
+def _why(sweep: Sweep, record: Record) -> str:
+    """Why a cell was skipped, without what it needs of memory, which is in its record and differs by layer."""
+    limit = sweep.header["spec"].get("memory_limit")
+    if limit is None or "needed" not in record.memory:
+        return record.reason
+    return f"needs more memory than memory_limit={written_size(limit)}"
+
+
 def _skipped(sweep: Sweep) -> Iterator[str]:
     """A line for each reason for which cells were skipped, and how many they are."""
     cells: dict[str, set[Cell]] = {}
     for record in sweep.records:
         if record.status == "skipped":
-            cells.setdefault(record.reason, set()).add(record.cell)
+            cells.setdefault(_why(sweep, record), set()).add(record.cell)
     for reason, which in cells.items():
         names = list(dict.fromkeys(f"{algorithm} on {executor}" for _, algorithm, executor, _ in sorted(which)))
         of = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 from rich import box
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from convbench.report.content import Column, Table, Value
 
 WHOLE_WORD: Final = 24  # characters of a word that is not broken at the end of a line; problems' descriptors are
+HEADING: Final = 9  # characters of a line of a heading; more where a number or a word takes more
 WIDE: Final = 0.5  # an interval that reaches further than this share is written as a factor
 
 
@@ -49,11 +51,12 @@ def show_table(table: Table) -> None:
         numeric = bool(column.spec)
         words = " ".join([column.title, *(row[place] for row in rows)]).split()
         longest = max(map(len, words), default=0)
+        widest = max(HEADING, *map(len, column.title.split() or [""]), *(len(row[place]) for row in rows))
         shown.add_column(
-            column.title,
+            "\n".join(textwrap.wrap(column.title, widest)) if numeric else column.title,
             justify="right" if numeric else "left",
             overflow="fold",
-            no_wrap=numeric,
+            no_wrap=numeric or longest == widest <= WHOLE_WORD,
             min_width=longest if longest <= WHOLE_WORD else None,
         )
     for row in rows:

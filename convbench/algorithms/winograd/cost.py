@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from convbench.algorithms import Cost
-from convbench.algorithms.winograd.cut import cut_up, pass_costs
+from convbench.algorithms.winograd.cut import Cut, cut_up, pass_costs
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_blocks, of_weights, of_whole, parts, shares
+from convbench.kernels.linear_map import operations
+from convbench.kernels.toom_cook import toom_cook
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -41,4 +45,20 @@ def cost(problem: Problem) -> Cost:
         },
         units,
         shares(cut.grid, (tile_rows, cut.tile_rows), (segments, 1), (cut.blocks, cut.unit_blocks)),
+        other_operations=_of_transforms(problem, cut, vectors, registers * cut.vectors * cut.blocks * cut.filters),
     )
+
+
+@cache
+def _of_a_pass(outputs: int, taps: int) -> tuple[int, int]:
+    """Vector operations of one pass of the input transform, and of one pass of the output transform."""
+    algorithm = toom_cook(outputs, taps)
+    return operations(algorithm.input), operations(algorithm.output)
+
+
+def _of_transforms(problem: Problem, cut: Cut, inputs: int, outputs: int) -> float:
+    """Vector operations of the transforms of so many vectors of inputs of a channel, and of sums."""
+    y, x = cut.y, cut.x
+    (in_y, out_y), (in_x, out_x) = (_of_a_pass(axis.outputs, axis.taps) for axis in (y, x))
+    to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
+    return cut.grid.filter_blocks * inputs * to_points + outputs * (x.points * out_y + y.outputs * out_x)

@@ -68,7 +68,7 @@ class Table:
     @cached_property
     def networks(self) -> tuple[str, ...]:
         """For each row the network: what the problem's name has before its first colon; empty if there is none."""
-        return tuple(network_of(problem) for problem in self.problems)
+        return tuple(problem.network for problem in self.problems)
 
     @cached_property
     def counts(self) -> NDArray[np.float64]:
@@ -99,12 +99,6 @@ class Table:
         """The same rows in an order that does not depend on the order in which they were measured."""
         rows = sorted(range(len(self.problems)), key=lambda row: str(self.problems[row]))
         return dataclasses.replace(self.rows(rows), left_out=self.left_out)
-
-
-def network_of(problem: Problem) -> str:
-    """The network that a problem's name tells, "alexnet" of "alexnet:conv1*2"; empty if it tells none."""
-    network, colon, _ = problem.name.partition(":")
-    return network if colon else ""
 
 
 def form_of(name: str) -> str:
