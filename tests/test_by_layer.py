@@ -139,7 +139,9 @@ def test_no_form_does_less_than_it_must(descriptor):
         assert moved_bytes(work, problem.dtype) >= problem.bytes
         assert found.seconds >= problem.bytes / (10 * GIGA)
         assert 0 < work["busiest share"] <= 1
-        assert found.operations >= (problem.flops / (100 * GIGA) if name in ("direct", "unrolled") else 1e-12)
+        assert found.operations >= (
+            0.999999 * problem.flops / (100 * GIGA) if name in ("direct", "unrolled") else 1e-12
+        )
 
 
 def test_forms_whose_work_is_not_counted_have_no_limit():
