@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convbench.algorithms import Cost
+from convbench.algorithms.direct import depthwise
 from convbench.algorithms.direct.host import blocking
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_bands, of_blocks, of_weights, of_whole, shares
@@ -11,6 +12,8 @@ from convbench.problem import ITEM_SIZE, Problem
 
 def cost(problem: Problem) -> Cost:
     """Register blocks with all their taps; the filling of bands; and the weights, read once for each row of blocks."""
+    if depthwise.suits(problem):
+        return depthwise.cost(problem)
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     rows, columns, groups = problem.output_height, problem.output_width, problem.batch * problem.groups
     edge = min(cut.edge, columns)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
+from convbench.algorithms.direct import depthwise
 from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
 from convbench.kernels.band import Band, Layout, fill_band, tap_offsets
@@ -189,6 +190,8 @@ def blocking(problem: Problem) -> Blocking:
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """Pack the weights for the micro-kernel, followed by the biases; the blocking becomes the tile's parameters."""
+    if depthwise.suits(problem):
+        return depthwise.prepare(problem, weights, epilogue)
     cut = blocking(problem)
     outer, inner = tap_offsets(cut.band)
     parameters = Parameters(
@@ -221,5 +224,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
 
 def footprint(problem: Problem) -> Footprint:
     """Scratch for a band, and the packed weights."""
+    if depthwise.suits(problem):
+        return depthwise.footprint(problem)
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     return Footprint(cut.band.size * item, packed_size(problem, cut.filters) * item)
