@@ -1,34 +1,36 @@
-"""The micro-kernel of depthwise convolution: a block of one channel's output pixels in registers.
+"""The micro-kernel of depthwise convolution with small kernels: a column of vectors, from the top of the image down.
 
-    sums[i, v] = bias + sum over (a, b) of weights[a, b] * x[row i * row_step + a * tap_step, columns of v, tap b]
+All weights of the kernel stay in registers. Each step loads the next lines of the input, as many as the vertical stride,
+adds their products to the sums of all output rows that need them, and stores the row that is complete:
 
-A block is `rows` rows below each other of `vectors` adjacent vectors. It reads the input where it lies: columns outside
-of the image are masked, rows outside are replaced by zeros. For each kernel column the input rows pass by once, and each
-loaded vector serves all sums that need it: `rows * taps` multiply-adds for about `rows + taps` loads.
+    sums[j] += sum over b of weights[phase + j * row_step, b] * x[line, columns of tap b],  j = 0 .. newest to oldest
 
-With a column step of 2, even and odd columns are separated by shuffles; two neighbouring kernel columns share them.
+so each vector is loaded once for each kernel column. The input is read where it lies: columns outside of the image are
+masked, lines outside of it are skipped, or replaced by zeros where a step has others beside them. With a column step of
+2, even and odd columns are separated by shuffles; two neighbouring kernel columns share them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from convbench.kernels.vector import Vectors, index
+from convbench.integers import ceil_div
+from convbench.kernels.vector import INDEX, Vectors, index
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
 
 @vector_code
-def depthwise_block(  # over 40 lines: the documentation of its arguments
+def depthwise_column(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
-    rows: Constant,
-    vectors: Constant,
-    taps: Constant,
-    rest: Constant,
+    kernel_rows: Constant,
+    kernel_columns: Constant,
     row_step: Constant,
-    tap_step: Constant,
     column_step: Constant,
     lanes: Constant,
     x: Array,
@@ -38,10 +40,6 @@ def depthwise_block(  # over 40 lines: the documentation of its arguments
     row: ir.Value,
     column: ir.Value,
     line_step: ir.Value,
-    group_step: ir.Value,
-    tap_groups: ir.Value,
-    kernel_columns: ir.Value,
-    pairs: ir.Value,
     dilation: ir.Value,
     weights: Array,
     weights_begin: ir.Value,
@@ -50,20 +48,19 @@ def depthwise_block(  # over 40 lines: the documentation of its arguments
     out: Array,
     out_begin: ir.Value,
     out_step: ir.Value,
-    rows_used: ir.Value,
+    above: ir.Value,
+    inside: ir.Value,
+    steps: ir.Value,
     lanes_used: ir.Value,
     relu: ir.Value,
 ) -> None:
-    """Compute one register block and write it.
+    """Compute a vector of columns of some output rows and write them.
 
     Args:
         emit: Emits the code.
-        rows: Rows of the block.
-        vectors: Vectors in a row of the block.
-        taps: Kernel rows of a group, which are unrolled; the kernel has `tap_groups * taps + rest` rows.
-        rest: Kernel rows after the last group.
+        kernel_rows: Rows of the kernel.
+        kernel_columns: Columns of the kernel.
         row_step: Lines from one output row to the next, a line being `line_step` rows of the input.
-        tap_step: Lines from one kernel row to the next.
         column_step: Columns of the input from one output to the next, 1 or 2.
         lanes: Elements of a vector.
         x: Input.
@@ -72,156 +69,216 @@ def depthwise_block(  # over 40 lines: the documentation of its arguments
         width: Columns of the input.
         row: Input row that the first output row reads with the first kernel row; may be outside of the image.
         column: Input column that the first output reads with the first kernel column; likewise.
-        line_step: Input rows of a line.
-        group_step: Input rows from one group of kernel rows to the next.
-        tap_groups: Groups of kernel rows.
-        kernel_columns: Columns of the kernel.
-        pairs: Pairs of kernel columns that share loaded vectors: at most half of the columns, with a column step of 2
-            and dilation 1; otherwise 0.
-        dilation: Columns of the input from one kernel column to the next.
-        weights: Weights in the order in which they are used: by group, kernel column, kernel row. Also bias and zeros.
+        line_step: Input rows of a line, and so from one kernel row to the next.
+        dilation: Columns of the input from one kernel column to the next; 1 if the column step is 2.
+        weights: Weights by kernel column and kernel row; also bias and zeros.
         weights_begin: Index in `weights` of the first weight.
         bias: Index in `weights` of the bias.
-        zeros: Index in `weights` of `(kernel_columns - 1) * dilation + column_step * vectors * lanes` zeros.
+        zeros: Index in `weights` of `(kernel_columns - 1) * dilation + column_step * lanes` zeros.
         out: Output.
-        out_begin: Index in `out` of the block's first pixel.
-        out_step: Elements of `out` from one row to the next.
-        rows_used: Rows with index < rows_used are stored.
+        out_begin: Index in `out` of the first row's first pixel.
+        out_step: Elements of `out` from one of the output rows to the next.
+        above: Steps all of whose lines are above the image.
+        inside: Steps before the first one all of whose lines are below the image.
+        steps: All steps: the output rows, and `ceil(kernel_rows / row_step) - 1`.
         lanes_used: Pixels of a row with index < lanes_used are stored.
         relu: Whether negative sums become zero before they are stored.
     """
     builder = emit.builder
+    first = emit.at(weights.data, weights_begin)
+    splats = [
+        [emit.splat(builder.load(emit.at(first, b * kernel_rows + a))) for b in range(kernel_columns)]
+        for a in range(kernel_rows)
+    ]
     start = emit.splat(builder.load(emit.at(weights.data, bias)))
-    sums = [[cgutils.alloca_once_value(builder, start) for _ in range(vectors)] for _ in range(rows)]
-    block = _Block(
-        emit=emit,
-        sums=sums,
-        steps=(row_step, tap_step, column_step),
-        image=emit.at(x.data, plane),
+    lines = _Lines(
+        emit,
+        image=emit.at(x.data, plane, column),
+        zeros=None if row_step == 1 else emit.at(weights.data, zeros),
         size=(height, width),
-        column=column,
-        line_step=line_step,
-        columns=(kernel_columns, pairs, dilation),
-        zeros=emit.at(weights.data, zeros),
-        weights=cgutils.alloca_once_value(builder, emit.at(weights.data, weights_begin)),
+        row=builder.add(row, builder.mul(above, builder.mul(index(row_step), line_step))),
+        step=line_step,
     )
-    with cgutils.for_range(builder, tap_groups) as group:
-        block.add_group(taps, builder.add(row, builder.mul(group.index, group_step)))
-    if rest:
-        block.add_group(rest, builder.add(row, builder.mul(tap_groups, group_step)))
-    _store(emit, sums, emit.at(out.data, out_begin), out_step, (rows_used, lanes_used), relu)
+    column_of_vectors = _Column(
+        emit=emit,
+        splats=splats,
+        start=start,
+        sums=[cgutils.alloca_once_value(builder, start) for _ in range(ceil_div(kernel_rows, row_step))],
+        row_step=row_step,
+        taps=_Taps(emit, kernel_columns, column_step, dilation, column, width),
+        lines=lines,
+        floor=emit.floor(relu),
+        mask=emit.lanes_between(index(0), lanes_used),
+        target=cgutils.alloca_once_value(builder, emit.at(out.data, out_begin)),
+        out_step=out_step,
+    )
+    done = index(len(column_of_vectors.sums) - 1)  # the first step that completes a row
+    column_of_vectors.repeat(done, above, adds=False, stores=True)
+    column_of_vectors.repeat(above, least(builder, inside, done), adds=True, stores=False)
+    column_of_vectors.repeat(inside, done, adds=False, stores=False)
+    column_of_vectors.repeat(most(builder, above, done), inside, adds=True, stores=True)
+    column_of_vectors.repeat(most(builder, inside, done), steps, adds=False, stores=True)
+
+
+def least(builder: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
+    """The smaller of two numbers."""
+    return builder.select(builder.icmp_signed("<", one, other), one, other)
+
+
+def most(builder: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
+    """The larger of two numbers."""
+    return builder.select(builder.icmp_signed(">", one, other), one, other)
+
+
+class _Taps:
+    """Loads the pixels that each kernel column reads in a line.
+
+    Args:
+        emit: Emits the code.
+        count: Kernel columns.
+        step: Columns of the input from one output to the next.
+        dilation: Columns of the input from one kernel column to the next.
+        column: Column of the first pixel.
+        width: Columns of the input.
+    """
+
+    def __init__(
+        self, emit: Vectors, count: int, step: int, dilation: ir.Value, column: ir.Value, width: ir.Value
+    ) -> None:
+        builder = emit.builder
+        self.emit, self.count, self.step = emit, count, step
+        self.offsets = {
+            (tap, part): builder.add(builder.mul(index(tap), dilation), index(part * emit.lanes))
+            for tap in range(0, count, step)
+            for part in range(step)
+        }
+        self.masks = {}
+        for place, offset in self.offsets.items():
+            at = builder.add(column, offset)
+            self.masks[place] = emit.lanes_between(builder.neg(at), builder.sub(width, at))
+
+    def load(self, line: ir.Value) -> list[ir.Value]:
+        """The pixels of each kernel column, from the address of a line's first pixel."""
+        emit = self.emit
+        loaded = {
+            place: emit.load_lanes(emit.at(line, offset), self.masks[place]) for place, offset in self.offsets.items()
+        }
+        if self.step == 1:
+            return list(loaded.values())
+        pairs = [emit.deinterleave(loaded[tap, 0], loaded[tap, 1]) for tap in range(0, self.count, self.step)]
+        return [pixels for pair in pairs for pixels in pair][: self.count]
+
+
+class _Lines:
+    """Walks down the lines of a column.
+
+    Args:
+        emit: Emits the code.
+        image: Address of the channel's first row, at the column of the first pixel.
+        zeros: Address of zeros; None if all lines are inside of the image.
+        size: Rows and columns of the image.
+        row: Input row of the first line.
+        step: Input rows of a line.
+    """
+
+    def __init__(
+        self,
+        emit: Vectors,
+        image: ir.Value,
+        zeros: ir.Value | None,
+        size: tuple[ir.Value, ir.Value],
+        row: ir.Value,
+        step: ir.Value,
+    ) -> None:
+        builder, (height, width) = emit.builder, size
+        self.emit, self.zeros, self.height, self.step = emit, zeros, height, step
+        self.row = cgutils.alloca_once_value(builder, row)
+        self.address = cgutils.alloca_once_value(builder, emit.at(image, builder.mul(row, width)))
+        self.address_step = builder.mul(step, width)
+
+    def next(self) -> ir.Value:
+        """The address of a line's first pixel, or of zeros; the next call has the line below it."""
+        builder = self.emit.builder
+        address, row = builder.load(self.address), builder.load(self.row)
+        builder.store(self.emit.at(address, self.address_step), self.address)
+        builder.store(builder.add(row, self.step), self.row)
+        if self.zeros is None:
+            return address
+        return builder.select(builder.icmp_unsigned("<", row, self.height), address, self.zeros)
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Emits the multiply-adds of a block; for its attributes see `depthwise_block`.
+class _Column:
+    """Emits the steps down a column of vectors.
 
     Attributes:
         emit: Emits the code.
-        sums: Stack slots of the sums, by row and vector.
-        steps: Row step, tap step, column step.
-        image: Address of the channel's first element.
-        size: Rows and columns of the image.
-        column: Input column of the first output and tap.
-        line_step: Input rows of a line.
-        columns: Kernel columns, pairs of them, dilation.
-        zeros: Address of the zeros.
-        weights: Stack slot of the address of the next weight.
+        splats: Weights, by kernel row and column.
+        start: The bias.
+        sums: Stack slots of the sums, the newest output row first.
+        row_step: Lines of a step.
+        taps: Loads pixels.
+        lines: Finds lines.
+        floor: Lower limit of outputs.
+        mask: Lanes that are stored.
+        target: Stack slot of the address that the next output row is stored to.
+        out_step: Elements from one output row to the next.
     """
 
     emit: Vectors
-    sums: list[list[ir.Value]]
-    steps: tuple[int, int, int]
-    image: ir.Value
-    size: tuple[ir.Value, ir.Value]
-    column: ir.Value
-    line_step: ir.Value
-    columns: tuple[ir.Value, ir.Value, ir.Value]
-    zeros: ir.Value
-    weights: ir.Value
+    splats: list[list[ir.Value]]
+    start: ir.Value
+    sums: list[ir.Value]
+    row_step: int
+    taps: _Taps
+    lines: _Lines
+    floor: ir.Value
+    mask: ir.Value
+    target: ir.Value
+    out_step: ir.Value
 
-    def add_group(self, taps: int, row: ir.Value) -> None:
-        """Emit the multiply-adds of `taps` kernel rows, the first of which reads `row` for the first output row."""
+    def repeat(self, begin: ir.Value, end: ir.Value, *, adds: bool, stores: bool) -> None:
+        """Emit the steps [begin, end).
+
+        Args:
+            begin: The first step.
+            end: The step after the last one.
+            adds: Whether the steps have lines inside of the image.
+            stores: Whether each step completes an output row.
+        """
+        builder, emit = self.emit.builder, self.emit
+        with _times(builder, builder.sub(end, begin)):
+            if adds:
+                self._add()
+            if stores:
+                target = builder.load(self.target)
+                emit.store_lanes(emit.at_least(builder.load(self.sums[-1]), self.floor), target, self.mask)
+                builder.store(emit.at(target, self.out_step), self.target)
+            for newer, older in reversed(list(itertools.pairwise(self.sums))):
+                builder.store(builder.load(newer), older)
+            builder.store(self.start, self.sums[0])
+
+    def _add(self) -> None:
+        """Emit the multiply-adds of a step."""
         builder = self.emit.builder
-        row_step, tap_step, _ = self.steps
-        uses: dict[int, list[tuple[int, int]]] = {}  # by line: the output and the kernel rows that meet in it
-        for output in range(len(self.sums)):
-            for tap in range(taps):
-                uses.setdefault(output * row_step + tap * tap_step, []).append((output, tap))
-        lines = [(self._address(line, row), uses[line]) for line in sorted(uses)]
-        kernel_columns, pairs, _ = self.columns
-        if self.steps[2] > 1:
-            with cgutils.for_range(builder, pairs) as pair:
-                self._add_columns(lines, builder.mul(pair.index, index(2)), taps, 2)
-        first = builder.mul(pairs, index(2))
-        with cgutils.for_range(builder, builder.sub(kernel_columns, first)) as single:
-            self._add_columns(lines, builder.add(first, single.index), taps, 1)
-
-    def _address(self, line: int, row: ir.Value) -> ir.Value:
-        """The address of the first column of a line; that of zeros outside of the image."""
-        builder, (height, width) = self.emit.builder, self.size
-        row = builder.add(row, builder.mul(index(line), self.line_step))
-        inside = builder.icmp_unsigned("<", row, height)
-        return builder.select(inside, self.emit.at(self.image, builder.mul(row, width), self.column), self.zeros)
-
-    def _add_columns(
-        self, lines: list[tuple[ir.Value, list[tuple[int, int]]]], tap: ir.Value, taps: int, count: int
-    ) -> None:
-        """Emit the multiply-adds of `count` adjacent kernel columns from `tap` on, and advance the weights."""
-        emit, builder, step = self.emit, self.emit.builder, self.steps[2]
-        offset = builder.mul(tap, self.columns[2])
-        begin = builder.add(self.column, offset)
-        vectors = len(self.sums[0])
-        masks = [self._mask(builder.add(begin, index(v * emit.lanes))) for v in range(vectors * step)]
-        address = builder.load(self.weights)
-        splats = [emit.splat(builder.load(emit.at(address, number))) for number in range(count * taps)]
-        builder.store(emit.at(address, count * taps), self.weights)
-        for line, uses in lines:
-            for v in range(vectors):
-                pixels = self._pixels(emit.at(line, offset), v, masks)
-                for b in range(count):
-                    for output, a in uses:
-                        place = self.sums[output][v]
-                        total = emit.multiply_add(splats[b * taps + a], pixels[b], builder.load(place))
-                        builder.store(total, place)
-
-    def _pixels(self, line: ir.Value, vector: int, masks: list[ir.Value]) -> tuple[ir.Value, ...]:
-        """The inputs of a vector of outputs, for one kernel column, or for two if the column step is 2."""
-        emit, step = self.emit, self.steps[2]
-        loaded = [
-            emit.load_lanes(emit.at(line, part * emit.lanes), masks[part])
-            for part in range(vector * step, (vector + 1) * step)
-        ]
-        return emit.deinterleave(*loaded) if step > 1 else tuple(loaded)
-
-    def _mask(self, column: ir.Value) -> ir.Value:
-        """The lanes of a vector at a column that are inside of the image."""
-        builder = self.emit.builder
-        return self.emit.lanes_between(builder.neg(column), builder.sub(self.size[1], column))
+        for phase in range(self.row_step):
+            for b, loaded in enumerate(self.taps.load(self.lines.next())):
+                for total, weights in zip(self.sums, self.splats[phase :: self.row_step], strict=False):
+                    builder.store(self.emit.multiply_add(weights[b], loaded, builder.load(total)), total)
 
 
-def _store(
-    emit: Vectors,
-    sums: list[list[ir.Value]],
-    target: ir.Value,
-    step: ir.Value,
-    used: tuple[ir.Value, ir.Value],
-    relu: ir.Value,
-) -> None:
-    """Emit the stores of the rows and lanes that are used."""
-    builder, (rows_used, lanes_used) = emit.builder, used
-    floor = emit.floor(relu)
-    for v in range(len(sums[0])):
-        lanes = builder.sub(lanes_used, index(v * emit.lanes))
-        mask = emit.lanes_between(index(0), lanes)
-        with builder.if_else(builder.icmp_signed(">=", lanes, index(emit.lanes))) as (whole, part):
-            for branch, is_whole in ((whole, True), (part, False)):
-                with branch:
-                    for i, row in enumerate(sums):
-                        with builder.if_then(builder.icmp_signed("<", index(i), rows_used)):
-                            finished = emit.at_least(builder.load(row[v]), floor)
-                            place = emit.at(target, builder.mul(index(i), step), v * emit.lanes)
-                            if is_whole:
-                                emit.store(finished, place)
-                            else:
-                                emit.store_lanes(finished, place, mask)
+@contextlib.contextmanager
+def _times(builder: ir.IRBuilder, count: ir.Value) -> Iterator[None]:
+    """A loop of `count` iterations that LLVM does not unroll: few rows make short loops, whose remainders cost most."""
+    left = cgutils.alloca_once_value(builder, count)
+    head, body, end = (builder.append_basic_block(f"steps.{name}") for name in ("head", "body", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    builder.cbranch(builder.icmp_signed(">", builder.load(left), index(0)), body, end)
+    builder.position_at_end(body)
+    yield
+    less = builder.sub(builder.load(left), index(1))
+    hidden = builder.asm(ir.FunctionType(INDEX, [INDEX]), "", "=r,0", [less], side_effect=False)  # from the analysis of loops
+    builder.store(hidden, left)
+    builder.branch(head)
+    builder.position_at_end(end)

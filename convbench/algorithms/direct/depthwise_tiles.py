@@ -1,0 +1,205 @@
+"""The tiles of depthwise convolution: units, planes and register blocks around the micro-kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from convbench.kernels.clock import lap, ticks
+from convbench.kernels.depthwise import depthwise_column
+from convbench.kernels.depthwise_block import depthwise_block
+from convbench.kernels.fields import unpacker
+from convbench.kernels.grid import Grid, locate
+from convbench.kernels.tile import inlined, jit
+
+
+class Parameters(NamedTuple):
+    """The parameters of the tiles.
+
+    Attributes:
+        grid: Grid of the units; its groups are groups of planes.
+        planes: Planes of a unit; the last group may have fewer.
+        cached: Planes of a unit whose input fits the first-level cache.
+        filters: Filters of a group, which read one channel.
+        rows: Output rows of a band.
+        columns: Output columns of a segment.
+        row_stride: Vertical stride.
+        top: Rows of padding above the image.
+        left: Columns of padding left of the image.
+        line_step: Input rows of a line, see the micro-kernels.
+        interleaved: Sets of output rows that share no lines; rows of one set are so many rows apart.
+        group_step: Input rows from one group of kernel rows to the next.
+        tap_groups: Groups of kernel rows.
+        kernel_columns: Columns of the kernel.
+        pairs: Pairs of kernel columns that share loads.
+        dilation: Horizontal dilation.
+        taps: Weights of a filter.
+        biases: Index in the weights of the first filter's bias.
+        zeros: Index in the weights of the zeros.
+        relu: Whether ReLU is applied.
+    """
+
+    grid: Grid
+    planes: int
+    cached: int
+    filters: int
+    rows: int
+    columns: int
+    row_stride: int
+    top: int
+    left: int
+    line_step: int
+    interleaved: int
+    group_step: int
+    tap_groups: int
+    kernel_columns: int
+    pairs: int
+    dilation: int
+    taps: int
+    biases: int
+    zeros: int
+    relu: int
+
+
+unpack = unpacker(Parameters)
+
+
+class Part(NamedTuple):
+    """The output rows and columns of a unit, the index of its first plane, and its number of planes."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    plane: int
+    planes: int
+
+
+@inlined
+def part_of(p, unit, shape):  # type: ignore[no-untyped-def]
+    """The `Part` of a unit."""
+    place = locate(p.grid, unit)
+    top, left, plane = place.band * p.rows, place.segment * p.columns, place.group * p.planes
+    planes = min(p.planes, shape[0] * shape[1] - plane)
+    return Part(top, min(shape[2], top + p.rows), left, min(shape[3], left + p.columns), plane, planes)
+
+
+@inlined
+def columns_of_vectors(constants, p, part, planes, first, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute every `p.interleaved`-th row of some planes of a unit, from row `first` on."""
+    kernel_rows, kernel_columns, row_step, column_step, lanes = constants
+    (_, _, height, width), (_, filters, out_height, out_width) = shapes
+    row, per_step = first * p.row_stride - p.top, row_step * p.line_step
+    outputs = (part.bottom - first + p.interleaved - 1) // p.interleaved
+    steps = outputs + (kernel_rows + row_step - 1) // row_step - 1
+    above = min(steps, max(0, (p.line_step - 1 - row) // per_step))
+    inside = min(steps, max(above, (height - row + per_step - 1) // per_step))
+    begin, end = planes
+    for left in range(part.left, part.right, lanes):
+        number = begin % filters
+        for plane in range(begin, end):
+            channel = plane if p.filters == 1 else plane // p.filters
+            depthwise_column(
+                kernel_rows=kernel_rows,
+                kernel_columns=kernel_columns,
+                row_step=row_step,
+                column_step=column_step,
+                lanes=lanes,
+                x=x,
+                plane=channel * height * width,
+                height=height,
+                width=width,
+                row=row,
+                column=left * column_step - p.left,
+                line_step=p.line_step,
+                dilation=p.dilation,
+                weights=weights,
+                weights_begin=number * kernel_rows * kernel_columns,
+                bias=p.biases + number,
+                zeros=p.zeros,
+                out=out,
+                out_begin=(plane * out_height + first) * out_width + left,
+                out_step=p.interleaved * out_width,
+                above=above,
+                inside=inside,
+                steps=steps,
+                lanes_used=part.right - left,
+                relu=p.relu,
+            )
+            number = 0 if number == filters - 1 else number + 1
+
+
+def make_columns_tile(*constants: int) -> Any:
+    """The tile of `depthwise_column`: kernel rows and columns, row and column step, lanes."""
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a part of some planes."""
+        p, flat_x, flat_out, since = unpack(parameters), x.reshape(x.size), out.reshape(out.size), ticks()
+        for unit in range(first, last):
+            part = part_of(p, unit, out.shape)
+            end = part.plane + part.planes
+            for plane in range(part.plane, end, p.cached):
+                planes = (plane, min(end, plane + p.cached))
+                for row in range(part.top, min(part.bottom, part.top + p.interleaved)):
+                    columns_of_vectors(constants, p, part, planes, row, flat_x, weights, flat_out, (x.shape, out.shape))
+        lap(clock, 0, since)
+
+    return tile
+
+
+@inlined
+def register_blocks(constants, p, part, plane, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute the part of one plane, block by block."""
+    rows, vectors, taps, rest, row_step, tap_step, column_step, lanes = constants
+    (_, _, height, width), (_, filters, out_height, out_width) = shapes
+    number, channel = plane % filters, plane // p.filters
+    for top in range(part.top, part.bottom, rows):
+        for left in range(part.left, part.right, vectors * lanes):
+            depthwise_block(
+                rows=rows,
+                vectors=vectors,
+                taps=taps,
+                rest=rest,
+                row_step=row_step,
+                tap_step=tap_step,
+                column_step=column_step,
+                lanes=lanes,
+                x=x,
+                plane=channel * height * width,
+                height=height,
+                width=width,
+                row=top * p.row_stride - p.top,
+                column=left * column_step - p.left,
+                line_step=p.line_step,
+                group_step=p.group_step,
+                tap_groups=p.tap_groups,
+                kernel_columns=p.kernel_columns,
+                pairs=p.pairs,
+                dilation=p.dilation,
+                weights=weights,
+                weights_begin=number * p.taps,
+                bias=p.biases + number,
+                zeros=p.zeros,
+                out=out,
+                out_begin=(plane * out_height + top) * out_width + left,
+                out_step=out_width,
+                rows_used=part.bottom - top,
+                lanes_used=part.right - left,
+                relu=p.relu,
+            )
+
+
+def make_blocks_tile(*constants: int) -> Any:
+    """The tile of `depthwise_block`: rows, vectors, taps, rest, row, tap and column step, lanes."""
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a part of some planes."""
+        p, flat_x, flat_out, since = unpack(parameters), x.reshape(x.size), out.reshape(out.size), ticks()
+        for unit in range(first, last):
+            part = part_of(p, unit, out.shape)
+            for plane in range(part.plane, part.plane + part.planes):
+                register_blocks(constants, p, part, plane, flat_x, weights, flat_out, (x.shape, out.shape))
+        lap(clock, 0, since)
+
+    return tile
