@@ -1,7 +1,7 @@
 """The micro-kernel of depthwise convolution with small kernels: a column of vectors, from the top of the image down.
 
-All weights of the kernel stay in registers. Each step loads the next lines of the input, as many as the vertical stride,
-adds their products to the sums of all output rows that need them, and stores the row that is complete:
+Each step loads the next lines of the input, as many as the vertical stride, adds their products to the sums of all
+output rows that need them, and stores the row that is complete:
 
     sums[j] += sum over b of weights[phase + j * row_step, b] * x[line, columns of tap b],  j = 0 .. newest to oldest
 
@@ -21,7 +21,8 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from convbench.integers import ceil_div
-from convbench.kernels.vector import INDEX, Vectors, index
+from convbench.kernels.depthwise_reading import Lines, Taps, Weights, hidden
+from convbench.kernels.vector import Vectors, index
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
 
@@ -32,6 +33,7 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
     kernel_columns: Constant,
     row_step: Constant,
     column_step: Constant,
+    resident: Constant,
     lanes: Constant,
     x: Array,
     plane: ir.Value,
@@ -62,6 +64,8 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
         kernel_columns: Columns of the kernel.
         row_step: Lines from one output row to the next, a line being `line_step` rows of the input.
         column_step: Columns of the input from one output to the next, 1 or 2.
+        resident: Whether the weights stay in registers; otherwise each multiply-add reads its own, which is as fast
+            where a load can broadcast.
         lanes: Elements of a vector.
         x: Input.
         plane: Index in `x` of the channel's first element.
@@ -85,13 +89,8 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
         relu: Whether negative sums become zero before they are stored.
     """
     builder = emit.builder
-    first = emit.at(weights.data, weights_begin)
-    splats = [
-        [emit.splat(builder.load(emit.at(first, b * kernel_rows + a))) for b in range(kernel_columns)]
-        for a in range(kernel_rows)
-    ]
     start = emit.splat(builder.load(emit.at(weights.data, bias)))
-    lines = _Lines(
+    lines = Lines(
         emit,
         image=emit.at(x.data, plane, column),
         zeros=None if row_step == 1 else emit.at(weights.data, zeros),
@@ -101,11 +100,13 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
     )
     column_of_vectors = _Column(
         emit=emit,
-        splats=splats,
+        weights=Weights(
+            emit, emit.at(weights.data, weights_begin), (kernel_rows, kernel_columns), is_resident=resident > 0
+        ),
         start=start,
         sums=[cgutils.alloca_once_value(builder, start) for _ in range(ceil_div(kernel_rows, row_step))],
         row_step=row_step,
-        taps=_Taps(emit, kernel_columns, column_step, dilation, column, width),
+        taps=Taps(emit, kernel_columns, column_step, dilation, column, width),
         lines=lines,
         floor=emit.floor(relu),
         mask=emit.lanes_between(index(0), lanes_used),
@@ -130,90 +131,13 @@ def most(builder: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
     return builder.select(builder.icmp_signed(">", one, other), one, other)
 
 
-class _Taps:
-    """Loads the pixels that each kernel column reads in a line.
-
-    Args:
-        emit: Emits the code.
-        count: Kernel columns.
-        step: Columns of the input from one output to the next.
-        dilation: Columns of the input from one kernel column to the next.
-        column: Column of the first pixel.
-        width: Columns of the input.
-    """
-
-    def __init__(
-        self, emit: Vectors, count: int, step: int, dilation: ir.Value, column: ir.Value, width: ir.Value
-    ) -> None:
-        builder = emit.builder
-        self.emit, self.count, self.step = emit, count, step
-        self.offsets = {
-            (tap, part): builder.add(builder.mul(index(tap), dilation), index(part * emit.lanes))
-            for tap in range(0, count, step)
-            for part in range(step)
-        }
-        self.masks = {}
-        for place, offset in self.offsets.items():
-            at = builder.add(column, offset)
-            self.masks[place] = emit.lanes_between(builder.neg(at), builder.sub(width, at))
-
-    def load(self, line: ir.Value) -> list[ir.Value]:
-        """The pixels of each kernel column, from the address of a line's first pixel."""
-        emit = self.emit
-        loaded = {
-            place: emit.load_lanes(emit.at(line, offset), self.masks[place]) for place, offset in self.offsets.items()
-        }
-        if self.step == 1:
-            return list(loaded.values())
-        pairs = [emit.deinterleave(loaded[tap, 0], loaded[tap, 1]) for tap in range(0, self.count, self.step)]
-        return [pixels for pair in pairs for pixels in pair][: self.count]
-
-
-class _Lines:
-    """Walks down the lines of a column.
-
-    Args:
-        emit: Emits the code.
-        image: Address of the channel's first row, at the column of the first pixel.
-        zeros: Address of zeros; None if all lines are inside of the image.
-        size: Rows and columns of the image.
-        row: Input row of the first line.
-        step: Input rows of a line.
-    """
-
-    def __init__(
-        self,
-        emit: Vectors,
-        image: ir.Value,
-        zeros: ir.Value | None,
-        size: tuple[ir.Value, ir.Value],
-        row: ir.Value,
-        step: ir.Value,
-    ) -> None:
-        builder, (height, width) = emit.builder, size
-        self.emit, self.zeros, self.height, self.step = emit, zeros, height, step
-        self.row = cgutils.alloca_once_value(builder, row)
-        self.address = cgutils.alloca_once_value(builder, emit.at(image, builder.mul(row, width)))
-        self.address_step = builder.mul(step, width)
-
-    def next(self) -> ir.Value:
-        """The address of a line's first pixel, or of zeros; the next call has the line below it."""
-        builder = self.emit.builder
-        address, row = builder.load(self.address), builder.load(self.row)
-        builder.store(self.emit.at(address, self.address_step), self.address)
-        builder.store(builder.add(row, self.step), self.row)
-        if self.zeros is None:
-            return address
-        return builder.select(builder.icmp_unsigned("<", row, self.height), address, self.zeros)
-
-
 @dataclass(frozen=True)
 class _Column:
     """Emits the steps down a column of vectors.
 
     Attributes:
         emit: Emits the code.
-        splats: Weights, by kernel row and column.
+        weights: The weights in vectors.
         start: The bias.
         sums: Stack slots of the sums, the newest output row first.
         row_step: Lines of a step.
@@ -226,12 +150,12 @@ class _Column:
     """
 
     emit: Vectors
-    splats: list[list[ir.Value]]
+    weights: Weights
     start: ir.Value
     sums: list[ir.Value]
     row_step: int
-    taps: _Taps
-    lines: _Lines
+    taps: Taps
+    lines: Lines
     floor: ir.Value
     mask: ir.Value
     target: ir.Value
@@ -261,10 +185,11 @@ class _Column:
     def _add(self) -> None:
         """Emit the multiply-adds of a step."""
         builder = self.emit.builder
+        weights = self.weights.of_step()
         for phase in range(self.row_step):
             for b, loaded in enumerate(self.taps.load(self.lines.next())):
-                for total, weights in zip(self.sums, self.splats[phase :: self.row_step], strict=False):
-                    builder.store(self.emit.multiply_add(weights[b], loaded, builder.load(total)), total)
+                for a, total in zip(range(phase, self.weights.rows, self.row_step), self.sums, strict=False):
+                    builder.store(self.emit.multiply_add(weights(a, b), loaded, builder.load(total)), total)
 
 
 @contextlib.contextmanager
@@ -278,7 +203,6 @@ def _times(builder: ir.IRBuilder, count: ir.Value) -> Iterator[None]:
     builder.position_at_end(body)
     yield
     less = builder.sub(builder.load(left), index(1))
-    hidden = builder.asm(ir.FunctionType(INDEX, [INDEX]), "", "=r,0", [less], side_effect=False)  # from the analysis of loops
-    builder.store(hidden, left)
+    builder.store(hidden(builder, less), left)
     builder.branch(head)
     builder.position_at_end(end)

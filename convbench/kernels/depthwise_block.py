@@ -1,10 +1,10 @@
-"""The micro-kernel of depthwise convolution: a block of one channel's output pixels in registers.
+"""The micro-kernel of depthwise convolution for any kernel: a block of one channel's output pixels in registers.
 
     sums[i, v] = bias + sum over (a, b) of weights[a, b] * x[row i * row_step + a * tap_step, columns of v, tap b]
 
 A block is `rows` rows below each other of `vectors` adjacent vectors. It reads the input where it lies: columns outside
-of the image are masked, rows outside are replaced by zeros. For each kernel column the input rows pass by once, and each
-loaded vector serves all sums that need it: `rows * taps` multiply-adds for about `rows + taps` loads.
+of the image are masked, rows outside are replaced by zeros. For each kernel column the input rows pass by once, and
+each loaded vector serves all sums that need it: `rows * taps` multiply-adds for about `rows + taps` loads.
 
 With a column step of 2, even and odd columns are separated by shuffles; two neighbouring kernel columns share them.
 """

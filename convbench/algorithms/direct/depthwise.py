@@ -1,13 +1,13 @@
 """Depthwise convolution on the host: every filter reads one channel.
 
 A unit is some planes of the output (a filter of an image each), or a band or a segment of them. The micro-kernels read
-the input where it lies, so that there is no scratch. Small kernels are computed by columns of vectors whose weights are
-in registers (`kernels.depthwise`), others by register blocks (`kernels.depthwise_block`).
+the input where it lies, so that there is no scratch. Small kernels are computed by columns of vectors
+(`kernels.depthwise`), which load each input once for each kernel column; larger ones, and steps that are not unrolled,
+by register blocks (`kernels.depthwise_block`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Cost, Footprint
+from convbench.algorithms.direct.depthwise_cuts import SPARE, SPARE_IF_SHUFFLED, Cut, cuts, steps
 from convbench.algorithms.direct.depthwise_tiles import Parameters
 from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
@@ -33,60 +34,11 @@ STAGES: Final = ("product and store",)
 
 FILTERS: Final = 4  # maximum number of filters that read a channel; more of them share loads in a block of filters
 SPAN: Final = 2**12  # maximum number of columns that a filter spans, for which the weights end with zeros
-SHARED: Final = 4  # maximum steps, in lines, at which neighbouring output rows share lines; each is a tile of its own
 LEAST: Final = 2**12  # cycles of a unit, so that claiming it costs little ...
 MOST: Final = 2**15  # ... and that no worker waits long for the last one
-BAND_BYTES: Final = 2**14  # input of a band: neighbouring columns of vectors find it in the first-level cache
+BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
 
-BLOCKS: Final = (
-    *((16, 1), (14, 1), (12, 1), (10, 1), (8, 1), (7, 1), (6, 1), (5, 1), (4, 1), (2, 1), (1, 1)),
-    *((4, 2), (2, 4), (1, 8), (1, 4), (1, 2)),
-)
-"""Register blocks: rows, and vectors in a row."""
-
-LATENCY: Final = 4  # cycles of a multiply-add, one of which begins in each cycle
-LOAD: Final = 1.75  # cycles of loading a vector that is not aligned
-BLOCK: Final = 100  # cycles to begin and to end a block
-COLUMN: Final = 40  # likewise a column of vectors
-LINE: Final = 2  # cycles of a line besides
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """How the rows of a kernel are unrolled: `groups * taps + rest`, and the steps between lines.
-
-    Attributes:
-        groups: Groups of kernel rows.
-        taps: Kernel rows of a group.
-        rest: Kernel rows after the last group.
-        row_step: Lines from one output row to the next.
-        tap_step: Lines from one kernel row to the next.
-        line_step: Input rows of a line.
-    """
-
-    groups: int
-    taps: int
-    rest: int
-    row_step: int
-    tap_step: int
-    line_step: int
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A way to compute planes.
-
-    Attributes:
-        cycles: Estimated cycles of a plane.
-        rows: Output rows of a register block; 0 for columns of vectors.
-        vectors: Vectors in a row of a register block.
-        kernel: How the kernel's rows are unrolled.
-    """
-
-    cycles: int
-    rows: int
-    vectors: int
-    kernel: Kernel
+OVERLAPS: Final = 4  # minimum number of rows of a band, in kernel rows: neighbouring bands begin with the same lines
 
 
 @dataclass(frozen=True)
@@ -96,6 +48,7 @@ class Blocking:
     Attributes:
         cut: How planes are computed.
         lanes: Elements of a vector; fewer than the processor's for narrow outputs.
+        narrow: Elements of the last vector of a row where half a vector is enough; otherwise 0.
         column_step: Columns of the input from one output to the next.
         planes: Planes of a unit.
         band: Output rows of a band.
@@ -105,6 +58,7 @@ class Blocking:
 
     cut: Cut
     lanes: int
+    narrow: int
     column_step: int
     planes: int
     band: int
@@ -117,59 +71,10 @@ def suits(problem: Problem) -> bool:
     return (
         problem.group_channels == 1
         and problem.group_filters <= FILTERS
-        and _steps(problem)[1] <= 2  # noqa: PLR2004  # further columns apart, shuffles do not separate them
+        and steps(problem)[1] <= 2  # further columns apart, shuffles do not separate them
         and (problem.kernel_width - 1) * problem.dilation[1] <= SPAN
         and instruction_set().has_masks
     )
-
-
-def _steps(problem: Problem) -> tuple[int, int]:
-    """The strides, as far as there are several outputs."""
-    sizes = (problem.output_height, problem.output_width)
-    return (problem.stride[0] if sizes[0] > 1 else 1, problem.stride[1] if sizes[1] > 1 else 1)
-
-
-def cuts(problem: Problem, lanes: int) -> list[Cut]:
-    """The ways to compute the planes of a problem."""
-    size, (stride, column_step) = problem.kernel_height, _steps(problem)
-    step = math.gcd(stride, problem.dilation[0]) if size > 1 else stride
-    row_step, tap_step = stride // step, problem.dilation[0] // step if size > 1 else 1
-    found, area = [], size * problem.kernel_width
-    if (
-        min(row_step, tap_step) == 1
-        and row_step <= SHARED
-        and (column_step == 1 or problem.dilation[1] == 1)
-        and area + ceil_div(size, row_step) + 2 <= tuning().registers
-    ):
-        kernel = Kernel(1, size, 0, row_step, tap_step, step)
-        found.append(Cut(_cycles_of_columns(problem, kernel, lanes), 0, 1, kernel))
-    if size == 1 or max(row_step, tap_step) > SHARED:
-        kernel = Kernel(size, 1, 0, 1, 1, stride)
-    else:
-        taps = ceil_div(size, ceil_div(size, tuning().kernel_rows))
-        kernel = Kernel(size // taps, taps, size % taps, row_step, tap_step, step)
-    for rows, vectors in BLOCKS:
-        if rows * vectors + kernel.taps + 2 <= tuning().registers:
-            found.append(Cut(_cycles_of_blocks(problem, kernel, rows, vectors, lanes), rows, vectors, kernel))
-    return found
-
-
-def _cycles_of_columns(problem: Problem, kernel: Kernel, lanes: int) -> int:
-    """Estimated cycles of a plane by columns of vectors."""
-    lines = min(problem.height, problem.output_height * kernel.row_step + kernel.taps - kernel.row_step)
-    area = kernel.taps * problem.kernel_width
-    line = LINE + max(area / kernel.row_step, problem.kernel_width * LOAD * (1 + (_steps(problem)[1] > 1) / 2))
-    return round(ceil_div(problem.output_width, lanes) * (COLUMN + lines * line))
-
-
-def _cycles_of_blocks(problem: Problem, kernel: Kernel, rows: int, vectors: int, lanes: int) -> int:
-    """Estimated cycles of a plane by register blocks."""
-    blocks = ceil_div(problem.output_height, rows) * ceil_div(problem.output_width, vectors * lanes)
-    lines = len({row * kernel.row_step + tap * kernel.tap_step for row in range(rows) for tap in range(kernel.taps)})
-    loads = lines * vectors * _steps(problem)[1] * LOAD + kernel.taps
-    column = max(kernel.taps * max(rows * vectors, LATENCY), loads)
-    groups = problem.kernel_height / kernel.taps
-    return round(blocks * (BLOCK + groups * (lines * LINE + problem.kernel_width * column)))
 
 
 @lru_cache(maxsize=CUTS)
@@ -181,14 +86,17 @@ def blocking(problem: Problem) -> Blocking:
     cut = min(cuts(problem, lanes), key=lambda cut: cut.cycles)
     together = max(ceil_div(LEAST, cut.cycles), min(planes // UNITS, MOST // cut.cycles), 1)
     parts = min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST))  # of a plane
-    whole = ceil_div(height, cut.rows) if cut.rows else height  # rows of register blocks
-    small = ceil_div(problem.height * problem.width * item, BAND_BYTES) if not cut.rows else 1
-    down = min(max(parts, small), whole)
-    band = ceil_div(whole, down) * max(1, cut.rows)
-    across = min(ceil_div(parts, down), ceil_div(width, cut.vectors * lanes))
-    segment = ceil_div(ceil_div(width, cut.vectors * lanes), across) * cut.vectors * lanes
+    wide, high = ceil_div(width, cut.vectors * lanes), ceil_div(height, max(1, cut.rows))  # vectors or blocks
+    across = min(parts, wide)
+    segment = ceil_div(wide, across) * cut.vectors * lanes
+    if not cut.rows:  # neighbouring columns of vectors should find their input in the first-level cache
+        parts = max(parts, ceil_div(problem.height * problem.width * item, BAND_BYTES))
+        high = ceil_div(high, OVERLAPS * problem.kernel_height)
+    down = min(ceil_div(parts, across), high)
+    band = ceil_div(ceil_div(height, max(1, cut.rows)), down) * max(1, cut.rows)
     grid = Grid(1, ceil_div(planes, together), ceil_div(height, band), ceil_div(width, segment), 1)
-    return Blocking(cut, lanes, _steps(problem)[1], together, band, segment, grid)
+    narrow = lanes // 2 if not cut.rows and lanes == full and 0 < width % lanes <= lanes // 2 else 0
+    return Blocking(cut, lanes, narrow, steps(problem)[1], together, band, segment, grid)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
@@ -202,6 +110,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         filters=problem.group_filters,
         rows=found.band,
         columns=found.segment,
+        wide=problem.output_width // found.lanes * found.lanes if found.narrow else problem.output_width,
         row_stride=problem.stride[0],
         top=problem.padding[0][0],
         left=problem.padding[1][0],
@@ -231,9 +140,16 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
 
 def _tile(problem: Problem) -> TileName:
     """The tile for the blocking of a problem."""
-    found, kernel, module = blocking(problem), blocking(problem).cut.kernel, "convbench.algorithms.direct.depthwise_tiles"
+    found, kernel, module = (
+        blocking(problem),
+        blocking(problem).cut.kernel,
+        "convbench.algorithms.direct.depthwise_tiles",
+    )
     if not found.cut.rows:
-        constants = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step, found.lanes)
+        sums = ceil_div(kernel.taps, kernel.row_step)
+        needed = problem.taps + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
+        last = (kernel.row_step, found.column_step, int(needed <= tuning().registers))
+        constants = (found.lanes, found.narrow, kernel.taps, problem.kernel_width, *last)
         return TileName(module, "make_columns_tile", constants)
     block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
     return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))

@@ -22,6 +22,7 @@ class Parameters(NamedTuple):
         filters: Filters of a group, which read one channel.
         rows: Output rows of a band.
         columns: Output columns of a segment.
+        wide: Output columns before the narrower vector at the end of each row.
         row_stride: Vertical stride.
         top: Rows of padding above the image.
         left: Columns of padding left of the image.
@@ -44,6 +45,7 @@ class Parameters(NamedTuple):
     filters: int
     rows: int
     columns: int
+    wide: int
     row_stride: int
     top: int
     left: int
@@ -83,65 +85,96 @@ def part_of(p, unit, shape):  # type: ignore[no-untyped-def]
     return Part(top, min(shape[2], top + p.rows), left, min(shape[3], left + p.columns), plane, planes)
 
 
+class Steps(NamedTuple):
+    """The steps down a column of vectors, see `depthwise_column`, and the output and input rows that they begin at."""
+
+    first: int
+    row: int
+    above: int
+    inside: int
+    total: int
+
+
 @inlined
-def columns_of_vectors(constants, p, part, planes, first, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute every `p.interleaved`-th row of some planes of a unit, from row `first` on."""
-    kernel_rows, kernel_columns, row_step, column_step, lanes = constants
-    (_, _, height, width), (_, filters, out_height, out_width) = shapes
+def steps_of(p, part, first, kernel_rows, row_step, height):  # type: ignore[no-untyped-def]
+    """The `Steps` for every `p.interleaved`-th row of a unit from row `first` on."""
     row, per_step = first * p.row_stride - p.top, row_step * p.line_step
     outputs = (part.bottom - first + p.interleaved - 1) // p.interleaved
-    steps = outputs + (kernel_rows + row_step - 1) // row_step - 1
-    above = min(steps, max(0, (p.line_step - 1 - row) // per_step))
-    inside = min(steps, max(above, (height - row + per_step - 1) // per_step))
+    total = outputs + (kernel_rows + row_step - 1) // row_step - 1
+    above = min(total, max(0, (p.line_step - 1 - row) // per_step))
+    inside = min(total, max(above, (height - row + per_step - 1) // per_step))
+    return Steps(first, row, above, inside, total)
+
+
+@inlined
+def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute a column of vectors of some planes."""
+    kernel_rows, kernel_columns, row_step, column_step, resident = constants
+    (_, _, height, width), (_, filters, out_height, out_width) = shapes
     begin, end = planes
-    for left in range(part.left, part.right, lanes):
-        number = begin % filters
-        for plane in range(begin, end):
-            channel = plane if p.filters == 1 else plane // p.filters
-            depthwise_column(
-                kernel_rows=kernel_rows,
-                kernel_columns=kernel_columns,
-                row_step=row_step,
-                column_step=column_step,
-                lanes=lanes,
-                x=x,
-                plane=channel * height * width,
-                height=height,
-                width=width,
-                row=row,
-                column=left * column_step - p.left,
-                line_step=p.line_step,
-                dilation=p.dilation,
-                weights=weights,
-                weights_begin=number * kernel_rows * kernel_columns,
-                bias=p.biases + number,
-                zeros=p.zeros,
-                out=out,
-                out_begin=(plane * out_height + first) * out_width + left,
-                out_step=p.interleaved * out_width,
-                above=above,
-                inside=inside,
-                steps=steps,
-                lanes_used=part.right - left,
-                relu=p.relu,
-            )
-            number = 0 if number == filters - 1 else number + 1
+    number = begin % filters
+    for plane in range(begin, end):
+        channel = plane if p.filters == 1 else plane // p.filters
+        depthwise_column(
+            kernel_rows=kernel_rows,
+            kernel_columns=kernel_columns,
+            row_step=row_step,
+            column_step=column_step,
+            resident=resident,
+            lanes=lanes,
+            x=x,
+            plane=channel * height * width,
+            height=height,
+            width=width,
+            row=steps.row,
+            column=left * column_step - p.left,
+            line_step=p.line_step,
+            dilation=p.dilation,
+            weights=weights,
+            weights_begin=number * kernel_rows * kernel_columns,
+            bias=p.biases + number,
+            zeros=p.zeros,
+            out=out,
+            out_begin=(plane * out_height + steps.first) * out_width + left,
+            out_step=p.interleaved * out_width,
+            above=steps.above,
+            inside=steps.inside,
+            steps=steps.total,
+            lanes_used=part.right - left,
+            relu=p.relu,
+        )
+        number = 0 if number == filters - 1 else number + 1
 
 
-def make_columns_tile(*constants: int) -> Any:
-    """The tile of `depthwise_column`: kernel rows and columns, row and column step, lanes."""
+def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
+    """The tile of `depthwise_column`.
+
+    Args:
+        lanes: Elements of a vector.
+        narrow: Elements of the last vector of a row, if it is a narrower one; otherwise 0.
+        constants: Kernel rows and columns, row and column step, whether weights are resident.
+    """
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a part of some planes."""
         p, flat_x, flat_out, since = unpack(parameters), x.reshape(x.size), out.reshape(out.size), ticks()
+        shapes = (x.shape, out.shape)
         for unit in range(first, last):
             part = part_of(p, unit, out.shape)
-            end = part.plane + part.planes
+            wide, end = min(part.right, p.wide), part.plane + part.planes
             for plane in range(part.plane, end, p.cached):
                 planes = (plane, min(end, plane + p.cached))
                 for row in range(part.top, min(part.bottom, part.top + p.interleaved)):
-                    columns_of_vectors(constants, p, part, planes, row, flat_x, weights, flat_out, (x.shape, out.shape))
+                    steps = steps_of(p, part, row, constants[0], constants[2], x.shape[2])
+                    for left in range(part.left, wide, lanes):
+                        column_of_planes(
+                            constants, lanes, left, p, part, planes, steps, flat_x, weights, flat_out, shapes
+                        )
+                    if narrow and wide < part.right:
+                        column_of_planes(
+                            constants, narrow, wide, p, part, planes, steps, flat_x, weights, flat_out, shapes
+                        )
         lap(clock, 0, since)
 
     return tile
