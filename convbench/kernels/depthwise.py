@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -34,6 +34,7 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
     row_step: Constant,
     column_step: Constant,
     resident: Constant,
+    masked: Constant,
     lanes: Constant,
     x: Array,
     plane: ir.Value,
@@ -66,6 +67,7 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
         column_step: Columns of the input from one output to the next, 1 or 2.
         resident: Whether the weights stay in registers; otherwise each multiply-add reads its own, which is as fast
             where a load can broadcast.
+        masked: Whether all vectors are loaded and stored with masks; otherwise only those at the edges are.
         lanes: Elements of a vector.
         x: Input.
         plane: Index in `x` of the channel's first element.
@@ -90,14 +92,7 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
     """
     builder = emit.builder
     start = emit.splat(builder.load(emit.at(weights.data, bias)))
-    lines = Lines(
-        emit,
-        image=emit.at(x.data, plane, column),
-        zeros=None if row_step == 1 else emit.at(weights.data, zeros),
-        size=(height, width),
-        row=builder.add(row, builder.mul(above, builder.mul(index(row_step), line_step))),
-        step=line_step,
-    )
+    taps = Taps(emit, kernel_columns, column_step, dilation, column)
     column_of_vectors = _Column(
         emit=emit,
         weights=Weights(
@@ -106,19 +101,30 @@ def depthwise_column(  # over 40 lines: the documentation of its arguments
         start=start,
         sums=[cgutils.alloca_once_value(builder, start) for _ in range(ceil_div(kernel_rows, row_step))],
         row_step=row_step,
-        taps=Taps(emit, kernel_columns, column_step, dilation, column, width),
-        lines=lines,
+        taps=taps,
+        lines=Lines(
+            emit,
+            image=emit.at(x.data, plane, column),
+            zeros=None if row_step == 1 else emit.at(weights.data, zeros),
+            size=(height, width),
+            row=builder.add(row, builder.mul(above, builder.mul(index(row_step), line_step))),
+            step=line_step,
+        ),
         floor=emit.floor(relu),
-        mask=emit.lanes_between(index(0), lanes_used),
+        mask=None,
         target=cgutils.alloca_once_value(builder, emit.at(out.data, out_begin)),
         out_step=out_step,
+        limits=(above, inside, steps),
     )
-    done = index(len(column_of_vectors.sums) - 1)  # the first step that completes a row
-    column_of_vectors.repeat(done, above, adds=False, stores=True)
-    column_of_vectors.repeat(above, least(builder, inside, done), adds=True, stores=False)
-    column_of_vectors.repeat(inside, done, adds=False, stores=False)
-    column_of_vectors.repeat(most(builder, above, done), inside, adds=True, stores=True)
-    column_of_vectors.repeat(most(builder, inside, done), steps, adds=False, stores=True)
+    if masked:
+        column_of_vectors.within(width, lanes_used).run()
+        return
+    whole = builder.and_(taps.are_inside(width), builder.icmp_signed(">=", lanes_used, index(lanes)))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            column_of_vectors.run()
+        with otherwise:
+            column_of_vectors.within(width, lanes_used).run()
 
 
 def least(builder: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
@@ -144,9 +150,10 @@ class _Column:
         taps: Loads pixels.
         lines: Finds lines.
         floor: Lower limit of outputs.
-        mask: Lanes that are stored.
+        mask: Lanes that are stored; None for all.
         target: Stack slot of the address that the next output row is stored to.
         out_step: Elements from one output row to the next.
+        limits: Steps above the image, before those below it, and all.
     """
 
     emit: Vectors
@@ -157,9 +164,25 @@ class _Column:
     taps: Taps
     lines: Lines
     floor: ir.Value
-    mask: ir.Value
+    mask: ir.Value | None
     target: ir.Value
     out_step: ir.Value
+    limits: tuple[ir.Value, ir.Value, ir.Value]
+
+    def within(self, width: ir.Value, lanes_used: ir.Value) -> _Column:
+        """The same, with masks for a vector that is not all inside of the image or of the output."""
+        mask = self.emit.lanes_between(index(0), lanes_used)
+        return replace(self, taps=self.taps.within(width), mask=mask)
+
+    def run(self) -> None:
+        """Emit all steps."""
+        builder, (above, inside, steps) = self.emit.builder, self.limits
+        done = index(len(self.sums) - 1)  # the first step that completes a row
+        self.repeat(done, above, adds=False, stores=True)
+        self.repeat(above, least(builder, inside, done), adds=True, stores=False)
+        self.repeat(inside, done, adds=False, stores=False)
+        self.repeat(most(builder, above, done), inside, adds=True, stores=True)
+        self.repeat(most(builder, inside, done), steps, adds=False, stores=True)
 
     def repeat(self, begin: ir.Value, end: ir.Value, *, adds: bool, stores: bool) -> None:
         """Emit the steps [begin, end).
@@ -175,8 +198,11 @@ class _Column:
             if adds:
                 self._add()
             if stores:
-                target = builder.load(self.target)
-                emit.store_lanes(emit.at_least(builder.load(self.sums[-1]), self.floor), target, self.mask)
+                target, finished = builder.load(self.target), emit.at_least(builder.load(self.sums[-1]), self.floor)
+                if self.mask is None:
+                    emit.store(finished, target)
+                else:
+                    emit.store_lanes(finished, target, self.mask)
                 builder.store(emit.at(target, self.out_step), self.target)
             for newer, older in reversed(list(itertools.pairwise(self.sums))):
                 builder.store(builder.load(newer), older)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from llvmlite import ir
@@ -48,29 +49,40 @@ class Taps:
         step: Columns of the input from one output to the next.
         dilation: Columns of the input from one kernel column to the next.
         column: Column of the first pixel.
-        width: Columns of the input.
     """
 
-    def __init__(
-        self, emit: Vectors, count: int, step: int, dilation: ir.Value, column: ir.Value, width: ir.Value
-    ) -> None:
+    def __init__(self, emit: Vectors, count: int, step: int, dilation: ir.Value, column: ir.Value) -> None:
         builder = emit.builder
-        self.emit, self.count, self.step = emit, count, step
+        self.emit, self.count, self.step, self.column = emit, count, step, column
         self.offsets = {
             (tap, part): builder.add(builder.mul(index(tap), dilation), index(part * emit.lanes))
             for tap in range(0, count, step)
             for part in range(step)
         }
-        self.masks = {}
+        self.masks: dict[tuple[int, int], ir.Value] = {}
+
+    def within(self, width: ir.Value) -> Taps:
+        """The same, with zeros for pixels that are not inside of an image of so many columns."""
+        masked, builder = copy.copy(self), self.emit.builder
+        masked.masks = {}
         for place, offset in self.offsets.items():
-            at = builder.add(column, offset)
-            self.masks[place] = emit.lanes_between(builder.neg(at), builder.sub(width, at))
+            at = builder.add(self.column, offset)
+            masked.masks[place] = self.emit.lanes_between(builder.neg(at), builder.sub(width, at))
+        return masked
+
+    def are_inside(self, width: ir.Value) -> ir.Value:
+        """Whether all pixels are inside of an image of so many columns."""
+        builder = self.emit.builder
+        end = builder.add(builder.add(self.column, list(self.offsets.values())[-1]), index(self.emit.lanes))
+        return builder.and_(builder.icmp_signed(">=", self.column, index(0)), builder.icmp_signed("<=", end, width))
 
     def load(self, line: ir.Value) -> list[ir.Value]:
         """The pixels of each kernel column, from the address of a line's first pixel."""
         emit = self.emit
+        places = {place: emit.at(line, offset) for place, offset in self.offsets.items()}
         loaded = {
-            place: emit.load_lanes(emit.at(line, offset), self.masks[place]) for place, offset in self.offsets.items()
+            place: emit.load_lanes(address, self.masks[place]) if self.masks else emit.load(address)
+            for place, address in places.items()
         }
         if self.step == 1:
             return list(loaded.values())

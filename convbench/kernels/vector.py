@@ -39,7 +39,7 @@ class InstructionSet:
     Attributes:
         name: Key in `tuning.TUNING`.
         bits: Width of a vector in bits.
-        has_masks: Whether it loads and stores some lanes of a vector; elsewhere LLVM does so one by one.
+        has_masks: Whether it loads and stores some lanes of a vector as fast as all of them.
     """
 
     name: str
@@ -52,7 +52,7 @@ class InstructionSet:
 
 
 AVX512: Final = InstructionSet("AVX-512", 512, has_masks=True)
-AVX2: Final = InstructionSet("AVX2", 256, has_masks=True)
+AVX2: Final = InstructionSet("AVX2", 256)
 NEON: Final = InstructionSet("NEON", 128)
 GENERIC: Final = InstructionSet("generic", 128)
 

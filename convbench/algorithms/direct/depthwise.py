@@ -66,6 +66,7 @@ class Blocking:
     grid: Grid
 
 
+@lru_cache(maxsize=CUTS)
 def suits(problem: Problem) -> bool:
     """Whether a problem is depthwise, and this module computes it."""
     return (
@@ -73,7 +74,7 @@ def suits(problem: Problem) -> bool:
         and problem.group_filters <= FILTERS
         and steps(problem)[1] <= 2  # further columns apart, shuffles do not separate them
         and (problem.kernel_width - 1) * problem.dilation[1] <= SPAN
-        and instruction_set().has_masks
+        and bool(cuts(problem, 1))
     )
 
 
@@ -87,12 +88,11 @@ def blocking(problem: Problem) -> Blocking:
     together = max(ceil_div(LEAST, cut.cycles), min(planes // UNITS, MOST // cut.cycles), 1)
     parts = min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST))  # of a plane
     wide, high = ceil_div(width, cut.vectors * lanes), ceil_div(height, max(1, cut.rows))  # vectors or blocks
-    across = min(parts, wide)
-    segment = ceil_div(wide, across) * cut.vectors * lanes
+    segment = ceil_div(wide, min(parts, wide)) * cut.vectors * lanes
     if not cut.rows:  # neighbouring columns of vectors should find their input in the first-level cache
         parts = max(parts, ceil_div(problem.height * problem.width * item, BAND_BYTES))
         high = ceil_div(high, OVERLAPS * problem.kernel_height)
-    down = min(ceil_div(parts, across), high)
+    down = min(ceil_div(parts, ceil_div(width, segment)), high)
     band = ceil_div(ceil_div(height, max(1, cut.rows)), down) * max(1, cut.rows)
     grid = Grid(1, ceil_div(planes, together), ceil_div(height, band), ceil_div(width, segment), 1)
     narrow = lanes // 2 if not cut.rows and lanes == full and 0 < width % lanes <= lanes // 2 else 0
@@ -148,8 +148,9 @@ def _tile(problem: Problem) -> TileName:
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)
         needed = problem.taps + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
-        last = (kernel.row_step, found.column_step, int(needed <= tuning().registers))
-        constants = (found.lanes, found.narrow, kernel.taps, problem.kernel_width, *last)
+        flags = (int(needed <= tuning().registers), int(instruction_set().has_masks))
+        size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
+        constants = (found.lanes, found.narrow, *size, *flags)
         return TileName(module, "make_columns_tile", constants)
     block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
     return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))

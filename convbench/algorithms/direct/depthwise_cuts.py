@@ -8,6 +8,7 @@ from typing import Final
 
 from convbench.integers import ceil_div
 from convbench.kernels.tuning import tuning
+from convbench.kernels.vector import instruction_set
 from convbench.problem import Problem
 
 SHARED: Final = 4  # maximum steps, in lines, at which neighbouring output rows share lines; each is a tile of its own
@@ -87,6 +88,8 @@ def cuts(problem: Problem, lanes: int) -> list[Cut]:
     ):
         kernel = Kernel(1, size, 0, row_step, tap_step, step)
         found.append(Cut(_cycles_of_columns(problem, kernel, lanes), 0, 1, kernel))
+    if not instruction_set().has_masks:  # which register blocks use for all that they load
+        return found
     if size == 1 or max(row_step, tap_step) > SHARED:
         kernel = Kernel(size, 1, 0, 1, 1, stride)
     else:

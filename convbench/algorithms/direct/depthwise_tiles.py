@@ -109,7 +109,7 @@ def steps_of(p, part, first, kernel_rows, row_step, height):  # type: ignore[no-
 @inlined
 def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute a column of vectors of some planes."""
-    kernel_rows, kernel_columns, row_step, column_step, resident = constants
+    kernel_rows, kernel_columns, row_step, column_step, resident, masked = constants
     (_, _, height, width), (_, filters, out_height, out_width) = shapes
     begin, end = planes
     number = begin % filters
@@ -121,6 +121,7 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
             row_step=row_step,
             column_step=column_step,
             resident=resident,
+            masked=masked,
             lanes=lanes,
             x=x,
             plane=channel * height * width,
@@ -152,7 +153,8 @@ def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
     Args:
         lanes: Elements of a vector.
         narrow: Elements of the last vector of a row, if it is a narrower one; otherwise 0.
-        constants: Kernel rows and columns, row and column step, whether weights are resident.
+        constants: Kernel rows and columns, row and column step, whether weights are resident, and
+            whether all vectors are masked.
     """
 
     @jit
