@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
 from llvmlite import ir
@@ -12,32 +13,33 @@ from convbench.kernels.vector import Vectors, index
 
 
 class Weights:
-    """The weights of a filter, each in all lanes of a vector.
+    """The weights of some filters for a channel, each in all lanes of a vector.
 
     Args:
         emit: Emits the code.
         first: Address of the first weight.
-        size: Rows and columns of the kernel.
+        size: Rows and columns of the kernel, and filters.
         is_resident: See `depthwise_column`.
     """
 
-    def __init__(self, emit: Vectors, first: ir.Value, size: tuple[int, int], *, is_resident: bool) -> None:
+    def __init__(self, emit: Vectors, first: ir.Value, size: tuple[int, int, int], *, is_resident: bool) -> None:
         self.emit, self.first = emit, first
-        self.rows, columns = size
-        places = [(a, b) for b in range(columns) for a in range(self.rows)]
+        self.rows, self.columns, self.filters = size
+        places = itertools.product(range(self.rows), range(self.columns), range(self.filters))
         self.vectors = {place: self._vector(first, *place) for place in places} if is_resident else {}
 
-    def of_step(self) -> Callable[[int, int], ir.Value]:
-        """A function that gives the weight of a kernel row and column, for one step."""
+    def of_channel(self, channel: ir.Value) -> Callable[[int, int, int], ir.Value]:
+        """A function that gives the weight of a kernel row, kernel column and filter, for one step and channel."""
         if self.vectors:
-            return lambda a, b: self.vectors[a, b]
-        first = hidden(
-            self.emit.builder, self.first
-        )  # otherwise LLVM loads all weights before the loop, and spills them
-        return lambda a, b: self._vector(first, a, b)
+            return lambda a, b, f: self.vectors[a, b, f]
+        builder, size = self.emit.builder, self.rows * self.columns * self.filters
+        first = hidden(builder, self.first)  # otherwise LLVM loads all weights before the loop, and spills them
+        first = self.emit.at(first, builder.mul(channel, index(size)))
+        return lambda a, b, f: self._vector(first, a, b, f)
 
-    def _vector(self, first: ir.Value, a: int, b: int) -> ir.Value:
-        return self.emit.splat(self.emit.builder.load(self.emit.at(first, b * self.rows + a)))
+    def _vector(self, first: ir.Value, a: int, b: int, f: int) -> ir.Value:
+        place = (b * self.rows + a) * self.filters + f
+        return self.emit.splat(self.emit.builder.load(self.emit.at(first, place)))
 
 
 class Taps:
@@ -95,7 +97,7 @@ class Lines:
 
     Args:
         emit: Emits the code.
-        image: Address of the channel's first row, at the column of the first pixel.
+        image: Address of the first channel's first row, at the column of the first pixel.
         zeros: Address of zeros; None if all lines are inside of the image.
         size: Rows and columns of the image.
         row: Input row of the first line.
@@ -117,15 +119,20 @@ class Lines:
         self.address = cgutils.alloca_once_value(builder, emit.at(image, builder.mul(row, width)))
         self.address_step = builder.mul(step, width)
 
-    def next(self) -> ir.Value:
-        """The address of a line's first pixel, or of zeros; the next call has the line below it."""
+    def next(self) -> Callable[[ir.Value], ir.Value]:
+        """A function that gives the address of a line's first pixel, or of zeros, by a channel's offset in elements.
+
+        The next call has the line below it.
+        """
         builder = self.emit.builder
         address, row = builder.load(self.address), builder.load(self.row)
         builder.store(self.emit.at(address, self.address_step), self.address)
         builder.store(builder.add(row, self.step), self.row)
-        if self.zeros is None:
-            return address
-        return builder.select(builder.icmp_unsigned("<", row, self.height), address, self.zeros)
+        zeros = self.zeros
+        if zeros is None:
+            return lambda offset: self.emit.at(address, offset)
+        is_inside = builder.icmp_unsigned("<", row, self.height)
+        return lambda offset: builder.select(is_inside, self.emit.at(address, offset), zeros)
 
 
 def hidden(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:

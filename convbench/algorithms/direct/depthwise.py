@@ -70,8 +70,7 @@ class Blocking:
 def suits(problem: Problem) -> bool:
     """Whether a problem is depthwise, and this module computes it."""
     return (
-        problem.group_channels == 1
-        and problem.group_filters <= FILTERS
+        (problem.group_filters <= FILTERS if problem.group_channels == 1 else problem.groups > 1)
         and steps(problem)[1] <= 2  # further columns apart, shuffles do not separate them
         and (problem.kernel_width - 1) * problem.dilation[1] <= SPAN
         and bool(cuts(problem, 1))
@@ -82,14 +81,17 @@ def suits(problem: Problem) -> bool:
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
     full, item = instruction_set().lanes(problem.dtype), ITEM_SIZE[problem.dtype]
-    height, width, planes = problem.output_height, problem.output_width, problem.batch * problem.out_channels
+    height, width = problem.output_height, problem.output_width
     lanes = min(full, max(16 // item, 1 << (width - 1).bit_length()))
     cut = min(cuts(problem, lanes), key=lambda cut: cut.cycles)
+    planes = problem.batch * problem.out_channels // cut.filters
     together = max(ceil_div(LEAST, cut.cycles), min(planes // UNITS, MOST // cut.cycles), 1)
     parts = min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST))  # of a plane
     wide, high = ceil_div(width, cut.vectors * lanes), ceil_div(height, max(1, cut.rows))  # vectors or blocks
     segment = ceil_div(wide, min(parts, wide)) * cut.vectors * lanes
-    if not cut.rows:  # neighbouring columns of vectors should find their input in the first-level cache
+    if (
+        not cut.rows and problem.group_channels == 1
+    ):  # neighbouring columns of vectors should find their input in the first-level cache
         parts = max(parts, ceil_div(problem.height * problem.width * item, BAND_BYTES))
         high = ceil_div(high, OVERLAPS * problem.kernel_height)
     down = min(ceil_div(parts, ceil_div(width, segment)), high)
@@ -102,12 +104,16 @@ def blocking(problem: Problem) -> Blocking:
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """Pack the weights in the order of the micro-kernel, followed by biases and zeros."""
     found, kernel = blocking(problem), blocking(problem).cut.kernel
+    group_bytes = problem.group_channels * problem.height * problem.width * ITEM_SIZE[problem.dtype]
+    of_group = problem.group_filters // found.cut.filters
     interleaved = 1 if found.cut.rows else kernel.tap_step
     parameters = Parameters(
         grid=found.grid,
+        all_planes=problem.batch * problem.groups * of_group,
         planes=found.planes,
-        cached=max(1, BAND_BYTES // (problem.height * problem.width * ITEM_SIZE[problem.dtype])),
-        filters=problem.group_filters,
+        cached=max(1, BAND_BYTES // group_bytes) * of_group,
+        filters=of_group,
+        channels=problem.group_channels,
         rows=found.band,
         columns=found.segment,
         wide=problem.output_width // found.lanes * found.lanes if found.narrow else problem.output_width,
@@ -131,7 +137,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         weights=packed(problem, weights, epilogue),
         errors=of_sums(problem),
         variant={
-            "register block": f"{found.cut.rows or 'column'} x {found.cut.vectors} x {found.lanes}",
+            "register block": f"{found.cut.filters} x {found.cut.rows or 'column'} x {found.cut.vectors} x {found.lanes}",
             "planes": found.planes,
             "units": found.grid.units,
         },
@@ -147,27 +153,28 @@ def _tile(problem: Problem) -> TileName:
     )
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)
-        needed = problem.taps + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
-        flags = (int(needed <= tuning().registers), int(instruction_set().has_masks))
+        needed = problem.taps * found.cut.filters + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
+        flags = (int(problem.group_channels == 1 and needed <= tuning().registers), int(instruction_set().has_masks))
         size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
-        constants = (found.lanes, found.narrow, *size, *flags)
+        constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size, *flags)
         return TileName(module, "make_columns_tile", constants)
     block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
     return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))
 
 
 def packed(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> NDArray[Any]:
-    """1-D: each filter's weights by group of kernel rows, kernel column, kernel row; then biases, and zeros."""
-    kernel, filters = blocking(problem).cut.kernel, problem.out_channels
+    """1-D: weights in the order in which the micro-kernels read them, filters side by side; then biases, and zeros."""
+    cut, filters = blocking(problem).cut, problem.out_channels
     everything = np.zeros(_packed_size(problem), problem.dtype)
-    target = everything[: filters * problem.taps].reshape(filters, problem.taps)
-    given = weights.reshape(filters, problem.kernel_height, problem.kernel_width)
-    split = kernel.groups * kernel.taps
-    for begin, end, taps in ((0, split, kernel.taps), (split, problem.kernel_height, kernel.rest)):
+    target = everything[: filters * problem.taps].reshape(filters // cut.filters, problem.group_channels, -1)
+    given = weights.reshape(-1, cut.filters, problem.group_channels, problem.kernel_height, problem.kernel_width)
+    split = cut.kernel.groups * cut.kernel.taps
+    for begin, end, taps in ((0, split, cut.kernel.taps), (split, problem.kernel_height, cut.kernel.rest)):
         if taps:
-            rows = given[:, begin:end].reshape(filters, -1, taps, problem.kernel_width)
-            size = (begin * problem.kernel_width, end * problem.kernel_width)
-            target[:, slice(*size)] = rows.swapaxes(2, 3).reshape(filters, -1)
+            rows = given[..., begin:end, :].reshape(*given.shape[:3], -1, taps, problem.kernel_width)
+            size = [row * problem.kernel_width * cut.filters for row in (begin, end)]
+            ordered = rows.transpose(0, 2, 3, 5, 4, 1)  # block, channel, group of kernel rows, column, row, filter
+            target[..., slice(*size)] = ordered.reshape(*target.shape[:2], -1)
     everything[filters * problem.taps :][:filters] = epilogue.biases(problem, problem.group_filters).ravel()
     return everything
 
@@ -187,16 +194,16 @@ def cost(problem: Problem) -> Cost:
     """Register blocks with all their taps, and the weights."""
     found = blocking(problem)
     planes, height, width = problem.batch * problem.out_channels, problem.output_height, problem.output_width
-    rows = found.cut.rows or height
-    blocks = planes * ceil_div(height, rows) * ceil_div(width, found.cut.vectors * found.lanes)
+    rows, of_plane = found.cut.rows or height, problem.taps * found.cut.filters
+    blocks = planes // found.cut.filters * ceil_div(height, rows) * ceil_div(width, found.cut.vectors * found.lanes)
     return Cost(
         {
             **of_whole(problem, found.grid.units),
             "band bytes": 0,
             "band rows": 0,
-            **of_blocks(blocks, problem.taps, 1, rows * found.cut.vectors),
-            "rows of taps": blocks * problem.kernel_height,
-            **of_weights(blocks * problem.taps, problem.taps, ITEM_SIZE[problem.dtype]),
+            **of_blocks(blocks, problem.taps, found.cut.filters, rows * found.cut.vectors),
+            "rows of taps": blocks * problem.group_channels * problem.kernel_height,
+            **of_weights(blocks * of_plane, of_plane, ITEM_SIZE[problem.dtype]),
         },
         found.grid.units,
         shares(found.grid, (height, found.band), (width, found.segment), (1, 1)),

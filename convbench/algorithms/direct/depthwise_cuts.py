@@ -9,10 +9,12 @@ from typing import Final
 from convbench.integers import ceil_div
 from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import instruction_set
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 SHARED: Final = 4  # maximum steps, in lines, at which neighbouring output rows share lines; each is a tile of its own
-AREA: Final = 128  # maximum size of a kernel that is unrolled altogether
+AREA: Final = 128  # maximum number of multiply-adds that are unrolled: taps of a channel times filters
+FILTERS: Final = 8  # maximum number of filters side by side
+WEIGHT_BYTES: Final = 2**14  # maximum size of the weights that are read again for each row
 SPARE: Final = 4  # registers beside weights and sums: bias, limit, pixels ...
 SPARE_IF_SHUFFLED: Final = 7  # ... and the indices of shuffles
 
@@ -56,12 +58,14 @@ class Cut:
 
     Attributes:
         cycles: Estimated cycles of a plane.
+        filters: Filters of a plane, which are computed side by side.
         rows: Output rows of a register block; 0 for columns of vectors.
         vectors: Vectors in a row of a register block.
         kernel: How the kernel's rows are unrolled.
     """
 
     cycles: int
+    filters: int
     rows: int
     vectors: int
     kernel: Kernel
@@ -78,16 +82,20 @@ def cuts(problem: Problem, lanes: int) -> list[Cut]:
     size, (stride, column_step) = problem.kernel_height, steps(problem)
     step = math.gcd(stride, problem.dilation[0]) if size > 1 else stride
     row_step, tap_step = stride // step, problem.dilation[0] // step if size > 1 else 1
-    found, area = [], size * problem.kernel_width
+    found, area, sums = [], size * problem.kernel_width, ceil_div(size, row_step)
+    filters = filters_side_by_side(problem, sums)
     if (
         min(row_step, tap_step) == 1
         and row_step <= SHARED
         and (column_step == 1 or problem.dilation[1] == 1)
-        and area <= AREA
-        and ceil_div(size, row_step) + SPARE_IF_SHUFFLED <= tuning().registers
+        and area * filters <= AREA
+        and problem.group_channels * area * filters * ITEM_SIZE[problem.dtype] <= WEIGHT_BYTES
+        and filters * sums + SPARE_IF_SHUFFLED <= tuning().registers
     ):
         kernel = Kernel(1, size, 0, row_step, tap_step, step)
-        found.append(Cut(_cycles_of_columns(problem, kernel, lanes), 0, 1, kernel))
+        found.append(Cut(_cycles_of_columns(problem, kernel, filters, lanes), filters, 0, 1, kernel))
+    if problem.group_channels > 1:
+        return found
     if not instruction_set().has_masks:  # which register blocks use for all that they load
         return found
     if size == 1 or max(row_step, tap_step) > SHARED:
@@ -97,15 +105,26 @@ def cuts(problem: Problem, lanes: int) -> list[Cut]:
         kernel = Kernel(size // taps, taps, size % taps, row_step, tap_step, step)
     for rows, vectors in BLOCKS:
         if rows * vectors + kernel.taps + 2 <= tuning().registers:
-            found.append(Cut(_cycles_of_blocks(problem, kernel, rows, vectors, lanes), rows, vectors, kernel))
+            found.append(Cut(_cycles_of_blocks(problem, kernel, rows, vectors, lanes), 1, rows, vectors, kernel))
     return found
 
 
-def _cycles_of_columns(problem: Problem, kernel: Kernel, lanes: int) -> int:
+def filters_side_by_side(problem: Problem, sums: int) -> int:
+    """The filters of a group that share loads, for so many sums of each: a divisor of their number."""
+    if problem.group_channels == 1:
+        return 1
+    room = min(
+        FILTERS, (tuning().registers - SPARE_IF_SHUFFLED) // sums, AREA // (problem.taps // problem.group_channels)
+    )
+    return max((count for count in range(1, room + 1) if problem.group_filters % count == 0), default=1)
+
+
+def _cycles_of_columns(problem: Problem, kernel: Kernel, filters: int, lanes: int) -> int:
     """Estimated cycles of a plane by columns of vectors."""
     lines = min(problem.height, problem.output_height * kernel.row_step + kernel.taps - kernel.row_step)
     area = kernel.taps * problem.kernel_width
-    line = LINE + max(area / kernel.row_step, problem.kernel_width * LOAD * (1 + (steps(problem)[1] > 1) / 2))
+    loads = problem.kernel_width * LOAD * (1 + (steps(problem)[1] > 1) / 2)
+    line = LINE + problem.group_channels * max(area * filters / kernel.row_step, loads)
     return round(ceil_div(problem.output_width, lanes) * (COLUMN + lines * line))
 
 

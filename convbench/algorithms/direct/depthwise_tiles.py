@@ -16,10 +16,13 @@ class Parameters(NamedTuple):
     """The parameters of the tiles.
 
     Attributes:
-        grid: Grid of the units; its groups are groups of planes.
+        grid: Grid of the units; its groups are groups of planes. A plane is a filter, or several that are computed side
+            by side, of one image.
+        all_planes: Number of planes.
         planes: Planes of a unit; the last group may have fewer.
         cached: Planes of a unit whose input fits the first-level cache.
-        filters: Filters of a group, which read one channel.
+        filters: Planes of a group of channels.
+        channels: Channels of a group.
         rows: Output rows of a band.
         columns: Output columns of a segment.
         wide: Output columns before the narrower vector at the end of each row.
@@ -40,9 +43,11 @@ class Parameters(NamedTuple):
     """
 
     grid: Grid
+    all_planes: int
     planes: int
     cached: int
     filters: int
+    channels: int
     rows: int
     columns: int
     wide: int
@@ -81,7 +86,7 @@ def part_of(p, unit, shape):  # type: ignore[no-untyped-def]
     """The `Part` of a unit."""
     place = locate(p.grid, unit)
     top, left, plane = place.band * p.rows, place.segment * p.columns, place.group * p.planes
-    planes = min(p.planes, shape[0] * shape[1] - plane)
+    planes = min(p.planes, p.all_planes - plane)
     return Part(top, min(shape[2], top + p.rows), left, min(shape[3], left + p.columns), plane, planes)
 
 
@@ -109,13 +114,15 @@ def steps_of(p, part, first, kernel_rows, row_step, height):  # type: ignore[no-
 @inlined
 def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute a column of vectors of some planes."""
-    kernel_rows, kernel_columns, row_step, column_step, resident, masked = constants
-    (_, _, height, width), (_, filters, out_height, out_width) = shapes
+    filters, several, kernel_rows, kernel_columns, row_step, column_step, resident, masked = constants
+    (_, _, height, width), (_, out_channels, out_height, out_width) = shapes
     begin, end = planes
-    number = begin % filters
+    number = begin % (out_channels // filters)
     for plane in range(begin, end):
-        channel = plane if p.filters == 1 else plane // p.filters
+        group = plane if p.filters == 1 else plane // p.filters
         depthwise_column(
+            filters=filters,
+            several=several,
             kernel_rows=kernel_rows,
             kernel_columns=kernel_columns,
             row_step=row_step,
@@ -124,7 +131,8 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
             masked=masked,
             lanes=lanes,
             x=x,
-            plane=channel * height * width,
+            plane=group * p.channels * height * width,
+            channels=p.channels,
             height=height,
             width=width,
             row=steps.row,
@@ -132,11 +140,12 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
             line_step=p.line_step,
             dilation=p.dilation,
             weights=weights,
-            weights_begin=number * kernel_rows * kernel_columns,
-            bias=p.biases + number,
+            weights_begin=number * filters * p.taps,
+            bias=p.biases + number * filters,
             zeros=p.zeros,
             out=out,
-            out_begin=(plane * out_height + steps.first) * out_width + left,
+            out_begin=(plane * filters * out_height + steps.first) * out_width + left,
+            filter_step=out_height * out_width,
             out_step=p.interleaved * out_width,
             above=steps.above,
             inside=steps.inside,
@@ -144,7 +153,7 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
             lanes_used=part.right - left,
             relu=p.relu,
         )
-        number = 0 if number == filters - 1 else number + 1
+        number = 0 if number == out_channels // filters - 1 else number + 1
 
 
 def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
@@ -153,8 +162,8 @@ def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
     Args:
         lanes: Elements of a vector.
         narrow: Elements of the last vector of a row, if it is a narrower one; otherwise 0.
-        constants: Kernel rows and columns, row and column step, whether weights are resident, and
-            whether all vectors are masked.
+        constants: Filters, whether there are several channels, kernel rows and columns, row and column step, whether
+            weights are resident, and whether all vectors are masked.
     """
 
     @jit
@@ -168,7 +177,7 @@ def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
             for plane in range(part.plane, end, p.cached):
                 planes = (plane, min(end, plane + p.cached))
                 for row in range(part.top, min(part.bottom, part.top + p.interleaved)):
-                    steps = steps_of(p, part, row, constants[0], constants[2], x.shape[2])
+                    steps = steps_of(p, part, row, constants[2], constants[4], x.shape[2])
                     for left in range(part.left, wide, lanes):
                         column_of_planes(
                             constants, lanes, left, p, part, planes, steps, flat_x, weights, flat_out, shapes
