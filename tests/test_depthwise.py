@@ -1,4 +1,4 @@
-"""Depthwise convolution: every way through its tiles against the reference, all arrays between pages without access."""
+"""Depthwise and grouped convolution: every way through its tiles against the reference, all arrays guarded."""
 
 from __future__ import annotations
 
@@ -58,12 +58,21 @@ COLUMNS = {
     "float64": problem((15, 21), (3, 3), padding=1, dtype="float64"),
     "float64, stride 2": problem((15, 21), (5, 5), padding=2, stride=2, dtype="float64", multiplier=2),
 }
+GROUPS = {
+    "four channels a group": ("g4mb2ic16ih14iw14oc16kh3kw3ph1pw1", 4),
+    "more filters than channels": ("g2ic6ih15iw23oc32kh3kw3ph1pw1", 8),
+    "a prime number of filters": ("g2ic4ih9iw9oc22kh3kw3ph1pw1", 1),
+    "groups, stride 2": ("g3ic15ih15iw50oc18kh3kw3ph1pw1sh2sw2", 6),
+    "groups, dilation": ("g2ic8ih20iw21oc8kh3kw3ph2pw2dh1dw1", 4),
+    "groups, 1 x 1": ("g3mb2ic9ih5iw6oc36kh1kw1", 12),
+    "groups, 5 x 5": ("--dt=f64 g2ic6ih12iw12oc8kh5kw5ph2pw2", 4),
+}
 BLOCKS = {
     "a kernel of one row": problem((1, 900), (1, 5), 2, padding=(0, 2)),
-    "a large kernel": problem((40, 37), (13, 13), padding=6),
+    "a large kernel": problem((40, 37), (17, 17), padding=8),
     "a kernel of many rows": problem((80, 20), (31, 3), 2, padding=(15, 1)),
     "stride 2 and dilation": problem((33, 35), (3, 3), stride=2, dilation=3, padding=2),
-    "stride 2, a large kernel": problem((40, 41), (13, 12), stride=2, padding=5),
+    "stride 2, a large kernel": problem((40, 41), (18, 17), stride=2, padding=5),
     "strides without a common line": problem((60, 20), (3, 3), stride=(7, 1), dilation=(5, 1)),
     "a single output": problem((12, 13), (12, 13)),
 }
@@ -89,6 +98,17 @@ def test_every_way_is_right_and_touches_nothing_else(name):
     wanted = WAYS[name]
     assert (depthwise.blocking(wanted).cut.rows == 0) == (name in COLUMNS), "another way is taken"
     for number in (0, 1):  # arrays at the beginning of a page, and at the end of one
+        found = random_problems.check(wanted, number, forms=("direct",))
+        assert max(found["ratios"].values()) <= 1, found
+
+
+@pytest.mark.skipif(instruction_set().name != "AVX-512", reason="other processors have room for fewer filters")
+@pytest.mark.parametrize(("descriptor", "filters"), GROUPS.values(), ids=GROUPS)
+def test_groups_of_several_channels_are_right_with_filters_side_by_side(descriptor, filters):
+    wanted = Problem.parse(descriptor)
+    assert depthwise.suits(wanted)
+    assert depthwise.blocking(wanted).cut.filters == filters
+    for number in (0, 1):
         found = random_problems.check(wanted, number, forms=("direct",))
         assert max(found["ratios"].values()) <= 1, found
 
@@ -141,8 +161,8 @@ def test_units_cover_the_output_and_the_memory_is_as_told(wanted):
     found, weights = depthwise.blocking(wanted), data(wanted)[1]
     assert found.grid.bands * found.band >= wanted.output_height > (found.grid.bands - 1) * found.band
     assert found.grid.segments * found.segment >= wanted.output_width > (found.grid.segments - 1) * found.segment
-    planes = wanted.batch * wanted.out_channels
-    assert found.grid.groups * found.planes >= planes > (found.grid.groups - 1) * found.planes
+    planes, blocks = wanted.batch * wanted.out_channels // found.cut.filters, found.grid.filter_blocks
+    assert blocks * found.planes >= planes > (blocks - 1) * found.planes
     assert depthwise.footprint(wanted).total(1) == prepared(wanted, weights).weights.nbytes
     cost = depthwise.cost(wanted)
     assert cost.units == found.grid.units

@@ -1,9 +1,9 @@
-"""Depthwise convolution on the host: every filter reads one channel.
+"""Depthwise and grouped convolution on the host: filters that read few channels.
 
-A unit is some planes of the output (a filter of an image each), or a band or a segment of them. The micro-kernels read
-the input where it lies, so that there is no scratch. Small kernels are computed by columns of vectors
-(`kernels.depthwise`), which load each input once for each kernel column; larger ones, and steps that are not unrolled,
-by register blocks (`kernels.depthwise_block`).
+A unit is some planes (a filter, or several side by side, of one image), or a band or a segment of them. The
+micro-kernels read the input where it lies, so that there is no scratch. Columns of vectors (`kernels.depthwise`) load
+each input once for each kernel column. Kernels of one channel that are too large to be unrolled, or whose steps are, are
+computed by register blocks (`kernels.depthwise_block`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from convbench.rounding import of_sums
 STAGES: Final = ("product and store",)
 
 FILTERS: Final = 4  # maximum number of filters that read a channel; more of them share loads in a block of filters
+BITS: Final = 128  # width of vectors at which broadcasting every weight takes as long as its multiply-adds
 SPAN: Final = 2**12  # maximum number of columns that a filter spans, for which the weights end with zeros
 LEAST: Final = 2**12  # cycles of a unit, so that claiming it costs little ...
 MOST: Final = 2**15  # ... and that no worker waits long for the last one
@@ -66,12 +67,18 @@ class Blocking:
     grid: Grid
 
 
-@lru_cache(maxsize=CUTS)
 def suits(problem: Problem) -> bool:
-    """Whether a problem is depthwise, and this module computes it."""
+    """Whether a problem has groups of few channels, or of few filters for a channel, and this module computes it."""
+    if problem.group_channels == 1:
+        return problem.group_filters <= FILTERS and computes(problem)
+    return problem.groups > 1 and instruction_set().bits > BITS and computes(problem)
+
+
+@lru_cache(maxsize=CUTS)
+def computes(problem: Problem) -> bool:
+    """Whether this module has a way to compute a problem, of any groups."""
     return (
-        (problem.group_filters <= FILTERS if problem.group_channels == 1 else problem.groups > 1)
-        and steps(problem)[1] <= 2  # further columns apart, shuffles do not separate them
+        steps(problem)[1] <= 2  # further columns apart, shuffles do not separate them
         and (problem.kernel_width - 1) * problem.dilation[1] <= SPAN
         and bool(cuts(problem, 1))
     )
@@ -80,38 +87,47 @@ def suits(problem: Problem) -> bool:
 @lru_cache(maxsize=CUTS)
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
-    full, item = instruction_set().lanes(problem.dtype), ITEM_SIZE[problem.dtype]
-    height, width = problem.output_height, problem.output_width
-    lanes = min(full, max(16 // item, 1 << (width - 1).bit_length()))
+    full, width = instruction_set().lanes(problem.dtype), problem.output_width
+    lanes = min(full, max(16 // ITEM_SIZE[problem.dtype], 1 << (width - 1).bit_length()))
     cut = min(cuts(problem, lanes), key=lambda cut: cut.cycles)
     planes = problem.batch * problem.out_channels // cut.filters
     together = max(ceil_div(LEAST, cut.cycles), min(planes // UNITS, MOST // cut.cycles), 1)
-    parts = min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST))  # of a plane
-    wide, high = ceil_div(width, cut.vectors * lanes), ceil_div(height, max(1, cut.rows))  # vectors or blocks
-    segment = ceil_div(wide, min(parts, wide)) * cut.vectors * lanes
-    if (
-        not cut.rows and problem.group_channels == 1
-    ):  # neighbouring columns of vectors should find their input in the first-level cache
-        parts = max(parts, ceil_div(problem.height * problem.width * item, BAND_BYTES))
-        high = ceil_div(high, OVERLAPS * problem.kernel_height)
-    down = min(ceil_div(parts, ceil_div(width, segment)), high)
-    band = ceil_div(ceil_div(height, max(1, cut.rows)), down) * max(1, cut.rows)
-    grid = Grid(1, ceil_div(planes, together), ceil_div(height, band), ceil_div(width, segment), 1)
+    band, segment = _part(problem, cut, lanes, min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST)))
+    bands, segments = ceil_div(problem.output_height, band), ceil_div(width, segment)
+    grid = Grid(1, 1, bands, segments, ceil_div(planes, together))
     narrow = lanes // 2 if not cut.rows and lanes == full and 0 < width % lanes <= lanes // 2 else 0
     return Blocking(cut, lanes, narrow, steps(problem)[1], together, band, segment, grid)
+
+
+def _part(problem: Problem, cut: Cut, lanes: int, parts: int) -> tuple[int, int]:
+    """Output rows of a band and columns of a segment, for at least so many parts of a plane where there is room."""
+    rows, columns = max(1, cut.rows), cut.vectors * lanes  # of a register block
+    high, wide = ceil_div(problem.output_height, rows), ceil_div(problem.output_width, columns)
+    segment = ceil_div(wide, min(parts, wide)) * columns
+    most = high
+    if not cut.rows:  # neighbouring columns of vectors, or blocks of filters, should find their input in a cache
+        cache = BAND_BYTES if problem.group_channels == 1 else tuning().band_bytes
+        parts = max(parts, ceil_div(_group_bytes(problem), cache))
+        most = ceil_div(high, OVERLAPS * problem.kernel_height)
+    down = min(ceil_div(parts, ceil_div(problem.output_width, segment)), most)
+    return ceil_div(high, down) * rows, segment
+
+
+def _group_bytes(problem: Problem) -> int:
+    """Bytes of the input of a group."""
+    return problem.group_channels * problem.height * problem.width * ITEM_SIZE[problem.dtype]
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """Pack the weights in the order of the micro-kernel, followed by biases and zeros."""
     found, kernel = blocking(problem), blocking(problem).cut.kernel
-    group_bytes = problem.group_channels * problem.height * problem.width * ITEM_SIZE[problem.dtype]
     of_group = problem.group_filters // found.cut.filters
     interleaved = 1 if found.cut.rows else kernel.tap_step
     parameters = Parameters(
         grid=found.grid,
         all_planes=problem.batch * problem.groups * of_group,
         planes=found.planes,
-        cached=max(1, BAND_BYTES // group_bytes) * of_group,
+        cached=max(1, BAND_BYTES // _group_bytes(problem)) * of_group,
         filters=of_group,
         channels=problem.group_channels,
         rows=found.band,
@@ -132,12 +148,13 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         zeros=problem.out_channels * (problem.taps + 1),
         relu=epilogue.relu,
     )
+    shape = (found.cut.rows, found.cut.vectors) if found.cut.rows else ("column",)
     return Work(
         phases=(Phase(_tile(problem), found.grid.units, pack(parameters), STAGES),),
         weights=packed(problem, weights, epilogue),
         errors=of_sums(problem),
         variant={
-            "register block": f"{found.cut.filters} x {found.cut.rows or 'column'} x {found.cut.vectors} x {found.lanes}",
+            "register block": " x ".join(map(str, (found.cut.filters, *shape, found.lanes))),
             "planes": found.planes,
             "units": found.grid.units,
         },
@@ -206,5 +223,5 @@ def cost(problem: Problem) -> Cost:
             **of_weights(blocks * of_plane, of_plane, ITEM_SIZE[problem.dtype]),
         },
         found.grid.units,
-        shares(found.grid, (height, found.band), (width, found.segment), (1, 1)),
+        shares(found.grid, (height, found.band), (width, found.segment), (planes // found.cut.filters, found.planes)),
     )

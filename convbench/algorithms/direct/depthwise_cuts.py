@@ -12,9 +12,9 @@ from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
 SHARED: Final = 4  # maximum steps, in lines, at which neighbouring output rows share lines; each is a tile of its own
-AREA: Final = 128  # maximum number of multiply-adds that are unrolled: taps of a channel times filters
-FILTERS: Final = 8  # maximum number of filters side by side
-WEIGHT_BYTES: Final = 2**14  # maximum size of the weights that are read again for each row
+AREA: Final = 256  # maximum number of multiply-adds that are unrolled: taps of a channel times filters
+FILTERS: Final = 16  # maximum number of filters side by side
+WEIGHT_BYTES: Final = 2**20  # maximum size of the weights that are read again for each row
 SPARE: Final = 4  # registers beside weights and sums: bias, limit, pixels ...
 SPARE_IF_SHUFFLED: Final = 7  # ... and the indices of shuffles
 

@@ -16,8 +16,8 @@ class Parameters(NamedTuple):
     """The parameters of the tiles.
 
     Attributes:
-        grid: Grid of the units; its groups are groups of planes. A plane is a filter, or several that are computed side
-            by side, of one image.
+        grid: Grid of the units; its filter blocks are groups of planes. A plane is a filter, or several that are
+            computed side by side, of one image.
         all_planes: Number of planes.
         planes: Planes of a unit; the last group may have fewer.
         cached: Planes of a unit whose input fits the first-level cache.
@@ -85,7 +85,7 @@ class Part(NamedTuple):
 def part_of(p, unit, shape):  # type: ignore[no-untyped-def]
     """The `Part` of a unit."""
     place = locate(p.grid, unit)
-    top, left, plane = place.band * p.rows, place.segment * p.columns, place.group * p.planes
+    top, left, plane = place.band * p.rows, place.segment * p.columns, place.filter_block * p.planes
     planes = min(p.planes, p.all_planes - plane)
     return Part(top, min(shape[2], top + p.rows), left, min(shape[3], left + p.columns), plane, planes)
 
