@@ -2,8 +2,8 @@
 
 A unit is some planes (a filter, or several side by side, of one image), or a band or a segment of them. The
 micro-kernels read the input where it lies, so that there is no scratch. Columns of vectors (`kernels.depthwise`) load
-each input once for each kernel column. Kernels of one channel that are too large to be unrolled, or whose steps are, are
-computed by register blocks (`kernels.depthwise_block`).
+each input once for each kernel column. Kernels of one channel that are too large to be unrolled, or whose steps are,
+are computed by register blocks (`kernels.depthwise_block`).
 """
 
 from __future__ import annotations
@@ -120,10 +120,26 @@ def _group_bytes(problem: Problem) -> int:
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """Pack the weights in the order of the micro-kernel, followed by biases and zeros."""
+    found = blocking(problem)
+    shape = (found.cut.rows, found.cut.vectors) if found.cut.rows else ("column",)
+    return Work(
+        phases=(Phase(_tile(problem), found.grid.units, pack(_parameters(problem, epilogue)), STAGES),),
+        weights=packed(problem, weights, epilogue),
+        errors=of_sums(problem),
+        variant={
+            "register block": " x ".join(map(str, (found.cut.filters, *shape, found.lanes))),
+            "planes": found.planes,
+            "units": found.grid.units,
+        },
+    )
+
+
+def _parameters(problem: Problem, epilogue: Epilogue) -> Parameters:
+    """The parameters of the tile."""
     found, kernel = blocking(problem), blocking(problem).cut.kernel
     of_group = problem.group_filters // found.cut.filters
     interleaved = 1 if found.cut.rows else kernel.tap_step
-    parameters = Parameters(
+    return Parameters(
         grid=found.grid,
         all_planes=problem.batch * problem.groups * of_group,
         planes=found.planes,
@@ -147,17 +163,6 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         biases=problem.out_channels * problem.taps,
         zeros=problem.out_channels * (problem.taps + 1),
         relu=epilogue.relu,
-    )
-    shape = (found.cut.rows, found.cut.vectors) if found.cut.rows else ("column",)
-    return Work(
-        phases=(Phase(_tile(problem), found.grid.units, pack(parameters), STAGES),),
-        weights=packed(problem, weights, epilogue),
-        errors=of_sums(problem),
-        variant={
-            "register block": " x ".join(map(str, (found.cut.filters, *shape, found.lanes))),
-            "planes": found.planes,
-            "units": found.grid.units,
-        },
     )
 
 
