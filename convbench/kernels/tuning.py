@@ -24,6 +24,8 @@ class Tuning:
         points_bytes: Maximum size of the transformed input of a unit of `winograd`.
         spectra_bytes: Maximum size of the transformed input of a unit of `fft`.
         stream_bytes: Minimum size of an output that is written with non-temporal stores.
+        registers: Vector registers.
+        kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
     """
 
     register_blocks: tuple[tuple[int, int], ...]
@@ -33,14 +35,18 @@ class Tuning:
     points_bytes: int = 10 * 2**16
     spectra_bytes: int = 2**18
     stream_bytes: int = 2**25
+    registers: int = 16
+    kernel_rows: int = 5
 
 
 TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionSet`
-    "AVX-512": Tuning(
-        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14))
-    ),  # 24 sums + 3 vectors + 1 weight of 32 registers
+    "AVX-512": Tuning(  # 24 sums + 3 vectors + 1 weight of 32 registers
+        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14)), registers=32, kernel_rows=7
+    ),
     "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), ((2, 6), (1, 12))),  # 12 + 3 + 1 of 16
-    "NEON": Tuning(((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14))),  # 24 + 3 + 1 of 32
+    "NEON": Tuning(  # 24 + 3 + 1 of 32
+        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7
+    ),
     "generic": Tuning(((4, 2), (2, 4), (1, 6)), ((2, 6), (1, 12))),  # 8 + 2 + 1 of 16
 }
 

@@ -39,17 +39,19 @@ class InstructionSet:
     Attributes:
         name: Key in `tuning.TUNING`.
         bits: Width of a vector in bits.
+        has_masks: Whether it loads and stores some lanes of a vector as fast as all of them.
     """
 
     name: str
     bits: int
+    has_masks: bool = False
 
     def lanes(self, dtype: str) -> int:
         """Elements of a vector."""
         return self.bits // 8 // ITEM_SIZE[dtype]
 
 
-AVX512: Final = InstructionSet("AVX-512", 512)
+AVX512: Final = InstructionSet("AVX-512", 512, has_masks=True)
 AVX2: Final = InstructionSet("AVX2", 256)
 NEON: Final = InstructionSet("NEON", 128)
 GENERIC: Final = InstructionSet("generic", 128)
@@ -105,14 +107,13 @@ class Vectors:
         return self.builder.load(self._as_vector(address), align=self.item_size)
 
     def load_lanes(self, address: ir.Value, mask: ir.Value) -> ir.Value:
-        """Load the lanes of a vector that are set in `mask`; nothing else is read, and the other lanes are zero."""
+        """Load the lanes that are set in `mask`; the others become zero, and their memory is not accessed."""
         source = self._as_vector(address)
         int32 = ir.IntType(32)
         signature = ir.FunctionType(self.type, [source.type, int32, mask.type, self.type])
         name = f"llvm.masked.load.{self._suffix}.p0"
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        zero = ir.Constant(self.type, None)
-        return self.builder.call(function, [source, ir.Constant(int32, self.item_size), mask, zero])
+        return self.builder.call(function, [source, ir.Constant(int32, self.item_size), mask, self.constant(0.0)])
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         """Broadcast a scalar to all lanes."""
@@ -222,10 +223,32 @@ class Vectors:
         lane = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
         return self.builder.icmp_signed("<", lane, self._splat(count, INDEX, lanes))
 
+    def lanes_between(self, begin: ir.Value, end: ir.Value) -> ir.Value:
+        """The mask of lanes with begin <= index < end; both limits may be out of range."""
+        kind = ir.IntType(32)
+        lane = ir.Constant(ir.VectorType(kind, self.lanes), list(range(self.lanes)))
+        first, last = (
+            self._splat(self.builder.trunc(self._clamped(limit), kind), kind, self.lanes) for limit in (begin, end)
+        )
+        above = self.builder.icmp_signed(">=", lane, first)
+        return self.builder.and_(above, self.builder.icmp_signed("<", lane, last))
+
+    def deinterleave(self, one: ir.Value, other: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The even and the odd lanes of two vectors that follow each other."""
+        even = list(range(0, 2 * self.lanes, 2))
+        return self._shuffle(one, other, even), self._shuffle(one, other, [lane + 1 for lane in even])
+
     @property
     def item_size(self) -> int:
         """Bytes of an element."""
         return 4 if isinstance(self.real, ir.FloatType) else 8
+
+    def _clamped(self, lane: ir.Value) -> ir.Value:
+        """The nearest number between 0 and the number of lanes."""
+        builder = self.builder
+        for sign, limit in (("<", 0), (">", self.lanes)):
+            lane = builder.select(builder.icmp_signed(sign, lane, index(limit)), index(limit), lane)
+        return lane
 
     def _as_vector(self, address: ir.Value) -> ir.Value:
         return self.builder.bitcast(address, self.type.as_pointer())

@@ -1,7 +1,8 @@
 """Direct convolution on the host: of the ways to fill vectors, the one that is estimated to take the fewest cycles.
 
-Vectors hold pixels of a row (`pixels`) or filters (`filters`). Rows of few columns fill vectors of pixels badly, and
-few filters those of filters.
+Groups of few channels have a way of their own (`depthwise`). Otherwise vectors hold pixels of a row (`pixels`) or
+filters (`filters`). Rows of few columns fill vectors of pixels badly, and few filters those of filters. Kernels of one
+tap are matrix products (`product`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.direct import filters, pixels, product
+from convbench.algorithms.direct import depthwise, filters, pixels, product
 from convbench.epilogue import Epilogue
 from convbench.kernels.tile import Work
 from convbench.problem import Problem
 
-WAYS: Final = (product, filters, pixels)
+DENSE: Final = (product, filters, pixels)
 
 
 def way(problem: Problem) -> ModuleType:
-    """The module whose blocking of a problem takes the fewest cycles."""
-    return min(WAYS, key=lambda one: one.blocking(problem).cycles)
+    """The module that computes a problem: that whose blocking takes the fewest cycles."""
+    return depthwise if depthwise.suits(problem) else min(DENSE, key=lambda one: one.blocking(problem).cycles)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:

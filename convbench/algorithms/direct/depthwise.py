@@ -1,0 +1,232 @@
+"""Depthwise and grouped convolution on the host: filters that read few channels.
+
+A unit is some planes (a filter, or several side by side, of one image), or a band or a segment of them. The
+micro-kernels read the input where it lies, so that there is no scratch. Columns of vectors (`kernels.depthwise`) load
+each input once for each kernel column. Kernels of one channel that are too large to be unrolled, or whose steps are,
+are computed by register blocks (`kernels.depthwise_block`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Cost, Footprint
+from convbench.algorithms.direct.depthwise_cuts import SPARE, SPARE_IF_SHUFFLED, Cut, cuts, steps
+from convbench.algorithms.direct.depthwise_tiles import Parameters
+from convbench.epilogue import Epilogue
+from convbench.integers import ceil_div
+from convbench.kernels.blocking import CUTS, UNITS
+from convbench.kernels.counting import of_blocks, of_weights, of_whole, shares
+from convbench.kernels.fields import pack
+from convbench.kernels.grid import Grid
+from convbench.kernels.tile import Phase, TileName, Work
+from convbench.kernels.tuning import tuning
+from convbench.kernels.vector import instruction_set
+from convbench.problem import ITEM_SIZE, Problem
+from convbench.rounding import of_sums
+
+STAGES: Final = ("product and store",)
+
+FILTERS: Final = 4  # maximum number of filters that read a channel; more of them share loads in a block of filters
+BITS: Final = 128  # width of vectors at which broadcasting every weight takes as long as its multiply-adds
+SPAN: Final = 2**12  # maximum number of columns that a filter spans, for which the weights end with zeros
+LEAST: Final = 2**12  # cycles of a unit, so that claiming it costs little ...
+MOST: Final = 2**15  # ... and that no worker waits long for the last one
+BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
+
+OVERLAPS: Final = 4  # minimum number of rows of a band, in kernel rows: neighbouring bands begin with the same lines
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """The blocking of one problem.
+
+    Attributes:
+        cut: How planes are computed.
+        lanes: Elements of a vector; fewer than the processor's for narrow outputs.
+        narrow: Elements of the last vector of a row where half a vector is enough; otherwise 0.
+        column_step: Columns of the input from one output to the next.
+        planes: Planes of a unit.
+        band: Output rows of a band.
+        segment: Output columns of a segment.
+        grid: Grid of the units.
+    """
+
+    cut: Cut
+    lanes: int
+    narrow: int
+    column_step: int
+    planes: int
+    band: int
+    segment: int
+    grid: Grid
+
+
+def suits(problem: Problem) -> bool:
+    """Whether a problem has groups of few channels, or of few filters for a channel, and this module computes it."""
+    if problem.group_channels == 1:
+        return problem.group_filters <= FILTERS and computes(problem)
+    return problem.groups > 1 and instruction_set().bits > BITS and computes(problem)
+
+
+@lru_cache(maxsize=CUTS)
+def computes(problem: Problem) -> bool:
+    """Whether this module has a way to compute a problem, of any groups."""
+    return (
+        steps(problem)[1] <= 2  # further columns apart, shuffles do not separate them
+        and (problem.kernel_width - 1) * problem.dilation[1] <= SPAN
+        and bool(cuts(problem, 1))
+    )
+
+
+@lru_cache(maxsize=CUTS)
+def blocking(problem: Problem) -> Blocking:
+    """The blocking for a problem."""
+    full, width = instruction_set().lanes(problem.dtype), problem.output_width
+    lanes = min(full, max(16 // ITEM_SIZE[problem.dtype], 1 << (width - 1).bit_length()))
+    cut = min(cuts(problem, lanes), key=lambda cut: cut.cycles)
+    planes = problem.batch * problem.out_channels // cut.filters
+    together = max(ceil_div(LEAST, cut.cycles), min(planes // UNITS, MOST // cut.cycles), 1)
+    band, segment = _part(problem, cut, lanes, min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST)))
+    bands, segments = ceil_div(problem.output_height, band), ceil_div(width, segment)
+    grid = Grid(1, 1, bands, segments, ceil_div(planes, together))
+    narrow = lanes // 2 if not cut.rows and lanes == full and 0 < width % lanes <= lanes // 2 else 0
+    return Blocking(cut, lanes, narrow, steps(problem)[1], together, band, segment, grid)
+
+
+def _part(problem: Problem, cut: Cut, lanes: int, parts: int) -> tuple[int, int]:
+    """Output rows of a band and columns of a segment, for at least so many parts of a plane where there is room."""
+    rows, columns = max(1, cut.rows), cut.vectors * lanes  # of a register block
+    high, wide = ceil_div(problem.output_height, rows), ceil_div(problem.output_width, columns)
+    segment = ceil_div(wide, min(parts, wide)) * columns
+    most = high
+    if not cut.rows:  # neighbouring columns of vectors, or blocks of filters, should find their input in a cache
+        cache = BAND_BYTES if problem.group_channels == 1 else tuning().band_bytes
+        parts = max(parts, ceil_div(_group_bytes(problem), cache))
+        most = ceil_div(high, OVERLAPS * problem.kernel_height)
+    down = min(ceil_div(parts, ceil_div(problem.output_width, segment)), most)
+    return ceil_div(high, down) * rows, segment
+
+
+def _group_bytes(problem: Problem) -> int:
+    """Bytes of the input of a group."""
+    return problem.group_channels * problem.height * problem.width * ITEM_SIZE[problem.dtype]
+
+
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
+    """Pack the weights in the order of the micro-kernel, followed by biases and zeros."""
+    found = blocking(problem)
+    shape = (found.cut.rows, found.cut.vectors) if found.cut.rows else ("column",)
+    return Work(
+        phases=(Phase(_tile(problem), found.grid.units, pack(_parameters(problem, epilogue)), STAGES),),
+        weights=packed(problem, weights, epilogue),
+        errors=of_sums(problem),
+        variant={
+            "register block": " x ".join(map(str, (found.cut.filters, *shape, found.lanes))),
+            "planes": found.planes,
+            "units": found.grid.units,
+        },
+    )
+
+
+def _parameters(problem: Problem, epilogue: Epilogue) -> Parameters:
+    """The parameters of the tile."""
+    found, kernel = blocking(problem), blocking(problem).cut.kernel
+    of_group = problem.group_filters // found.cut.filters
+    interleaved = 1 if found.cut.rows else kernel.tap_step
+    return Parameters(
+        grid=found.grid,
+        all_planes=problem.batch * problem.groups * of_group,
+        planes=found.planes,
+        cached=max(1, BAND_BYTES // _group_bytes(problem)) * of_group,
+        filters=of_group,
+        channels=problem.group_channels,
+        rows=found.band,
+        columns=found.segment,
+        wide=problem.output_width // found.lanes * found.lanes if found.narrow else problem.output_width,
+        row_stride=problem.stride[0],
+        top=problem.padding[0][0],
+        left=problem.padding[1][0],
+        line_step=kernel.line_step * interleaved,
+        interleaved=interleaved,
+        group_step=kernel.taps * problem.dilation[0],
+        tap_groups=kernel.groups,
+        kernel_columns=problem.kernel_width,
+        pairs=problem.kernel_width // 2 if found.column_step > 1 and problem.dilation[1] == 1 else 0,
+        dilation=problem.dilation[1],
+        taps=problem.taps,
+        biases=problem.out_channels * problem.taps,
+        zeros=problem.out_channels * (problem.taps + 1),
+        relu=epilogue.relu,
+    )
+
+
+def _tile(problem: Problem) -> TileName:
+    """The tile for the blocking of a problem."""
+    found, kernel, module = (
+        blocking(problem),
+        blocking(problem).cut.kernel,
+        "convbench.algorithms.direct.depthwise_tiles",
+    )
+    if not found.cut.rows:
+        sums = ceil_div(kernel.taps, kernel.row_step)
+        needed = problem.taps * found.cut.filters + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
+        flags = (int(problem.group_channels == 1 and needed <= tuning().registers), int(instruction_set().has_masks))
+        size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
+        constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size, *flags)
+        return TileName(module, "make_columns_tile", constants)
+    block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
+    return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))
+
+
+def packed(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> NDArray[Any]:
+    """1-D: weights in the order in which the micro-kernels read them, filters side by side; then biases, and zeros."""
+    cut, filters = blocking(problem).cut, problem.out_channels
+    everything = np.zeros(_packed_size(problem), problem.dtype)
+    target = everything[: filters * problem.taps].reshape(filters // cut.filters, problem.group_channels, -1)
+    given = weights.reshape(-1, cut.filters, problem.group_channels, problem.kernel_height, problem.kernel_width)
+    split = cut.kernel.groups * cut.kernel.taps
+    for begin, end, taps in ((0, split, cut.kernel.taps), (split, problem.kernel_height, cut.kernel.rest)):
+        if taps:
+            rows = given[..., begin:end, :].reshape(*given.shape[:3], -1, taps, problem.kernel_width)
+            size = [row * problem.kernel_width * cut.filters for row in (begin, end)]
+            ordered = rows.transpose(0, 2, 3, 5, 4, 1)  # block, channel, group of kernel rows, column, row, filter
+            target[..., slice(*size)] = ordered.reshape(*target.shape[:2], -1)
+    everything[filters * problem.taps :][:filters] = epilogue.biases(problem, problem.group_filters).ravel()
+    return everything
+
+
+def _packed_size(problem: Problem) -> int:
+    found = blocking(problem)
+    zeros = (problem.kernel_width - 1) * problem.dilation[1] + found.column_step * found.cut.vectors * found.lanes
+    return problem.out_channels * (problem.taps + 1) + zeros
+
+
+def footprint(problem: Problem) -> Footprint:
+    """The packed weights."""
+    return Footprint(0, _packed_size(problem) * ITEM_SIZE[problem.dtype])
+
+
+def cost(problem: Problem) -> Cost:
+    """Register blocks with all their taps, and the weights."""
+    found = blocking(problem)
+    planes, height, width = problem.batch * problem.out_channels, problem.output_height, problem.output_width
+    rows, of_plane = found.cut.rows or height, problem.taps * found.cut.filters
+    blocks = planes // found.cut.filters * ceil_div(height, rows) * ceil_div(width, found.cut.vectors * found.lanes)
+    return Cost(
+        {
+            **of_whole(problem, found.grid.units),
+            "band bytes": 0,
+            "band rows": 0,
+            **of_blocks(blocks, problem.taps, found.cut.filters, rows * found.cut.vectors),
+            "rows of taps": blocks * problem.group_channels * problem.kernel_height,
+            **of_weights(blocks * of_plane, of_plane, ITEM_SIZE[problem.dtype]),
+        },
+        found.grid.units,
+        shares(found.grid, (height, found.band), (width, found.segment), (planes // found.cut.filters, found.planes)),
+    )

@@ -1,0 +1,249 @@
+"""The tiles of depthwise convolution: units, planes and register blocks around the micro-kernels."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from convbench.kernels.clock import lap, ticks
+from convbench.kernels.depthwise import depthwise_column
+from convbench.kernels.depthwise_block import depthwise_block
+from convbench.kernels.fields import unpacker
+from convbench.kernels.grid import Grid, locate
+from convbench.kernels.tile import inlined, jit
+
+
+class Parameters(NamedTuple):
+    """The parameters of the tiles.
+
+    Attributes:
+        grid: Grid of the units; its filter blocks are groups of planes. A plane is a filter, or several that are
+            computed side by side, of one image.
+        all_planes: Number of planes.
+        planes: Planes of a unit; the last group may have fewer.
+        cached: Planes of a unit whose input fits the first-level cache.
+        filters: Planes of a group of channels.
+        channels: Channels of a group.
+        rows: Output rows of a band.
+        columns: Output columns of a segment.
+        wide: Output columns before the narrower vector at the end of each row.
+        row_stride: Vertical stride.
+        top: Rows of padding above the image.
+        left: Columns of padding left of the image.
+        line_step: Input rows of a line, see the micro-kernels.
+        interleaved: Sets of output rows that share no lines; rows of one set are so many rows apart.
+        group_step: Input rows from one group of kernel rows to the next.
+        tap_groups: Groups of kernel rows.
+        kernel_columns: Columns of the kernel.
+        pairs: Pairs of kernel columns that share loads.
+        dilation: Horizontal dilation.
+        taps: Weights of a filter.
+        biases: Index in the weights of the first filter's bias.
+        zeros: Index in the weights of the zeros.
+        relu: Whether ReLU is applied.
+    """
+
+    grid: Grid
+    all_planes: int
+    planes: int
+    cached: int
+    filters: int
+    channels: int
+    rows: int
+    columns: int
+    wide: int
+    row_stride: int
+    top: int
+    left: int
+    line_step: int
+    interleaved: int
+    group_step: int
+    tap_groups: int
+    kernel_columns: int
+    pairs: int
+    dilation: int
+    taps: int
+    biases: int
+    zeros: int
+    relu: int
+
+
+unpack = unpacker(Parameters)
+
+
+class Part(NamedTuple):
+    """The output rows and columns of a unit, the index of its first plane, and its number of planes."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    plane: int
+    planes: int
+
+
+@inlined
+def part_of(p, unit, shape):  # type: ignore[no-untyped-def]
+    """The `Part` of a unit."""
+    place = locate(p.grid, unit)
+    top, left, plane = place.band * p.rows, place.segment * p.columns, place.filter_block * p.planes
+    planes = min(p.planes, p.all_planes - plane)
+    return Part(top, min(shape[2], top + p.rows), left, min(shape[3], left + p.columns), plane, planes)
+
+
+class Steps(NamedTuple):
+    """The steps down a column of vectors, see `depthwise_column`, and the output and input rows that they begin at."""
+
+    first: int
+    row: int
+    above: int
+    inside: int
+    total: int
+
+
+@inlined
+def steps_of(p, part, first, kernel_rows, row_step, height):  # type: ignore[no-untyped-def]
+    """The `Steps` for every `p.interleaved`-th row of a unit from row `first` on."""
+    row, per_step = first * p.row_stride - p.top, row_step * p.line_step
+    outputs = (part.bottom - first + p.interleaved - 1) // p.interleaved
+    total = outputs + (kernel_rows + row_step - 1) // row_step - 1
+    above = min(total, max(0, (p.line_step - 1 - row) // per_step))
+    inside = min(total, max(above, (height - row + per_step - 1) // per_step))
+    return Steps(first, row, above, inside, total)
+
+
+@inlined
+def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute a column of vectors of some planes."""
+    filters, several, kernel_rows, kernel_columns, row_step, column_step, resident, masked = constants
+    (_, _, height, width), (_, out_channels, out_height, out_width) = shapes
+    begin, end = planes
+    number = begin % (out_channels // filters)
+    for plane in range(begin, end):
+        group = plane if p.filters == 1 else plane // p.filters
+        depthwise_column(
+            filters=filters,
+            several=several,
+            kernel_rows=kernel_rows,
+            kernel_columns=kernel_columns,
+            row_step=row_step,
+            column_step=column_step,
+            resident=resident,
+            masked=masked,
+            lanes=lanes,
+            x=x,
+            plane=group * p.channels * height * width,
+            channels=p.channels,
+            height=height,
+            width=width,
+            row=steps.row,
+            column=left * column_step - p.left,
+            line_step=p.line_step,
+            dilation=p.dilation,
+            weights=weights,
+            weights_begin=number * filters * p.taps,
+            bias=p.biases + number * filters,
+            zeros=p.zeros,
+            out=out,
+            out_begin=(plane * filters * out_height + steps.first) * out_width + left,
+            filter_step=out_height * out_width,
+            out_step=p.interleaved * out_width,
+            above=steps.above,
+            inside=steps.inside,
+            steps=steps.total,
+            lanes_used=part.right - left,
+            relu=p.relu,
+        )
+        number = 0 if number == out_channels // filters - 1 else number + 1
+
+
+def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
+    """The tile of `depthwise_column`.
+
+    Args:
+        lanes: Elements of a vector.
+        narrow: Elements of the last vector of a row, if it is a narrower one; otherwise 0.
+        constants: Filters, whether there are several channels, kernel rows and columns, row and column step, whether
+            weights are resident, and whether all vectors are masked.
+    """
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a part of some planes."""
+        p, flat_x, flat_out, since = unpack(parameters), x.reshape(x.size), out.reshape(out.size), ticks()
+        shapes = (x.shape, out.shape)
+        for unit in range(first, last):
+            part = part_of(p, unit, out.shape)
+            wide, end = min(part.right, p.wide), part.plane + part.planes
+            for plane in range(part.plane, end, p.cached):
+                planes = (plane, min(end, plane + p.cached))
+                for row in range(part.top, min(part.bottom, part.top + p.interleaved)):
+                    steps = steps_of(p, part, row, constants[2], constants[4], x.shape[2])
+                    for left in range(part.left, wide, lanes):
+                        column_of_planes(
+                            constants, lanes, left, p, part, planes, steps, flat_x, weights, flat_out, shapes
+                        )
+                    if narrow and wide < part.right:
+                        column_of_planes(
+                            constants, narrow, wide, p, part, planes, steps, flat_x, weights, flat_out, shapes
+                        )
+        lap(clock, 0, since)
+
+    return tile
+
+
+@inlined
+def register_blocks(constants, p, part, plane, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute the part of one plane, block by block."""
+    rows, vectors, taps, rest, row_step, tap_step, column_step, lanes = constants
+    (_, _, height, width), (_, filters, out_height, out_width) = shapes
+    number, channel = plane % filters, plane // p.filters
+    for top in range(part.top, part.bottom, rows):
+        for left in range(part.left, part.right, vectors * lanes):
+            depthwise_block(
+                rows=rows,
+                vectors=vectors,
+                taps=taps,
+                rest=rest,
+                row_step=row_step,
+                tap_step=tap_step,
+                column_step=column_step,
+                lanes=lanes,
+                x=x,
+                plane=channel * height * width,
+                height=height,
+                width=width,
+                row=top * p.row_stride - p.top,
+                column=left * column_step - p.left,
+                line_step=p.line_step,
+                group_step=p.group_step,
+                tap_groups=p.tap_groups,
+                kernel_columns=p.kernel_columns,
+                pairs=p.pairs,
+                dilation=p.dilation,
+                weights=weights,
+                weights_begin=number * p.taps,
+                bias=p.biases + number,
+                zeros=p.zeros,
+                out=out,
+                out_begin=(plane * out_height + top) * out_width + left,
+                out_step=out_width,
+                rows_used=part.bottom - top,
+                lanes_used=part.right - left,
+                relu=p.relu,
+            )
+
+
+def make_blocks_tile(*constants: int) -> Any:
+    """The tile of `depthwise_block`: rows, vectors, taps, rest, row, tap and column step, lanes."""
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a part of some planes."""
+        p, flat_x, flat_out, since = unpack(parameters), x.reshape(x.size), out.reshape(out.size), ticks()
+        for unit in range(first, last):
+            part = part_of(p, unit, out.shape)
+            for plane in range(part.plane, part.plane + part.planes):
+                register_blocks(constants, p, part, plane, flat_x, weights, flat_out, (x.shape, out.shape))
+        lap(clock, 0, since)
+
+    return tile
