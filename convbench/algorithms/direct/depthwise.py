@@ -51,7 +51,8 @@ class Blocking:
         lanes: Elements of a vector; fewer than the processor's for narrow outputs.
         narrow: Elements of the last vector of a row where half a vector is enough; otherwise 0.
         column_step: Columns of the input from one output to the next.
-        planes: Planes of a unit.
+        all_planes: Planes of the output together, as many at a time as a block has filters.
+        planes: Of them, those of a unit.
         band: Output rows of a band.
         segment: Output columns of a segment.
         grid: Grid of the units.
@@ -61,10 +62,16 @@ class Blocking:
     lanes: int
     narrow: int
     column_step: int
+    all_planes: int
     planes: int
     band: int
     segment: int
     grid: Grid
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles of a call."""
+        return self.all_planes * self.cut.cycles
 
 
 def suits(problem: Problem) -> bool:
@@ -96,7 +103,7 @@ def blocking(problem: Problem) -> Blocking:
     bands, segments = ceil_div(problem.output_height, band), ceil_div(width, segment)
     grid = Grid(1, 1, bands, segments, ceil_div(planes, together))
     narrow = lanes // 2 if not cut.rows and lanes == full and 0 < width % lanes <= lanes // 2 else 0
-    return Blocking(cut, lanes, narrow, steps(problem)[1], together, band, segment, grid)
+    return Blocking(cut, lanes, narrow, steps(problem)[1], planes, together, band, segment, grid)
 
 
 def _part(problem: Problem, cut: Cut, lanes: int, parts: int) -> tuple[int, int]:
@@ -221,8 +228,6 @@ def cost(problem: Problem) -> Cost:
     return Cost(
         {
             **of_whole(problem, found.grid.units),
-            "band bytes": 0,
-            "band rows": 0,
             **of_blocks(blocks, problem.taps, found.cut.filters, rows * found.cut.vectors),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height,
             **of_weights(blocks * of_plane, of_plane, ITEM_SIZE[problem.dtype]),

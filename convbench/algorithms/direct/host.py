@@ -22,8 +22,9 @@ DENSE: Final = (product, filters, pixels)
 
 
 def way(problem: Problem) -> ModuleType:
-    """The module that computes a problem: that whose blocking takes the fewest cycles."""
-    return depthwise if depthwise.suits(problem) else min(DENSE, key=lambda one: one.blocking(problem).cycles)
+    """The module whose blocking of a problem takes the fewest cycles."""
+    able = (depthwise, *DENSE) if depthwise.suits(problem) else DENSE
+    return min(able, key=lambda one: one.blocking(problem).cycles)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
