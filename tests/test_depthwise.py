@@ -10,7 +10,6 @@ import random_problems
 from conftest import data
 from guarded import fill
 
-from convbench.algorithms import ALGORITHMS
 from convbench.algorithms.direct import depthwise
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.kernels.vector import instruction_set
@@ -90,7 +89,7 @@ def some(*names: str) -> list[str]:
 
 def prepared(wanted: Problem, weights: np.ndarray, epilogue: Epilogue = NO_EPILOGUE) -> Any:
     assert depthwise.suits(wanted)
-    return ALGORITHMS["direct"].find("numba").prepare(wanted, weights, epilogue)
+    return depthwise.prepare(wanted, weights, epilogue)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in WAYS])
