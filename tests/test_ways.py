@@ -129,6 +129,11 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
         lambda p: filters.blocking(p).grid(p).filter_blocks > 1,
     ),
     "pixels apart": ("filters", problem(9, (15, 31), 33, (1, 1), stride=(2, 3)), lambda p: source(p) == filters.INPUT),
+    "pixels far apart": (
+        "filters",
+        problem(3, (40, 64), 33, (4, 4), stride=4, padding=2, groups=1, batch=2),
+        lambda p: filters.blocking(p).step == 0 < source(p),
+    ),
     "more pixels than lanes": (
         "filters",
         problem(9, (15, 28), 33, (2, 2), dtype="float64"),

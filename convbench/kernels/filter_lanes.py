@@ -22,6 +22,7 @@ from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector
 
 PREFETCH_TAPS: Final = 8  # prefetch distance of the weights, in taps
 PIXELS: Final = (14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)  # of a block; each that is taken is compiled
+LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait for
 FAR: Final = 5  # cycles by which a vector of parts of cache lines takes longer where the output leaves the caches
 
 
@@ -41,7 +42,7 @@ def best_block(filters: int, columns: int, lanes: int, taps: int, *, far: bool) 
     """
 
     def cycles(vectors: int, pixels: int) -> float:
-        tap = max(vectors * pixels, (vectors + pixels) / 2) + TAP
+        tap = max(vectors * pixels, (vectors + pixels) / 2, LATENCY) + TAP
         wide = min(lanes, 1 << (pixels - 1).bit_length())
         store = vectors * (math.ceil(pixels / wide) * (lanes + wide * math.log2(wide)) + FAR * far * pixels)
         blocks = math.ceil(filters / (vectors * lanes)) * math.ceil(columns / pixels)
@@ -65,7 +66,7 @@ def filter_lanes(  # over 40 lines: the documentation of its arguments
     lanes: Constant,
     x: Array,
     x_begin: ir.Value,
-    x_step: Constant,
+    x_step: MaybeConstant,
     outer_offsets: Array,
     inner_offsets: Array,
     weights: Array,
@@ -123,15 +124,19 @@ def filter_lanes(  # over 40 lines: the documentation of its arguments
         target = emit.at(target, builder.mul(index(lanes), filter_step))
 
 
-def _add_tap(emit: Vectors, sums: list[list[ir.Value]], begin: ir.Value, x_step: int, tap_weights: ir.Value) -> None:
+def _add_tap(
+    emit: Vectors, sums: list[list[ir.Value]], begin: ir.Value, x_step: MaybeConstant, tap_weights: ir.Value
+) -> None:
     """Emit the multiply-adds of one tap, and advance to the next tap's weights."""
     builder, size = emit.builder, len(sums) * emit.lanes
     weights = builder.load(tap_weights)
     for v in range(len(sums)):
         emit.prefetch(emit.at(weights, PREFETCH_TAPS * size + v * emit.lanes))
     loaded = [emit.load(emit.at(weights, v * emit.lanes)) for v in range(len(sums))]
+    place = begin
     for p in range(len(sums[0])):
-        pixel = emit.splat(builder.load(emit.at(begin, p * x_step)))
+        pixel = emit.splat(builder.load(place))
+        place = emit.at(begin, (p + 1) * x_step) if isinstance(x_step, int) else emit.at(place, x_step)
         for weight, row in zip(loaded, sums, strict=True):
             builder.store(emit.multiply_add(weight, pixel, builder.load(row[p])), row[p])
     builder.store(emit.at(weights, size), tap_weights)

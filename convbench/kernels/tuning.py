@@ -41,13 +41,13 @@ class Tuning:
 
 TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionSet`
     "AVX-512": Tuning(  # 24 sums + 3 vectors + 1 weight of 32 registers
-        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14)), registers=32, kernel_rows=7
+        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14), (4, 3)), registers=32, kernel_rows=7
     ),
-    "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), ((2, 6), (1, 12))),  # 12 + 3 + 1 of 16
+    "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), ((2, 6), (1, 12), (4, 2))),  # 12 + 3 + 1 of 16
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7
     ),
-    "generic": Tuning(((4, 2), (2, 4), (1, 6)), ((2, 6), (1, 12))),  # 8 + 2 + 1 of 16
+    "generic": Tuning(((4, 2), (2, 4), (1, 6)), ((2, 6), (1, 12), (4, 2))),  # 8 + 2 + 1 of 16
 }
 
 

@@ -46,6 +46,7 @@ class Parameters(NamedTuple):
         columns: Columns of a unit.
         plane_size: Elements from one channel to the next, where pixels are read.
         row_step: Likewise from one row of outputs to the next.
+        column_step: Likewise from one pixel to the next.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
         biases: Index in the weights of the first filter's bias.
@@ -64,6 +65,7 @@ class Parameters(NamedTuple):
     columns: int
     plane_size: int
     row_step: int
+    column_step: int
     blocks: int
     unit_blocks: int
     biases: int
@@ -73,6 +75,18 @@ class Parameters(NamedTuple):
 
 
 unpack = unpacker(Parameters)
+
+
+@inlined
+def compiled_step(p, step):  # type: ignore[no-untyped-def]  # signature of `own_step`
+    """Elements from one pixel to the next: the constant."""
+    return step
+
+
+@inlined
+def own_step(p, step):  # type: ignore[no-untyped-def]
+    """Likewise of a problem."""
+    return p.column_step
 
 
 @inlined
@@ -123,18 +137,19 @@ def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source,
 
 
 def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
-    """The tile for a register block of `vectors` x `pixels`, `lanes` filters in a vector, with a stride of `step`."""
+    """The tile for a register block of `vectors` x `pixels`, and a stride of `step`; 0 for any stride."""
+    step_of = compiled_step if step else own_step
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over a part of the map of one group of one image."""
-        p, flat, given = unpack(parameters), out.reshape(out.size), x.reshape(x.size)
+        p, flat, given, filters = unpack(parameters), out.reshape(out.size), x.reshape(x.size), out.shape[1]
         source = given if p.source == INPUT else (workspace if p.source == PLANES else scratch)
         for unit in range(first, last):
             place = locate(p.grid, unit)
             since = ticks()
             top = place.band * p.rows * p.row_step
-            begin = place.segment * p.columns * step
+            begin = place.segment * p.columns * p.column_step
             channel = place.group * p.channels
             if p.source == BAND:
                 first_row = top // p.planes.width
@@ -147,7 +162,7 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
             first_block = place.filter_block * p.unit_blocks
             for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
                 rows_of_blocks(
-                    vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, out.shape[1]
+                    vectors, pixels, lanes, step_of(p, step), p, place, block, begin, source, weights, flat, filters
                 )
             lap(clock, PRODUCT, since)
 
@@ -168,6 +183,7 @@ def _parameters(problem: Problem, cut: Blocking, epilogue: Epilogue) -> Paramete
         columns=cut.columns,
         plane_size=plane_size,
         row_step=cut.planes.width * problem.stride[0],
+        column_step=problem.stride[1],
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
         biases=problem.groups * cut.blocks * cut.filters * problem.taps,
@@ -181,7 +197,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     """Pack the weights for the micro-kernel, followed by the biases; the blocking becomes the tile's parameters."""
     cut = blocking(problem)
     units, parameters = cut.grid(problem).units, pack(_parameters(problem, cut, epilogue))
-    tile = TileName(__name__, "make_tile", (cut.vectors, cut.pixels, cut.lanes, problem.stride[1]))
+    tile = TileName(__name__, "make_tile", (cut.vectors, cut.pixels, cut.lanes, cut.step))
     phases = [Phase(tile, units, parameters, STAGES)]
     if cut.source == PLANES:
         padding = TileName(planes.__name__, "make_tile", (cut.lanes,))

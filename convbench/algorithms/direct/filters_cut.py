@@ -19,7 +19,7 @@ from convbench.problem import ITEM_SIZE, Problem
 
 INPUT, PLANES, BAND = range(3)
 """Where a register block reads pixels: in the input as it lies, in padded planes, in a band of them."""
-MOST_STEP: Final = 4  # each stride is compiled
+STEPS: Final = (1, 2)  # strides that tiles are compiled for; one tile serves all others
 PLANES_BYTES: Final = 2**22  # most padded planes that a phase of their own writes; larger ones leave the caches
 BANDS: Final = 2  # times the usual size of a band: larger ones would need segments
 FAR_BYTES: Final = 2**23  # an output of more leaves the caches
@@ -34,6 +34,7 @@ class Blocking:
         vectors: Vectors of filters of a register block.
         pixels: Pixels of a register block.
         lanes: Filters of a vector.
+        step: Stride of columns that the tile is compiled for; 0 for any.
         cycles: Estimated cycles of a call.
         source: `INPUT`, `PLANES` or `BAND`.
         planes: Size of a padded plane, or of a band of it.
@@ -48,6 +49,7 @@ class Blocking:
     vectors: int
     pixels: int
     lanes: int
+    step: int
     cycles: float
     source: int
     planes: Planes
@@ -94,7 +96,7 @@ def blocking(problem: Problem) -> Blocking:
         padded = Planes(height, width, 0, 0)
     far = math.prod(problem.output_shape) * item > FAR_BYTES
     vectors, pixels, cycles = best_block(problem.group_filters, width, lanes, problem.taps, far=far)
-    columns, blocks = width, ceil_div(problem.group_filters, vectors * lanes)
+    columns, blocks, step = width, ceil_div(problem.group_filters, vectors * lanes), problem.stride[1]
     unit_blocks = blocks
     if source != BAND:
         parts = min(ceil_div(UNITS, images), int(height * cycles / UNIT_CYCLES) + 1)
@@ -103,6 +105,7 @@ def blocking(problem: Problem) -> Blocking:
         vectors=vectors,
         pixels=pixels,
         lanes=lanes,
+        step=step if step in STEPS else 0,
         cycles=images * height * cycles if _suits(problem, source, padded) else math.inf,
         source=source,
         planes=padded,
@@ -116,9 +119,9 @@ def blocking(problem: Problem) -> Blocking:
 
 
 def _suits(problem: Problem, source: int, padded: Planes) -> bool:
-    """Whether this way is meant for a problem: pixels that are not far apart, and bands without segments."""
+    """Whether this way is meant for a problem: its bands have no segments."""
     band = problem.group_channels * padded.height * padded.width * ITEM_SIZE[problem.dtype]
-    return problem.stride[1] <= MOST_STEP and (source != BAND or band <= BANDS * tuning().band_bytes)
+    return source != BAND or band <= BANDS * tuning().band_bytes
 
 
 def _source(problem: Problem) -> tuple[int, Planes, int]:
