@@ -10,7 +10,7 @@ import random_problems
 from conftest import data
 from guarded import fill
 
-from convbench.algorithms.direct import depthwise
+from convbench.algorithms.direct import columns
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.kernels.vector import instruction_set
 from convbench.measure.reference import convolve
@@ -88,14 +88,14 @@ def some(*names: str) -> list[str]:
 
 
 def prepared(wanted: Problem, weights: np.ndarray, epilogue: Epilogue = NO_EPILOGUE) -> Any:
-    assert depthwise.suits(wanted)
-    return depthwise.prepare(wanted, weights, epilogue)
+    assert columns.suits(wanted)
+    return columns.prepare(wanted, weights, epilogue)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in WAYS])
 def test_every_way_is_right_and_touches_nothing_else(name):
     wanted = WAYS[name]
-    assert (depthwise.blocking(wanted).cut.rows == 0) == (name in COLUMNS), "another way is taken"
+    assert (columns.blocking(wanted).cut.rows == 0) == (name in COLUMNS), "another way is taken"
     for number in (0, 1):  # arrays at the beginning of a page, and at the end of one
         found = random_problems.check(wanted, number, forms=("direct",))
         assert max(found["ratios"].values()) <= 1, found
@@ -105,8 +105,8 @@ def test_every_way_is_right_and_touches_nothing_else(name):
 @pytest.mark.parametrize(("descriptor", "filters"), GROUPS.values(), ids=GROUPS)
 def test_groups_of_several_channels_are_right_with_filters_side_by_side(descriptor, filters):
     wanted = Problem.parse(descriptor)
-    assert depthwise.suits(wanted)
-    assert depthwise.blocking(wanted).cut.filters == filters
+    assert columns.suits(wanted)
+    assert columns.blocking(wanted).cut.filters == filters
     for number in (0, 1):
         found = random_problems.check(wanted, number, forms=("direct",))
         assert max(found["ratios"].values()) <= 1, found
@@ -152,18 +152,18 @@ def test_what_else_has_groups_of_a_channel_is_left_to_the_block_of_many_filters(
         problem((20, 20), (3, 3), multiplier=8),
         problem((10, 9000), (1, 3), dilation=(1, 4000)),
     ):
-        assert not depthwise.suits(wanted)
+        assert not columns.suits(wanted)
 
 
 @pytest.mark.parametrize("wanted", WAYS.values(), ids=WAYS)
 def test_units_cover_the_output_and_the_memory_is_as_told(wanted):
-    found, weights = depthwise.blocking(wanted), data(wanted)[1]
+    found, weights = columns.blocking(wanted), data(wanted)[1]
     assert found.grid.bands * found.band >= wanted.output_height > (found.grid.bands - 1) * found.band
     assert found.grid.segments * found.segment >= wanted.output_width > (found.grid.segments - 1) * found.segment
     planes, blocks = wanted.batch * wanted.out_channels // found.cut.filters, found.grid.filter_blocks
     assert blocks * found.planes >= planes > (blocks - 1) * found.planes
-    assert depthwise.footprint(wanted).total(1) == prepared(wanted, weights).weights.nbytes
-    cost = depthwise.cost(wanted)
+    assert columns.footprint(wanted).total(1) == prepared(wanted, weights).weights.nbytes
+    cost = columns.cost(wanted)
     assert cost.units == found.grid.units
     assert all(count >= 0 for count in cost.counts.values())
     assert found.cycles > 0
@@ -172,4 +172,4 @@ def test_units_cover_the_output_and_the_memory_is_as_told(wanted):
 
 def test_many_planes_and_large_ones_make_units_for_many_workers():
     for wanted in (problem((56, 56), (3, 3), 144, padding=1), problem((400, 400), (3, 3), 1, padding=1)):
-        assert depthwise.blocking(wanted).grid.units >= 32
+        assert columns.blocking(wanted).grid.units >= 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from convbench.algorithms import Cost
-from convbench.algorithms.direct import depthwise, filters, filters_cut, pixels, product
+from convbench.algorithms.direct import columns, filters, filters_cut, pixels, product
 from convbench.algorithms.direct.host import way
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_bands, of_blocks, of_filter_blocks, of_weights, of_whole, shares
@@ -71,7 +71,7 @@ def of_product(problem: Problem) -> Cost:
     )
 
 
-COUNTS: Final = {depthwise: depthwise.cost, product: of_product, pixels: of_pixels, filters: of_filters}
+COUNTS: Final = {columns: columns.cost, product: of_product, pixels: of_pixels, filters: of_filters}
 
 
 def cost(problem: Problem) -> Cost:

@@ -1,8 +1,8 @@
 """Direct convolution on the host: of the ways to fill vectors, the one that is estimated to take the fewest cycles.
 
-Groups of few channels have a way of their own (`depthwise`). Otherwise vectors hold pixels of a row (`pixels`) or
-filters (`filters`). Rows of few columns fill vectors of pixels badly, and few filters those of filters. Kernels of one
-tap are matrix products (`product`).
+Vectors hold pixels of a row (`pixels`) or filters (`filters`): rows of few columns fill vectors of pixels badly, and
+few filters those of filters. Few channels, as those of groups, are read where they lie, down columns of vectors of
+pixels (`columns`). Kernels of one tap are matrix products (`product`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.direct import depthwise, filters, pixels, product
+from convbench.algorithms.direct import columns, filters, pixels, product
 from convbench.epilogue import Epilogue
 from convbench.kernels.tile import Work
 from convbench.problem import Problem
@@ -23,7 +23,7 @@ DENSE: Final = (product, filters, pixels)
 
 def way(problem: Problem) -> ModuleType:
     """The module whose blocking of a problem takes the fewest cycles."""
-    able = (depthwise, *DENSE) if depthwise.suits(problem) else DENSE
+    able = (columns, *DENSE) if columns.suits(problem) else DENSE
     return min(able, key=lambda one: one.blocking(problem).cycles)
 
 

@@ -21,7 +21,7 @@ from convbench.kernels.vector_code import Array, Constant, vector_code
 
 
 @vector_code
-def depthwise_block(  # over 40 lines: the documentation of its arguments
+def columns_block(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     rows: Constant,
     vectors: Constant,
@@ -114,7 +114,7 @@ def depthwise_block(  # over 40 lines: the documentation of its arguments
 
 @dataclass(frozen=True)
 class _Block:
-    """Emits the multiply-adds of a block; for its attributes see `depthwise_block`.
+    """Emits the multiply-adds of a block; for its attributes see `columns_block`.
 
     Attributes:
         emit: Emits the code.

@@ -1,9 +1,9 @@
-"""Depthwise and grouped convolution on the host: filters that read few channels.
+"""Direct convolution on the host for filters that read few channels: depthwise and grouped, and first layers.
 
 A unit is some planes (a filter, or several side by side, of one image), or a band or a segment of them. The
-micro-kernels read the input where it lies, so that there is no scratch. Columns of vectors (`kernels.depthwise`) load
+micro-kernels read the input where it lies, so that there is no scratch. Columns of vectors (`kernels.columns`) load
 each input once for each kernel column. Kernels of one channel that are too large to be unrolled, or whose steps are,
-are computed by register blocks (`kernels.depthwise_block`).
+are computed by register blocks (`kernels.columns_block`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Cost, Footprint
-from convbench.algorithms.direct.depthwise_cuts import SPARE, SPARE_IF_SHUFFLED, Cut, cuts, steps
-from convbench.algorithms.direct.depthwise_tiles import Parameters
+from convbench.algorithms.direct.columns_cut import SPARE, SPARE_IF_SHUFFLED, Cut, cuts, steps
+from convbench.algorithms.direct.columns_tiles import Parameters
 from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
 from convbench.kernels.blocking import CUTS, UNITS
@@ -37,6 +37,11 @@ BITS: Final = 128  # width of vectors at which broadcasting every weight takes a
 SPAN: Final = 2**12  # maximum number of columns that a filter spans, for which the weights end with zeros
 LEAST: Final = 2**12  # cycles of a unit, so that claiming it costs little ...
 MOST: Final = 2**15  # ... and that no worker waits long for the last one
+FEW_TAPS: Final = 9  # of a channel; filters in lanes need no masks, and win with more
+LINES: Final = 9  # that a block reads of a channel
+PAGES: Final = 128  # of memory at a time, each of PAGE bytes
+PAGE: Final = 4096
+ALIASED: Final = 1024  # bytes of a row: with a multiple of it, rows fall into few sets of the nearest cache
 BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
 
 OVERLAPS: Final = 4  # minimum number of rows of a band, in kernel rows: neighbouring bands begin with the same lines
@@ -75,10 +80,20 @@ class Blocking:
 
 
 def suits(problem: Problem) -> bool:
-    """Whether a problem has groups of few channels, or of few filters for a channel, and this module computes it."""
-    if problem.group_channels == 1:
+    """Whether this module computes a problem, and is likely to be fast: there are few channels, or few filters."""
+    if problem.group_channels == 1 and problem.groups > 1:
         return problem.group_filters <= FILTERS and computes(problem)
-    return problem.groups > 1 and instruction_set().bits > BITS and computes(problem)
+    if instruction_set().bits <= BITS or not computes(problem):
+        return False
+    return problem.groups > 1 or _is_dense_and_small(problem)
+
+
+def _is_dense_and_small(problem: Problem) -> bool:
+    """Whether the lines of all channels that a block reads are in the nearest cache and its table of pages."""
+    row_bytes = problem.width * ITEM_SIZE[problem.dtype]
+    pages = problem.channels * (1 + ceil_div(min(LINES, problem.height) * row_bytes, PAGE))
+    few = problem.kernel_height * problem.kernel_width <= FEW_TAPS or problem.group_filters < 16
+    return few and pages <= PAGES and row_bytes % ALIASED != 0
 
 
 @lru_cache(maxsize=CUTS)
@@ -178,7 +193,7 @@ def _tile(problem: Problem) -> TileName:
     found, kernel, module = (
         blocking(problem),
         blocking(problem).cut.kernel,
-        "convbench.algorithms.direct.depthwise_tiles",
+        "convbench.algorithms.direct.columns_tiles",
     )
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)

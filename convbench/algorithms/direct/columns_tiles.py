@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from convbench.kernels.clock import lap, ticks
-from convbench.kernels.depthwise import depthwise_column
-from convbench.kernels.depthwise_block import depthwise_block
+from convbench.kernels.columns import column_of_vectors
+from convbench.kernels.columns_block import columns_block
 from convbench.kernels.fields import unpacker
 from convbench.kernels.grid import Grid, locate
 from convbench.kernels.tile import inlined, jit
@@ -91,7 +91,7 @@ def part_of(p, unit, shape):  # type: ignore[no-untyped-def]
 
 
 class Steps(NamedTuple):
-    """The steps down a column of vectors, see `depthwise_column`, and the output and input rows that they begin at."""
+    """The steps down a column of vectors, see `column_of_vectors`, and the output and input rows that they begin at."""
 
     first: int
     row: int
@@ -120,7 +120,7 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
     number = begin % (out_channels // filters)
     for plane in range(begin, end):
         group = plane if p.filters == 1 else plane // p.filters
-        depthwise_column(
+        column_of_vectors(
             filters=filters,
             several=several,
             kernel_rows=kernel_rows,
@@ -157,7 +157,7 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
 
 
 def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
-    """The tile of `depthwise_column`.
+    """The tile of `column_of_vectors`.
 
     Args:
         lanes: Elements of a vector.
@@ -199,7 +199,7 @@ def register_blocks(constants, p, part, plane, x, weights, out, shapes):  # type
     number, channel = plane % filters, plane // p.filters
     for top in range(part.top, part.bottom, rows):
         for left in range(part.left, part.right, vectors * lanes):
-            depthwise_block(
+            columns_block(
                 rows=rows,
                 vectors=vectors,
                 taps=taps,
@@ -234,7 +234,7 @@ def register_blocks(constants, p, part, plane, x, weights, out, shapes):  # type
 
 
 def make_blocks_tile(*constants: int) -> Any:
-    """The tile of `depthwise_block`: rows, vectors, taps, rest, row, tap and column step, lanes."""
+    """The tile of `columns_block`: rows, vectors, taps, rest, row, tap and column step, lanes."""
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]

@@ -19,7 +19,7 @@ class Weights:
         emit: Emits the code.
         first: Address of the first weight.
         size: Rows and columns of the kernel, and filters.
-        is_resident: See `depthwise_column`.
+        is_resident: See `column_of_vectors`.
     """
 
     def __init__(self, emit: Vectors, first: ir.Value, size: tuple[int, int, int], *, is_resident: bool) -> None:

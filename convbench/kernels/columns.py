@@ -22,13 +22,13 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from convbench.integers import ceil_div
-from convbench.kernels.depthwise_reading import Lines, Taps, Weights, hidden
+from convbench.kernels.columns_reading import Lines, Taps, Weights, hidden
 from convbench.kernels.vector import Vectors, index
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
 
 @vector_code
-def depthwise_column(  # over 40 lines: the documentation of its arguments
+def column_of_vectors(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     filters: Constant,
     several: Constant,
