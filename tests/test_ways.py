@@ -14,7 +14,7 @@ from conftest import data
 from guarded import fill
 
 from convbench.algorithms import ALGORITHMS
-from convbench.algorithms.direct import filters, host, pixels, product
+from convbench.algorithms.direct import columns, filters, host, pixels, product
 from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import cut as unrolled
 from convbench.algorithms.winograd import cut as winograd
@@ -222,7 +222,7 @@ CRASHED = {  # what unrolled read behind its scratch for
 def test_each_way_is_taken_where_it_suits():
     assert host.way(problem(1, (720, 1280), 128, (11, 11), padding=5)) is pixels
     assert host.way(problem(16, (112, 112), 96, (1, 1))) is product
-    assert host.way(problem(3, (32, 32), 1, (3, 3))) is pixels
+    assert host.way(problem(3, (32, 32), 1, (3, 3))) is columns
     assert host.way(problem(512, (7, 7), 512, (3, 3), padding=1)) is filters
     assert host.way(problem(2048, (7, 7), 512, (1, 1))) is filters
 
