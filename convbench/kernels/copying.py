@@ -48,3 +48,23 @@ def stream(
         emit.stream(emit.load(emit.at(read, place)), emit.at(write, place))
     rest = emit.lanes_below(builder.sub(count, body))
     emit.store_lanes(emit.load(emit.at(read, body)), emit.at(write, body), rest)
+
+
+@vector_code
+def put(
+    emit: Vectors,
+    lanes: Constant,
+    source: Array,
+    source_begin: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+    count: ir.Value,
+) -> None:
+    """Copy `count` contiguous elements; up to a vector after them is read, and not used."""
+    builder, step = emit.builder, index(lanes)
+    read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
+    whole = builder.sub(count, builder.urem(count, step))
+    with cgutils.for_range_slice(builder, index(0), whole, step, inc=True) as (place, _):
+        emit.store(emit.load(emit.at(read, place)), emit.at(write, place))
+    rest = emit.lanes_below(builder.sub(count, whole))
+    emit.store_lanes(emit.load(emit.at(read, whole)), emit.at(write, whole), rest)

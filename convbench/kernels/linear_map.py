@@ -169,11 +169,13 @@ def transform_row(
     source: Array,
     source_begin: ir.Value,
     source_step: ir.Value,
+    biases: Array,
+    bias_begin: ir.Value,
     target: Array,
     target_begin: ir.Value,
     relu: ir.Value,
 ) -> None:
-    """Multiply vectors by the OUTPUT matrix and store the results as contiguous pixels.
+    """Multiply vectors by the OUTPUT matrix and store the results, plus a bias, as contiguous pixels.
 
     Lane l of the vectors belongs to tile l; its result j is pixel `l * outputs + j`.
 
@@ -185,6 +187,8 @@ def transform_row(
         source: Input.
         source_begin: Index of the first vector.
         source_step: Elements from one vector to the next.
+        biases: Numbers, one of which is added to all results.
+        bias_begin: Index of that number.
         target: Output.
         target_begin: Index of the first pixel.
         relu: Whether negative results become zero.
@@ -194,6 +198,7 @@ def transform_row(
     steps = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
     results = linear_map(emit, matrix, [emit.load(emit.at(begin, step)) for step in steps])
     write, floor = emit.at(target.data, target_begin), emit.floor(relu)
-    results = [emit.at_least(result, floor) for result in results]
+    bias = emit.splat(builder.load(emit.at(biases.data, bias_begin)))
+    results = [emit.at_least(builder.fadd(result, bias), floor) for result in results]
     for number, run in enumerate(emit.interleave(results)):
         emit.store(run, emit.at(write, number * lanes))

@@ -22,6 +22,7 @@ class Tuning:
         panels_bytes: Maximum size of the panels of the unrolled matrix that exist at a time.
         points_bytes: Maximum size of the transformed input of a unit of `winograd`.
         spectra_bytes: Maximum size of the transformed input of a unit of `fft`.
+        filter_sums: Vectors of sums of a register block with filters in the lanes.
         stream_bytes: Minimum size of an output that is written with non-temporal stores.
     """
 
@@ -31,13 +32,14 @@ class Tuning:
     points_bytes: int = 10 * 2**16
     spectra_bytes: int = 2**18
     stream_bytes: int = 2**25
+    filter_sums: int = 28
 
 
 TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionSet`
     "AVX-512": Tuning(((8, 3), (12, 2), (4, 6), (2, 8), (1, 12))),  # 24 sums + 3 vectors + 1 weight of 32 registers
-    "AVX2": Tuning(((4, 3), (2, 5), (1, 6))),  # 12 + 3 + 1 of 16
+    "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), filter_sums=12),  # 12 + 3 + 1 of 16
     "NEON": Tuning(((8, 3), (12, 2), (4, 6), (2, 8), (1, 12))),  # 24 + 3 + 1 of 32
-    "generic": Tuning(((4, 2), (2, 4), (1, 6))),  # 8 + 2 + 1 of 16
+    "generic": Tuning(((4, 2), (2, 4), (1, 6)), filter_sums=8),  # 8 + 2 + 1 of 16
 }
 
 

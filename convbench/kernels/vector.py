@@ -104,6 +104,16 @@ class Vectors:
         """Load a vector from an address that need not be aligned."""
         return self.builder.load(self._as_vector(address), align=self.item_size)
 
+    def load_lanes(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        """Load the lanes of a vector that are set in `mask`; nothing else is read, and the other lanes are zero."""
+        source = self._as_vector(address)
+        int32 = ir.IntType(32)
+        signature = ir.FunctionType(self.type, [source.type, int32, mask.type, self.type])
+        name = f"llvm.masked.load.{self._suffix}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        zero = ir.Constant(self.type, None)
+        return self.builder.call(function, [source, ir.Constant(int32, self.item_size), mask, zero])
+
     def splat(self, scalar: ir.Value) -> ir.Value:
         """Broadcast a scalar to all lanes."""
         return self._splat(scalar, self.real)

@@ -51,8 +51,7 @@ class Parameters(NamedTuple):
         unit_blocks: Register blocks of filters in a unit.
         streamed: Whether outputs are written with non-temporal stores.
         biases: Index in the weights of the first filter's bias.
-        zeros: Index in the weights of the zeros that replace biases at all points but `ones`.
-        ones: The point that has factor 1 in every output.
+        zeros: Index in the weights of zeros, from which sums start.
         relu: Whether ReLU is applied.
         columns: Offsets in a strip of (horizontal block of taps, horizontal point).
         no_offset: A table of one zero: the outer offsets of the micro-kernel.
@@ -74,7 +73,6 @@ class Parameters(NamedTuple):
     streamed: int
     biases: int
     zeros: int
-    ones: int
     relu: int
     columns: Table
     no_offset: Table
@@ -134,7 +132,6 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
     """Compute the sums of products of one register block (filters x tiles) at every point."""
     width = vectors * lanes
     for point in range(points):
-        bias = p.biases + group_block * filters if point == p.ones else p.zeros
         micro_kernel(
             filters=filters,
             vectors=vectors,
@@ -147,7 +144,7 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
             inner_offsets=p.parts,
             weights=weights,
             weights_begin=(group_block * points + point) * p.parts.size * filters,
-            bias_begin=bias,
+            bias_begin=p.zeros,
             out=pieces.sums,
             out_begin=point * filters * width,
             filter_step=width,
@@ -161,7 +158,7 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
 
 
 @inlined
-def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, target, run):  # type: ignore[no-untyped-def]
+def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, biases, bias, target, run):  # type: ignore[no-untyped-def]
     """Transform one filter's sums for a vector of tiles into `y_outputs` rows of pixels.
 
     The vertical pass writes to `half`, which the horizontal pass reads.
@@ -188,6 +185,8 @@ def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pie
             source=pieces.half,
             source_begin=row * x_points * lanes,
             source_step=lanes,
+            biases=biases,
+            bias_begin=bias,
             target=pieces.runs,
             target_begin=target + row * run,
             relu=p.relu,
@@ -195,7 +194,7 @@ def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pie
 
 
 @inlined
-def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, first_tile, pieces):  # type: ignore[no-untyped-def]
+def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, bias, first_tile, pieces, biases):  # type: ignore[no-untyped-def]
     """Transform the sums of the first `used` filters of a register block into rows of pixels."""
     width, run = vectors * lanes, p.tiles * x_outputs
     for number in range(used):
@@ -211,6 +210,8 @@ def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_t
                 number * width + part,
                 filters * width,
                 pieces,
+                biases,
+                bias + number,
                 target,
                 run,
             )

@@ -1,0 +1,261 @@
+"""Winograd convolution on the host with channels, then filters, in the lanes of vectors: wherever both fill them.
+
+Vectors are full whatever the size of the maps. The input of a vector of channels is transposed, so that a tile is a
+few dozen vectors of channels, which are transformed in registers. The products are one matrix product for each point,
+with filters in the lanes and a panel of tiles in the other direction. The sums of a tile are then a few dozen vectors of
+filters; they are transformed back in registers, and transposed on their way to the output.
+
+Where the transformed input of all tiles fits the caches, a phase of its own transforms it for all filters. Otherwise a
+unit transforms what it needs, and computes all filters.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Footprint
+from convbench.algorithms.winograd.filter_cut import FilterCut, cut_up
+from convbench.algorithms.winograd.filter_steps import (
+    Parameters,
+    Pieces,
+    fill,
+    from_points,
+    products,
+    split,
+    store,
+    to_points,
+    unpack,
+)
+from convbench.algorithms.winograd.nested import errors
+from convbench.algorithms.winograd.packing import pack_weights, packing_pieces
+from convbench.epilogue import Epilogue
+from convbench.kernels.clock import lap, ticks
+from convbench.kernels.fields import pack
+from convbench.kernels.grid import Grid, locate
+from convbench.kernels.output import streamed
+from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
+from convbench.kernels.vector import fence
+from convbench.problem import ITEM_SIZE, Problem
+
+TRANSFORM_STAGES: Final = ("pad", "transform")
+PRODUCT_STAGES: Final = ("product", "inverse", "store")
+
+
+@inlined
+def transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, first, last, x, band, points, begin, clock):  # type: ignore[no-untyped-def]
+    """Transform the input of a unit, of the vectors of channels [first, last), to the points."""
+    rows = min(p.tile_rows, p.all_rows - place.band * p.tile_rows)
+    since = ticks()
+    for block in range(first, last):
+        done = 0
+        while done < rows:
+            image, row = divmod(place.band * p.tile_rows + done, p.image_rows)
+            count = min(rows - done, p.image_rows - row)
+            lines = count * y_outputs + y_taps * p.y_blocks - 1
+            fill(y_outputs, x_outputs, lanes, p, place, x, block, image, row, lines, band)
+            since = lap(clock, 0, since)
+            first_tile = done * p.tile_columns
+            to_points(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, block, first_tile, count, band, points, begin)
+            since = lap(clock, 1, since)
+            done += count
+
+
+@inlined
+def compute_filters(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, inputs, begin, weights, pieces, out, clock):  # type: ignore[no-untyped-def]
+    """Compute the outputs of a unit from its transformed input."""
+    points, filters = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1), vectors * lanes
+    rows = min(p.tile_rows, p.all_rows - place.band * p.tile_rows)
+    panels = (rows * p.tile_columns + tiles - 1) // tiles
+    group_filters, first_block = out.shape[1] // p.grid.groups, place.filter_block * p.unit_blocks
+    since = ticks()
+    for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+        group_block = place.group * p.blocks + block
+        products(vectors, tiles, lanes, points, p, panels, group_block, inputs, begin, weights, pieces.sums)
+        since = lap(clock, 0, since)
+        for vector in range(vectors):
+            first = block * filters + vector * lanes
+            used = min(lanes, group_filters - first)
+            if used > 0:
+                bias = p.biases + group_block * filters + vector * lanes
+                from_points(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, rows, vector, bias, pieces, weights)
+                since = lap(clock, 1, since)
+                own = place.group * group_filters + first
+                store(y_outputs, x_outputs, lanes, p, place, rows, own, used, pieces.runs, out)
+                since = lap(clock, 2, since)
+
+
+def make_transform(tiles: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
+    """The tile of the phase that transforms the input."""
+    points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is a vector of channels of some rows of tiles of one group."""
+        p = unpack(parameters)
+        pieces = split(scratch, p.pieces)
+        size = p.panels * points * p.y_blocks * p.x_blocks * p.channel_blocks * tiles * lanes
+        for unit in range(first, last):
+            place = locate(p.transform_grid, unit)
+            block, begin = place.filter_block, unit // p.transform_grid.filter_blocks * size
+            transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, block, block + 1, x, pieces.band, workspace, begin, clock)
+
+    return tile
+
+
+def make_products(vectors: int, tiles: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
+    """The tile of the phase that computes the outputs."""
+    points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is `unit_blocks` register blocks of filters over some rows of tiles of one group."""
+        p = unpack(parameters)
+        pieces = split(scratch, p.pieces)
+        size = p.panels * points * p.y_blocks * p.x_blocks * p.channel_blocks * tiles * lanes
+        for unit in range(first, last):
+            place = locate(p.grid, unit)
+            begin = unit // p.grid.filter_blocks * size
+            compute_filters(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, workspace, begin, weights, pieces, out, clock)
+        if p.streamed:
+            fence()
+
+    return tile
+
+
+def make_tile(vectors: int, tiles: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
+    """The tile of both together."""
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is all filters over some rows of tiles of one group."""
+        p = unpack(parameters)
+        pieces = split(scratch, p.pieces)
+        for unit in range(first, last):
+            place = locate(p.grid, unit)
+            transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, 0, p.channel_blocks, x, pieces.band, pieces.points, 0, clock)
+            compute_filters(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, pieces.points, 0, weights, pieces, out, clock[2:])
+        if p.streamed:
+            fence()
+
+    return tile
+
+
+def _parameters(problem: Problem, cut: FilterCut, weights: int, epilogue: Epilogue) -> Parameters:
+    """The parameters of the tiles; `weights` is the number of elements before the biases."""
+    (top, _), (left, _) = problem.padding
+    blocks = np.arange(cut.y.blocks * cut.x.blocks) * cut.channel_blocks * cut.tiles * cut.lanes
+    channel_block, lane = np.divmod(np.arange(problem.group_channels), cut.lanes)
+    grid = cut.grid
+    return Parameters(
+        transform_grid=Grid(1, grid.groups, grid.bands, grid.segments, cut.channel_blocks),
+        grid=grid,
+        pieces=_pieces(problem, cut),
+        top=top,
+        left=left,
+        channels=problem.group_channels,
+        channel_blocks=cut.channel_blocks,
+        columns=cut.columns,
+        y_blocks=cut.y.blocks,
+        x_blocks=cut.x.blocks,
+        image_rows=cut.image_rows,
+        all_rows=problem.batch * cut.image_rows,
+        tile_rows=cut.tile_rows,
+        tile_columns=cut.tile_columns,
+        panels=cut.panels,
+        blocks=cut.blocks,
+        unit_blocks=cut.unit_blocks,
+        filter_step=_filter_step(problem, cut),
+        run=_run(problem, cut),
+        whole=grid.segments == 1,
+        streamed=streamed(problem),
+        biases=weights,
+        relu=epilogue.relu,
+        offsets=np.add.outer(channel_block * cut.tiles * cut.lanes + lane, blocks).ravel(),
+    )
+
+
+def _run(problem: Problem, cut: FilterCut) -> int:
+    """Elements of an output row in scratch: no more than it has, where rows of tiles are copied as one."""
+    return problem.output_width if cut.grid.segments == 1 else cut.tile_columns * cut.x.outputs
+
+
+def _filter_step(problem: Problem, cut: FilterCut) -> int:
+    """An odd number of vectors, so that the same pixel of all filters lies in different sets of a cache."""
+    rows = cut.tile_rows * cut.y.outputs * _run(problem, cut) + cut.x.outputs
+    return (rows // cut.lanes // 2 * 2 + 3) * cut.lanes
+
+
+def _pieces(problem: Problem, cut: FilterCut) -> Pieces:
+    return Pieces(
+        band=cut.lines * cut.columns * cut.lanes,
+        points=0 if cut.is_phased else cut.panels * cut.panel_size,
+        sums=cut.panels * cut.points * cut.tiles * cut.filters,
+        runs=cut.lanes * _filter_step(problem, cut) + 2 * cut.lanes,
+    )
+
+
+def _workspace(cut: FilterCut) -> int:
+    """Elements of the transformed input that units share."""
+    return cut.grid.positions * cut.panels * cut.panel_size if cut.is_phased else 0
+
+
+def packed_size(problem: Problem, cut: FilterCut) -> int:
+    """Elements of the packed weights without the biases."""
+    return problem.groups * cut.blocks * cut.points * problem.group_channels * cut.y.blocks * cut.x.blocks * cut.filters
+
+
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
+    """Transform the weights; the biases follow them."""
+    cut = cut_up(problem)
+    y, x, size = cut.y, cut.x, packed_size(problem, cut)
+    biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
+    everything = np.empty(size + biases.size, problem.dtype)
+    everything[size:] = biases
+    pack_weights(problem, weights, y, x, cut.filters, cut.blocks, cut.lanes, everything)
+    parameters = _parameters(problem, cut, size, epilogue)
+    sizes = (cut.tiles, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
+    packed = pack(parameters)
+    units = parameters.transform_grid.units
+    phases = (
+        (
+            Phase(TileName(__name__, "make_transform", sizes), units, packed, TRANSFORM_STAGES),
+            Phase(TileName(__name__, "make_products", (cut.vectors, *sizes)), cut.grid.units, packed, PRODUCT_STAGES),
+        )
+        if cut.is_phased
+        else (
+            Phase(
+                TileName(__name__, "make_tile", (cut.vectors, *sizes)),
+                cut.grid.units,
+                packed,
+                TRANSFORM_STAGES + PRODUCT_STAGES,
+            ),
+        )
+    )
+    return Work(
+        phases=phases,
+        weights=everything,
+        scratch_size=sum(parameters.pieces),
+        workspace_size=_workspace(cut),
+        errors=errors(problem, y, x),
+        variant={
+            "tile": f"{y.outputs} x {x.outputs}",
+            "taps": f"{y.taps} x {x.taps}",
+            "blocks": f"{y.blocks} x {x.blocks}",
+            "register block": f"{cut.vectors} x {cut.lanes} filters x {cut.tiles} tiles",
+            "tiles of a unit": f"{cut.tile_rows} x {cut.tile_columns}",
+            "units": cut.grid.units,
+            "phased": int(cut.is_phased),
+        },
+    )
+
+
+def footprint(problem: Problem) -> Footprint:
+    """Scratch for a band, its points, and sums and outputs of a vector of filters; and the transformed weights."""
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
+    weights = packed_size(problem, cut) + problem.groups * cut.blocks * cut.filters
+    packing = sum(packing_pieces(problem, cut.y, cut.x, cut.lanes)) * item
+    return Footprint(sum(_pieces(problem, cut)) * item, weights * item, packing, _workspace(cut) * item)
