@@ -1,4 +1,4 @@
-"""Rows of several planes as vectors with a plane in each lane: from one layout to the other, 16 x 16 numbers at a time."""
+"""Rows of several planes as vectors with a plane in each lane, transposed as many at a time as there are lanes."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     sums[t, v] = sum over terms i of weights[i, v] * x[offset of i + t * x_step]
 
-where v runs over a few vectors of filters and t over a few tiles. A term costs `vectors * tiles` multiply-adds, `vectors`
-loads and `tiles` broadcasts.
+where v runs over a few vectors of filters and t over a few tiles. A term costs `vectors * tiles` multiply-adds,
+`vectors` loads and `tiles` broadcasts.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llvmlite import ir
-from numba.core import types
 
 from convbench.kernels.linear_map import linear_map
 from convbench.kernels.toom_cook import Matrix, toom_cook
@@ -114,7 +113,10 @@ def tile_from_points(  # over 40 lines: the documentation of its arguments
     outputs = both_ways(emit, to_y, to_x, lambda y, x: emit.load(emit.at(begin, (y * across + x) * step)))
     filters = [emit.at(target.data, target_begin, builder.mul(index(f), filter_step)) for f in range(lanes)]
     for y, row in enumerate(outputs):
-        finished, offset = [emit.at_least(builder.fadd(pixel, bias), floor) for pixel in row], builder.mul(index(y), row_step)
+        finished, offset = (
+            [emit.at_least(builder.fadd(pixel, bias), floor) for pixel in row],
+            builder.mul(index(y), row_step),
+        )
         for x in range(0, len(row), lanes):
             _store_transposed(emit, finished[x : x + lanes], [emit.at(place, offset, x) for place in filters])
 
@@ -149,18 +151,20 @@ def weights_to_points(
     The arguments are those of `tile_to_points`; the first `filters` lanes are stored.
     """
     builder = emit.builder
-    wide = Vectors(emit.context, builder, types.float64, lanes)
     to_y, to_x = toom_cook(y_outputs, y_taps).weights, toom_cook(x_outputs, x_taps).weights
-    begin = emit.at(source.data, source_begin)
+    begin, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
     rows = [emit.at(begin, builder.mul(index(y), row_step)) for y in range(y_taps)]
+    part = max(1, lanes * emit.item_size // 8)  # filters in as many numbers of double precision as a vector holds
+    narrow, wide = emit.of(emit.real, part), emit.of(ir.DoubleType(), part)
+    for first in range(0, min(filters, lanes), part):
 
-    def load(y: int, x: int) -> ir.Value:
-        tap = emit.load(emit.at(rows[y], x * lanes))
-        return tap if wide.real == emit.real else builder.fpext(tap, wide.type)
+        def load(y: int, x: int, first: int = first) -> ir.Value:
+            tap = narrow.load(emit.at(rows[y], x * lanes + first))
+            return tap if wide.type == narrow.type else builder.fpext(tap, wide.type)
 
-    write = emit.at(target.data, target_begin)
-    mask = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [f < filters for f in range(lanes)])
-    for y, row in enumerate(both_ways(wide, to_y, to_x, load)):
-        for x, point in enumerate(row):
-            rounded = point if wide.real == emit.real else builder.fptrunc(point, emit.type)
-            emit.store_lanes(rounded, emit.at(write, builder.mul(index(y * len(to_x) + x), target_step)), mask)
+        mask = ir.Constant(ir.VectorType(ir.IntType(1), part), [first + f < filters for f in range(part)])
+        for y, row in enumerate(both_ways(wide, to_y, to_x, load)):
+            for x, point in enumerate(row):
+                rounded = point if wide.type == narrow.type else builder.fptrunc(point, narrow.type)
+                place = emit.at(write, first, builder.mul(index(y * len(to_x) + x), target_step))
+                narrow.store_lanes(rounded, place, mask)

@@ -17,9 +17,11 @@ from typing import Final
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-_PAIRS: Final = "0 1 -1 2 -2 1/2 -1/2".split()
-_POINTS: Final = {4: "0 3/4 -3/4 8/5".split(), 5: "0 2/3 -2/3 3/2 -3/2".split()}
-POINTS: Final = tuple(tuple(map(Fraction, _POINTS.get(count, _PAIRS[:count]))) for count in range(len(_PAIRS) + 1))
+_PAIRS: Final = "0 1 -1 2 -2 1/2 -1/2"
+_POINTS: Final = {4: "0 3/4 -3/4 8/5", 5: "0 2/3 -2/3 3/2 -3/2", 6: "0 1 -1 5/3 -5/3 1/3"}
+POINTS: Final = tuple(
+    tuple(map(Fraction, _POINTS.get(count, _PAIRS).split()[:count])) for count in range(len(_PAIRS.split()) + 1)
+)
 """The points of an algorithm by their number: of those with small numerators and denominators, those of least `growth`.
 
 Pairs of opposite sign halve the work; a fourth pair would cost two decimal digits. Four outputs of three taps lose half

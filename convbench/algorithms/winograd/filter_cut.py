@@ -176,7 +176,7 @@ def cycles(problem: Problem, y: Axis, x: Axis) -> float:
     from_points = vectors * (x.points * out_y + y.outputs * out_x + points + 7 * y.outputs * x.outputs)
     products = points * vectors * (problem.group_channels * parts + 5)
     weights = points * vectors * lanes * problem.group_channels * parts * item
-    speed = 64 if weights < 2**19 else 10 if weights < 2**23 else 5.5
+    speed = 64 if weights < 2**19 else 12 if weights < 2**23 else 7
     return problem.groups * (tiles * (to_points + from_points) + max(tiles * products, weights / speed))
 
 

@@ -1,9 +1,9 @@
-"""Winograd convolution on the host with channels, then filters, in the lanes of vectors: wherever both fill them.
+"""Winograd convolution on the host with channels, then filters, in the lanes of vectors.
 
 Vectors are full whatever the size of the maps. The input of a vector of channels is transposed, so that a tile is a
 few dozen vectors of channels, which are transformed in registers. The products are one matrix product for each point,
-with filters in the lanes and a panel of tiles in the other direction. The sums of a tile are then a few dozen vectors of
-filters; they are transformed back in registers, and transposed on their way to the output.
+with filters in the lanes and a panel of tiles in the other direction. The sums of a tile are then a few dozen vectors
+of filters; they are transformed back in registers, and transposed on their way to the output.
 
 Where the transformed input of all tiles fits the caches, a phase of its own transforms it for all filters. Otherwise a
 unit transforms what it needs, and computes all filters.
@@ -11,7 +11,6 @@ unit transforms what it needs, and computes all filters.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from convbench.algorithms.winograd.filter_cut import FilterCut, cut_up
 from convbench.algorithms.winograd.filter_steps import (
     Parameters,
     Pieces,
+    clear_rest,
     fill,
     from_points,
     products,
@@ -31,13 +31,14 @@ from convbench.algorithms.winograd.filter_steps import (
     unpack,
 )
 from convbench.algorithms.winograd.nested import errors
-from convbench.algorithms.winograd.packing import pack_weights, packing_pieces
+from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.epilogue import Epilogue
+from convbench.kernels.blocking import with_tail
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import pack
 from convbench.kernels.grid import Grid, locate
 from convbench.kernels.output import streamed
-from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
+from convbench.kernels.tile import Phase, TileName, Work, borrowed, inlined, jit
 from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -46,42 +47,42 @@ PRODUCT_STAGES: Final = ("product", "inverse", "store")
 
 
 @inlined
-def transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, first, last, x, band, points, begin, clock):  # type: ignore[no-untyped-def]
-    """Transform the input of a unit, of the vectors of channels [first, last), to the points."""
+def transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, blocks, x, band, points, clock):  # type: ignore[no-untyped-def]
+    """Transform the input of a unit, of the vectors of channels [blocks[0], blocks[1]), to the points."""
     rows = min(p.tile_rows, p.all_rows - place.band * p.tile_rows)
     since = ticks()
-    for block in range(first, last):
+    for block in range(blocks[0], blocks[1]):
         done = 0
         while done < rows:
             image, row = divmod(place.band * p.tile_rows + done, p.image_rows)
-            count = min(rows - done, p.image_rows - row)
+            count, tile = min(rows - done, p.image_rows - row), done * p.tile_columns
             lines = count * y_outputs + y_taps * p.y_blocks - 1
             fill(y_outputs, x_outputs, lanes, p, place, x, block, image, row, lines, band)
             since = lap(clock, 0, since)
-            first_tile = done * p.tile_columns
-            to_points(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, block, first_tile, count, band, points, begin)
+            to_points(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, block, tile, count, band, points)
             since = lap(clock, 1, since)
             done += count
+        clear_rest(tiles, lanes, (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1), p, block, rows, points)
 
 
 @inlined
-def compute_filters(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, inputs, begin, weights, pieces, out, clock):  # type: ignore[no-untyped-def]
+def compute(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, points, weights, pieces, out, clock):  # type: ignore[no-untyped-def]
     """Compute the outputs of a unit from its transformed input."""
-    points, filters = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1), vectors * lanes
+    filters = vectors * lanes
     rows = min(p.tile_rows, p.all_rows - place.band * p.tile_rows)
-    panels = (rows * p.tile_columns + tiles - 1) // tiles
     group_filters, first_block = out.shape[1] // p.grid.groups, place.filter_block * p.unit_blocks
     since = ticks()
     for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
         group_block = place.group * p.blocks + block
-        products(vectors, tiles, lanes, points, p, panels, group_block, inputs, begin, weights, pieces.sums)
+        size = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
+        products(vectors, tiles, lanes, size, p, group_block, rows, points, weights, pieces.sums)
         since = lap(clock, 0, since)
         for vector in range(vectors):
             first = block * filters + vector * lanes
             used = min(lanes, group_filters - first)
             if used > 0:
-                bias = p.biases + group_block * filters + vector * lanes
-                from_points(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, rows, vector, bias, pieces, weights)
+                bias = weights[p.biases + group_block * filters + vector * lanes :]
+                from_points(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, rows, vector, bias, pieces)
                 since = lap(clock, 1, since)
                 own = place.group * group_filters + first
                 store(y_outputs, x_outputs, lanes, p, place, rows, own, used, pieces.runs, out)
@@ -90,36 +91,36 @@ def compute_filters(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps,
 
 def make_transform(tiles: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
     """The tile of the phase that transforms the input."""
-    points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a vector of channels of some rows of tiles of one group."""
         p = unpack(parameters)
-        pieces = split(scratch, p.pieces)
-        size = p.panels * points * p.y_blocks * p.x_blocks * p.channel_blocks * tiles * lanes
+        band, shared = split(scratch, p.pieces).band, borrowed(workspace)
         for unit in range(first, last):
             place = locate(p.transform_grid, unit)
-            block, begin = place.filter_block, unit // p.transform_grid.filter_blocks * size
-            transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, block, block + 1, x, pieces.band, workspace, begin, clock)
+            blocks = place.filter_block, place.filter_block + 1
+            own = shared[unit // p.transform_grid.filter_blocks * p.unit_points :]
+            transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, blocks, x, band, own, clock)
 
     return tile
 
 
-def make_products(vectors: int, tiles: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
+def make_products(
+    vectors: int, tiles: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int
+) -> Any:
     """The tile of the phase that computes the outputs."""
-    points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over some rows of tiles of one group."""
         p = unpack(parameters)
-        pieces = split(scratch, p.pieces)
-        size = p.panels * points * p.y_blocks * p.x_blocks * p.channel_blocks * tiles * lanes
+        pieces, shared, packed = split(scratch, p.pieces), borrowed(workspace), borrowed(weights)
         for unit in range(first, last):
-            place = locate(p.grid, unit)
-            begin = unit // p.grid.filter_blocks * size
-            compute_filters(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, workspace, begin, weights, pieces, out, clock)
+            place, own = locate(p.grid, unit), shared[unit // p.grid.filter_blocks * p.unit_points :]
+            compute(
+                vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, own, packed, pieces, out, clock
+            )
         if p.streamed:
             fence()
 
@@ -133,11 +134,14 @@ def make_tile(vectors: int, tiles: int, lanes: int, y_outputs: int, y_taps: int,
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is all filters over some rows of tiles of one group."""
         p = unpack(parameters)
-        pieces = split(scratch, p.pieces)
+        pieces, packed, late = split(scratch, p.pieces), borrowed(weights), borrowed(clock)[2:]
+        band, own, blocks = pieces.band, pieces.points, (0, p.channel_blocks)
         for unit in range(first, last):
             place = locate(p.grid, unit)
-            transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, 0, p.channel_blocks, x, pieces.band, pieces.points, 0, clock)
-            compute_filters(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, pieces.points, 0, weights, pieces, out, clock[2:])
+            transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, blocks, x, band, own, clock)
+            compute(
+                vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, own, packed, pieces, out, late
+            )
         if p.streamed:
             fence()
 
@@ -166,6 +170,7 @@ def _parameters(problem: Problem, cut: FilterCut, weights: int, epilogue: Epilog
         tile_rows=cut.tile_rows,
         tile_columns=cut.tile_columns,
         panels=cut.panels,
+        unit_points=cut.panels * cut.panel_size,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
         filter_step=_filter_step(problem, cut),
@@ -213,9 +218,8 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     cut = cut_up(problem)
     y, x, size = cut.y, cut.x, packed_size(problem, cut)
     biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
-    everything = np.empty(size + biases.size, problem.dtype)
-    everything[size:] = biases
-    pack_weights(problem, weights, y, x, cut.filters, cut.blocks, cut.lanes, everything)
+    everything, _ = with_tail((size,), biases)
+    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything)
     parameters = _parameters(problem, cut, size, epilogue)
     sizes = (cut.tiles, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
     packed = pack(parameters)
@@ -257,5 +261,5 @@ def footprint(problem: Problem) -> Footprint:
     """Scratch for a band, its points, and sums and outputs of a vector of filters; and the transformed weights."""
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     weights = packed_size(problem, cut) + problem.groups * cut.blocks * cut.filters
-    packing = sum(packing_pieces(problem, cut.y, cut.x, cut.lanes)) * item
+    packing = packing_bytes(problem, (cut.y, cut.x), cut.filters)
     return Footprint(sum(_pieces(problem, cut)) * item, weights * item, packing, _workspace(cut) * item)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from convbench.kernels.channel_lanes import planes_to_lanes
-from convbench.kernels.copying import put, stream
 from convbench.kernels.fields import Table, splitter, unpacker
 from convbench.kernels.filter_sums import filter_sums
 from convbench.kernels.grid import Grid
-from convbench.kernels.tile import inlined
+from convbench.kernels.output import put_or_stream
+from convbench.kernels.tile import clear, inlined
 from convbench.kernels.tile_transforms import tile_from_points, tile_to_points
 
 
@@ -48,6 +48,7 @@ class Parameters(NamedTuple):
         tile_rows: Rows of tiles in a unit.
         tile_columns: Tiles in a row of a unit.
         panels: Panels of a unit.
+        unit_points: Elements of the transformed input of a unit.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
         filter_step: Elements of the output rows of a filter in scratch.
@@ -74,6 +75,7 @@ class Parameters(NamedTuple):
     tile_rows: int
     tile_columns: int
     panels: int
+    unit_points: int
     blocks: int
     unit_blocks: int
     filter_step: int
@@ -113,7 +115,7 @@ def fill(y_outputs, x_outputs, lanes, p, place, x, block, image, first_row, line
 
 
 @inlined
-def to_points(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, block, first_tile, rows, band, points, begin):  # type: ignore[no-untyped-def]
+def to_points(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, block, first_tile, rows, band, points):  # type: ignore[no-untyped-def]
     """Transform the input of some rows of tiles, from the unit's tile `first_tile` on, to the points."""
     size = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
     step = p.y_blocks * p.x_blocks * p.channel_blocks * tiles * lanes
@@ -134,15 +136,28 @@ def to_points(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, block, firs
                         source_begin=source + column * x_outputs * lanes,
                         row_step=p.columns * lanes,
                         target=points,
-                        target_begin=begin + panel * size * step + (part * tiles + tile) * lanes,
+                        target_begin=panel * size * step + (part * tiles + tile) * lanes,
                         target_step=step,
                     )
 
 
 @inlined
-def products(vectors, tiles, lanes, points, p, panels, group_block, inputs, begin, weights, sums):  # type: ignore[no-untyped-def]
+def clear_rest(tiles, lanes, points, p, block, rows, target):  # type: ignore[no-untyped-def]
+    """Make the input of the tiles zero that fill up the last panel: left-overs may be denormal, which is slow."""
+    used, parts = rows * p.tile_columns, p.y_blocks * p.x_blocks
+    for number in range(used, (used + tiles - 1) // tiles * tiles):
+        panel, tile = divmod(number, tiles)
+        for point in range(points):
+            for part in range(parts):
+                place = ((panel * points + point) * parts + part) * p.channel_blocks + block
+                begin = (place * tiles + tile) * lanes
+                clear(target[begin : begin + lanes])
+
+
+@inlined
+def products(vectors, tiles, lanes, points, p, group_block, rows, inputs, weights, sums):  # type: ignore[no-untyped-def]
     """Compute the sums of products of a register block of filters at every point of every panel."""
-    filters = vectors * lanes
+    filters, panels = vectors * lanes, (rows * p.tile_columns + tiles - 1) // tiles
     step = p.y_blocks * p.x_blocks * p.channel_blocks * tiles * lanes
     for point in range(points):
         for panel in range(panels):
@@ -151,7 +166,7 @@ def products(vectors, tiles, lanes, points, p, panels, group_block, inputs, begi
                 tiles=tiles,
                 lanes=lanes,
                 x=inputs,
-                x_begin=begin + (panel * points + point) * step,
+                x_begin=(panel * points + point) * step,
                 x_step=lanes,
                 offsets=p.offsets,
                 weights=weights,
@@ -162,7 +177,7 @@ def products(vectors, tiles, lanes, points, p, panels, group_block, inputs, begi
 
 
 @inlined
-def from_points(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, rows, vector, bias, pieces, weights):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def from_points(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, rows, vector, biases, pieces):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Transform the sums of a vector of filters to output rows in scratch.
 
     Tiles go from right to left, so that what the last one has beyond the end of a row is overwritten by the next row.
@@ -182,8 +197,8 @@ def from_points(vectors, tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, 
                 source_begin=(panel * points * tiles + tile) * filters + vector * lanes,
                 vectors=vectors,
                 tiles=tiles,
-                biases=weights,
-                bias_begin=bias,
+                biases=biases,
+                bias_begin=0,
                 relu=p.relu,
                 target=pieces.runs,
                 target_begin=row * y_outputs * p.run + column * x_outputs,
@@ -209,10 +224,7 @@ def store(y_outputs, x_outputs, lanes, p, place, rows, first_filter, used, runs,
             target = (plane * height + first_row * y_outputs) * width + first_column
             source = number * p.filter_step + done * y_outputs * p.run
             for _ in range(copies):
-                if p.streamed:
-                    stream(lanes=lanes, source=runs, source_begin=source, target=flat, target_begin=target, count=length)
-                else:
-                    put(lanes=lanes, source=runs, source_begin=source, target=flat, target_begin=target, count=length)
+                put_or_stream(lanes, p.streamed, runs, source, flat, target, length)
                 source += p.run
                 target += width
         done += count

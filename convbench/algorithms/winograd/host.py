@@ -1,8 +1,8 @@
-"""Winograd convolution on the host: which way a problem is computed."""
+"""Winograd convolution on the host: channels and filters in the lanes of vectors, or tiles."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from convbench.algorithms.winograd import filter_lanes, tile_lanes
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from convbench.kernels.tile import Work
     from convbench.problem import Problem
 
+LEAST_CHANNELS: Final = 3  # of a group: fewer leave too many lanes of the input transform empty
+
 
 def has_filters_in_lanes(problem: Problem) -> bool:
-    """Whether filters are in the lanes of vectors."""
-    return problem.group_channels > 2
+    """Whether channels and filters are in the lanes, not tiles."""
+    return problem.group_channels >= LEAST_CHANNELS
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
-    """The work of the better way."""
-    way = filter_lanes if has_filters_in_lanes(problem) else tile_lanes
-    return way.prepare(problem, weights, epilogue)
+    """The work, with transformed weights."""
+    if has_filters_in_lanes(problem):
+        return filter_lanes.prepare(problem, weights, epilogue)
+    return tile_lanes.prepare(problem, weights, epilogue)
 
 
 def footprint(problem: Problem) -> Footprint:
-    """The memory of that way."""
-    way = filter_lanes if has_filters_in_lanes(problem) else tile_lanes
-    return way.footprint(problem)
+    """The memory that a problem needs."""
+    return filter_lanes.footprint(problem) if has_filters_in_lanes(problem) else tile_lanes.footprint(problem)

@@ -158,7 +158,7 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
 
 
 @inlined
-def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, biases, bias, target, run):  # type: ignore[no-untyped-def]
+def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, biases, target, run):  # type: ignore[no-untyped-def]
     """Transform one filter's sums for a vector of tiles into `y_outputs` rows of pixels.
 
     The vertical pass writes to `half`, which the horizontal pass reads.
@@ -186,7 +186,7 @@ def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pie
             source_begin=row * x_points * lanes,
             source_step=lanes,
             biases=biases,
-            bias_begin=bias,
+            bias_begin=0,
             target=pieces.runs,
             target_begin=target + row * run,
             relu=p.relu,
@@ -194,12 +194,12 @@ def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pie
 
 
 @inlined
-def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, bias, first_tile, pieces, biases):  # type: ignore[no-untyped-def]
+def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, tile, pieces, biases):  # type: ignore[no-untyped-def]
     """Transform the sums of the first `used` filters of a register block into rows of pixels."""
     width, run = vectors * lanes, p.tiles * x_outputs
     for number in range(used):
         for part in range(0, width, lanes):
-            target = number * y_outputs * run + (first_tile + part) * x_outputs
+            target = number * y_outputs * run + (tile + part) * x_outputs
             from_points(
                 y_outputs,
                 y_taps,
@@ -210,8 +210,7 @@ def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_t
                 number * width + part,
                 filters * width,
                 pieces,
-                biases,
-                bias + number,
+                biases[number:],
                 target,
                 run,
             )

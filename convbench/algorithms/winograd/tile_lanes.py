@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
 from convbench.algorithms.winograd.cut import Cut, cut_up
-from convbench.algorithms.winograd.nested import errors, transformed_shape, transformed_weights
+from convbench.algorithms.winograd.nested import errors, transformed_shape
+from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.algorithms.winograd.steps import (
     Parameters,
     Pieces,
@@ -33,12 +34,12 @@ from convbench.algorithms.winograd.steps import (
 )
 from convbench.epilogue import Epilogue
 from convbench.kernels.band import Band, fill_band
-from convbench.kernels.blocking import PACKING_BYTES, with_tail
+from convbench.kernels.blocking import with_tail
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import pack
 from convbench.kernels.grid import locate
 from convbench.kernels.output import streamed
-from convbench.kernels.tile import Phase, TileName, Work, jit
+from convbench.kernels.tile import Phase, TileName, Work, borrowed, jit
 from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -56,6 +57,7 @@ def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
         """A unit is `unit_blocks` register blocks of filters over rows of tiles of one group of one image."""
         p = unpack(parameters)
         pieces, run, group_filters = split(scratch, p.pieces), p.tiles * x_outputs, out.shape[1] // p.grid.groups
+        packed = borrowed(weights)
         for unit in range(first, last):
             place = locate(p.grid, unit)
             rows = min(p.tile_rows, (out.shape[2] + y_outputs - 1) // y_outputs - place.band * p.tile_rows)
@@ -70,8 +72,10 @@ def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                 for t in range(0, rows * p.tile_columns, width):
                     multiply(filters, vectors, lanes, points, p, place.group * p.blocks + block, t, pieces, weights)
                     since = lap(clock, PRODUCT, since)
-                    bias = p.biases + (place.group * p.blocks + block) * filters
-                    block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, bias, t, pieces, weights)
+                    biases = packed[p.biases + (place.group * p.blocks + block) * filters :]
+                    block_from_points(
+                        filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, t, pieces, biases
+                    )
                     since = lap(clock, INVERSE, since)
                 for number in range(used):
                     own = place.group * group_filters + block * filters + number
@@ -148,7 +152,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
     tail = np.concatenate([biases, np.zeros(cut.filters, problem.dtype)])
     everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
-    transformed_weights(problem, weights, y, x, cut.filters, cut.blocks, out=transformed)
+    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
     sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
     return Work(
@@ -172,4 +176,8 @@ def footprint(problem: Problem) -> Footprint:
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     weights = math.prod(transformed_shape(problem, cut.y, cut.x, cut.filters, cut.blocks))
     biases = (problem.groups * cut.blocks + 1) * cut.filters
-    return Footprint(sum(_pieces(problem, cut)) * item, (weights + biases) * item, PACKING_BYTES)
+    return Footprint(
+        sum(_pieces(problem, cut)) * item,
+        (weights + biases) * item,
+        packing_bytes(problem, (cut.y, cut.x), cut.filters),
+    )
