@@ -20,7 +20,7 @@ PREFETCH_TERMS: Final = 8  # prefetch distance of the weights, in terms
 
 
 @vector_code
-def filter_sums(
+def filter_sums(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     vectors: Constant,
     tiles: Constant,

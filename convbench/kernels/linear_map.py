@@ -161,7 +161,7 @@ def transform(
 
 
 @vector_code
-def transform_row(
+def transform_row(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     outputs: Constant,
     taps: Constant,

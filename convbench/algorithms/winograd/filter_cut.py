@@ -18,6 +18,7 @@ from convbench.problem import ITEM_SIZE, Problem
 
 LEAST_TILES: Final = 14  # tiles of a unit, at least: what amortises reading its weights
 MOST_VECTORS: Final = 4  # vectors of filters of a register block, at most
+MOST_SHARED: Final = 2**26  # bytes of transformed input that units may share
 LEAST_UNITS: Final = 8  # units of a large enough problem, at least: fewer than elsewhere, since all read all weights
 
 
@@ -62,14 +63,18 @@ class FilterCut:
 
     @property
     def traffic(self) -> float:
-        """Numbers that move between a core and what lies beyond its second-level cache.
+        """Numbers that are read from beyond the second-level cache, those that are written there counted as more.
 
         Units that transform their own input read all weights; otherwise each register block of filters reads the
         transformed input, and weights are read for each band and segment.
         """
         weights = self.points * self.parts * self.lanes * self.blocks * self.filters * self.grid.positions
-        points = self.grid.positions * self.panels * self.panel_size * (1 + self.blocks)
-        return weights + 1.5 * points if self.is_phased else weights
+        return weights + 1.5 * self.shared * (1 + self.blocks)
+
+    @property
+    def shared(self) -> int:
+        """Elements of the transformed input that units share."""
+        return self.grid.positions * self.panels * self.panel_size if self.is_phased else 0
 
     @property
     def filters(self) -> int:
@@ -115,6 +120,8 @@ def cut_up(problem: Problem) -> FilterCut:
     found = best_axes(problem, cycles)
     assert found is not None  # noqa: S101  # `supports` has checked this
     fused, phased = (_cut_along(problem, *found, is_phased=is_phased) for is_phased in (False, True))
+    if phased.shared * ITEM_SIZE[problem.dtype] > MOST_SHARED:
+        return fused
     return phased if fused.grid.units < LEAST_UNITS or phased.traffic < fused.traffic else fused
 
 
@@ -130,8 +137,8 @@ def _cut_along(problem: Problem, y: Axis, x: Axis, *, is_phased: bool) -> Filter
     columns = ceil_div(ceil_div(problem.output_width, x.outputs), segments)
     shared = ceil_div(problem.group_filters, lanes) if is_phased else 1  # units of a band, at most
     enough = max(1, problem.groups * rows * segments * shared // LEAST_UNITS, LEAST_TILES // columns)
-    bands = ceil_div(rows, min(rows, fitting // columns, enough))
-    tile_rows = ceil_div(rows, bands)
+    tile_rows = ceil_div(rows, ceil_div(rows, min(rows, fitting // columns, enough)))
+    bands = ceil_div(rows, tile_rows)
     most = max(1, problem.groups * bands * segments * shared // LEAST_UNITS) if is_phased else MOST_VECTORS
     vectors, tiles = best_block(problem.group_filters, tile_rows * columns, terms, lanes, min(most, MOST_VECTORS))
     blocks = ceil_div(problem.group_filters, vectors * lanes)
@@ -161,7 +168,7 @@ def best_block(filters: int, tiles: int, terms: int, lanes: int, most: int) -> t
         return ceil_div(filters, vectors * lanes) * ceil_div(tiles, width) * (terms * term + 3 * vectors * width + 20)
 
     sums = tuning().filter_sums
-    return min(((v, t) for v in range(1, most + 1) for t in range(sums // v, 0, -1)), key=cost)
+    return min(((v, t) for v in range(1, most + 1) for t in range(2, sums // v + 1, 2)), key=cost)
 
 
 def cycles(problem: Problem, y: Axis, x: Axis) -> float:

@@ -203,14 +203,24 @@ def _pieces(problem: Problem, cut: FilterCut) -> Pieces:
     )
 
 
-def _workspace(cut: FilterCut) -> int:
-    """Elements of the transformed input that units share."""
-    return cut.grid.positions * cut.panels * cut.panel_size if cut.is_phased else 0
-
-
 def packed_size(problem: Problem, cut: FilterCut) -> int:
     """Elements of the packed weights without the biases."""
     return problem.groups * cut.blocks * cut.points * problem.group_channels * cut.y.blocks * cut.x.blocks * cut.filters
+
+
+def _phases(cut: FilterCut, parameters: Parameters) -> tuple[Phase, ...]:
+    """The phases: two where the transformed input is shared, otherwise one."""
+    sizes = (cut.tiles, cut.lanes, cut.y.outputs, cut.y.taps, cut.x.outputs, cut.x.taps)
+    packed, units = pack(parameters), cut.grid.units
+    if not cut.is_phased:
+        tile = TileName(__name__, "make_tile", (cut.vectors, *sizes))
+        return (Phase(tile, units, packed, TRANSFORM_STAGES + PRODUCT_STAGES),)
+    transform = TileName(__name__, "make_transform", sizes)
+    products = TileName(__name__, "make_products", (cut.vectors, *sizes))
+    return (
+        Phase(transform, parameters.transform_grid.units, packed, TRANSFORM_STAGES),
+        Phase(products, units, packed, PRODUCT_STAGES),
+    )
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
@@ -221,29 +231,11 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     everything, _ = with_tail((size,), biases)
     pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything)
     parameters = _parameters(problem, cut, size, epilogue)
-    sizes = (cut.tiles, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
-    packed = pack(parameters)
-    units = parameters.transform_grid.units
-    phases = (
-        (
-            Phase(TileName(__name__, "make_transform", sizes), units, packed, TRANSFORM_STAGES),
-            Phase(TileName(__name__, "make_products", (cut.vectors, *sizes)), cut.grid.units, packed, PRODUCT_STAGES),
-        )
-        if cut.is_phased
-        else (
-            Phase(
-                TileName(__name__, "make_tile", (cut.vectors, *sizes)),
-                cut.grid.units,
-                packed,
-                TRANSFORM_STAGES + PRODUCT_STAGES,
-            ),
-        )
-    )
     return Work(
-        phases=phases,
+        phases=_phases(cut, parameters),
         weights=everything,
         scratch_size=sum(parameters.pieces),
-        workspace_size=_workspace(cut),
+        workspace_size=cut.shared,
         errors=errors(problem, y, x),
         variant={
             "tile": f"{y.outputs} x {x.outputs}",
@@ -252,7 +244,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
             "register block": f"{cut.vectors} x {cut.lanes} filters x {cut.tiles} tiles",
             "tiles of a unit": f"{cut.tile_rows} x {cut.tile_columns}",
             "units": cut.grid.units,
-            "phased": int(cut.is_phased),
+            "phases": 2 if cut.is_phased else 1,
         },
     )
 
@@ -262,4 +254,4 @@ def footprint(problem: Problem) -> Footprint:
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     weights = packed_size(problem, cut) + problem.groups * cut.blocks * cut.filters
     packing = packing_bytes(problem, (cut.y, cut.x), cut.filters)
-    return Footprint(sum(_pieces(problem, cut)) * item, weights * item, packing, _workspace(cut) * item)
+    return Footprint(sum(_pieces(problem, cut)) * item, weights * item, packing, cut.shared * item)

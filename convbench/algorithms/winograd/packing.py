@@ -19,7 +19,7 @@ from convbench.kernels.channel_lanes import planes_to_lanes
 from convbench.kernels.clock import STAGES
 from convbench.kernels.fields import pack, splitter, unpacker
 from convbench.kernels.output import put_or_stream
-from convbench.kernels.tile import TileName, copy, inlined, jit
+from convbench.kernels.tile import TileName, clear, copy, inlined, jit
 from convbench.kernels.tile_transforms import weights_to_points
 from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import fence, instruction_set
@@ -67,10 +67,30 @@ split = splitter(Pieces)
 
 
 @inlined
-def transform_channel(filters, lanes, y_outputs, y_taps, x_outputs, x_taps, p, kernel, channel, part, step, pieces):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def take(filters, lanes, p, unit, part, channels, weights, shape, taps):  # type: ignore[no-untyped-def]
+    """Copy the taps of channels (first, count) of the filters from `part` of the unit on, with a filter in each lane."""
+    group_filters, kernel = shape[0] // p.groups, shape[2] * shape[3]
+    group, block = divmod(unit, p.blocks)
+    number = min(block * filters + part, group_filters - 1)
+    planes_to_lanes(
+        lanes=lanes,
+        source=weights,
+        source_begin=((group * group_filters + number) * shape[1] + channels[0]) * kernel,
+        plane_step=shape[1] * kernel,
+        planes=group_filters - number,
+        first=0,
+        width=channels[1] * kernel,
+        target=taps,
+        target_begin=0,
+        count=channels[1] * kernel,
+    )
+
+
+@inlined
+def transform_channel(filters, lanes, y_outputs, y_taps, x_outputs, x_taps, p, shape, channel, part, pieces):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Transform the taps of a channel of a vector of filters, the block's from filter `part` on."""
-    rows, row = kernel[0], kernel[1] * lanes
-    is_whole = rows == p.y_blocks * y_taps and kernel[1] == p.x_blocks * x_taps
+    rows, row = shape[2], shape[3] * lanes
+    is_whole = rows == p.y_blocks * y_taps and shape[3] == p.x_blocks * x_taps
     columns = p.x_blocks * x_taps * lanes
     if not is_whole:
         for a in range(rows):
@@ -91,7 +111,7 @@ def transform_channel(filters, lanes, y_outputs, y_taps, x_outputs, x_taps, p, k
                 row_step=columns,
                 target=pieces.points,
                 target_begin=target * filters + part,
-                target_step=step,
+                target_step=CHANNELS * p.y_blocks * p.x_blocks * filters,
                 filters=filters,
             )
 
@@ -108,44 +128,21 @@ def make_packing(filters: int, lanes: int, y_outputs: int, y_taps: int, x_output
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a filter block of a group."""
         p, flat = unpack(parameters), x.reshape(x.size)
-        pieces, group_filters, channels = split(scratch, p.pieces), x.shape[0] // p.groups, x.shape[1]
-        kernel, taps, each = (x.shape[2], x.shape[3]), x.shape[2] * x.shape[3], p.y_blocks * p.x_blocks * filters
-        pieces.padded[:] = 0
+        pieces, channels = split(scratch, p.pieces), x.shape[1]
+        each = p.y_blocks * p.x_blocks * filters  # numbers of a channel at a point
+        clear(pieces.padded)
         for unit in range(first, last):
-            group, block = divmod(unit, p.blocks)
             for channel in range(0, channels, CHANNELS):
                 count = min(CHANNELS, channels - channel)
                 for part in range(0, filters, lanes):
-                    number = min(block * filters + part, group_filters - 1)
-                    planes_to_lanes(
-                        lanes=lanes,
-                        source=flat,
-                        source_begin=((group * group_filters + number) * channels + channel) * taps,
-                        plane_step=channels * taps,
-                        planes=group_filters - number,
-                        first=0,
-                        width=count * taps,
-                        target=pieces.taps,
-                        target_begin=0,
-                        count=count * taps,
-                    )
+                    take(filters, lanes, p, unit, part, (channel, count), flat, x.shape, pieces.taps)
                     for own in range(count):
                         transform_channel(
-                            filters,
-                            lanes,
-                            y_outputs,
-                            y_taps,
-                            x_outputs,
-                            x_taps,
-                            p,
-                            kernel,
-                            own,
-                            part,
-                            CHANNELS * each,
-                            pieces,
+                            filters, lanes, y_outputs, y_taps, x_outputs, x_taps, p, x.shape, own, part, pieces
                         )
                 for point in range(points):
-                    source, target = point * CHANNELS * each, ((unit * points + point) * channels + channel) * each
+                    target = ((unit * points + point) * channels + channel) * each
+                    source = point * CHANNELS * each
                     put_or_stream(lanes, p.streamed, pieces.points, source, workspace, target, count * each)
         if p.streamed:
             fence()
