@@ -36,6 +36,11 @@ def linear_map(emit: Vectors, matrix: Matrix, inputs: Sequence[ir.Value]) -> lis
     return [outputs[number] if number in outputs else _sum(emit, row, inputs) for number, row in enumerate(rows)]
 
 
+def column_of_ones(matrix: Matrix) -> int | None:
+    """Index of the input that has factor 1 in every output: what is added to it is added to all; None if there is none."""
+    return next((place for place in range(len(matrix[0])) if all(row[place] == 1 for row in matrix)), None)
+
+
 def operations(matrix: Matrix) -> int:
     """Number of vector operations that `linear_map` emits for a matrix."""
     counter = _Counter()
@@ -196,9 +201,14 @@ def transform_row(  # over 40 lines: the documentation of its arguments
     builder, matrix = emit.builder, _matrix(OUTPUT, outputs, taps)
     begin = emit.at(source.data, source_begin)
     steps = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
-    results = linear_map(emit, matrix, [emit.load(emit.at(begin, step)) for step in steps])
+    inputs = [emit.load(emit.at(begin, step)) for step in steps]
+    bias, ones = emit.splat(builder.load(emit.at(biases.data, bias_begin))), column_of_ones(matrix)
+    if ones is not None:
+        inputs[ones] = builder.fadd(inputs[ones], bias)
+    results = linear_map(emit, matrix, inputs)
+    if ones is None:
+        results = [builder.fadd(result, bias) for result in results]
     write, floor = emit.at(target.data, target_begin), emit.floor(relu)
-    bias = emit.splat(builder.load(emit.at(biases.data, bias_begin)))
-    results = [emit.at_least(builder.fadd(result, bias), floor) for result in results]
+    results = [emit.at_least(result, floor) for result in results]
     for number, run in enumerate(emit.interleave(results)):
         emit.store(run, emit.at(write, number * lanes))

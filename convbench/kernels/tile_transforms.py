@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from convbench.kernels.linear_map import linear_map
+from convbench.kernels.linear_map import column_of_ones, linear_map
 from convbench.kernels.toom_cook import Matrix, toom_cook
 from convbench.kernels.vector import Vectors, index
 from convbench.kernels.vector_code import Array, Constant, vector_code
@@ -110,11 +110,19 @@ def tile_from_points(  # over 40 lines: the documentation of its arguments
     to_y, to_x = toom_cook(y_outputs, y_taps).output, toom_cook(x_outputs, x_taps).output
     begin, across, step = emit.at(source.data, source_begin), len(to_x[0]), tiles * vectors * lanes
     bias, floor = emit.load(emit.at(biases.data, bias_begin)), emit.floor(relu)
-    outputs = both_ways(emit, to_y, to_x, lambda y, x: emit.load(emit.at(begin, (y * across + x) * step)))
+    ones = column_of_ones(to_y), column_of_ones(to_x)
+
+    def load(y: int, x: int) -> ir.Value:
+        total = emit.load(emit.at(begin, (y * across + x) * step))
+        return builder.fadd(total, bias) if (y, x) == ones else total
+
+    outputs = both_ways(emit, to_y, to_x, load)
+    if None in ones:
+        outputs = [[builder.fadd(pixel, bias) for pixel in row] for row in outputs]
     filters = [emit.at(target.data, target_begin, builder.mul(index(f), filter_step)) for f in range(lanes)]
     for y, row in enumerate(outputs):
         finished, offset = (
-            [emit.at_least(builder.fadd(pixel, bias), floor) for pixel in row],
+            [emit.at_least(pixel, floor) for pixel in row],
             builder.mul(index(y), row_step),
         )
         for x in range(0, len(row), lanes):

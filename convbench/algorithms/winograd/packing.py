@@ -68,7 +68,7 @@ split = splitter(Pieces)
 
 @inlined
 def take(filters, lanes, p, unit, part, channels, weights, shape, taps):  # type: ignore[no-untyped-def]
-    """Copy the taps of channels (first, count) of the filters from `part` of the unit on, with a filter in each lane."""
+    """Copy the taps of channels (first, count) of the filters from `part` on, with a filter in each lane."""
     group_filters, kernel = shape[0] // p.groups, shape[2] * shape[3]
     group, block = divmod(unit, p.blocks)
     number = min(block * filters + part, group_filters - 1)

@@ -56,7 +56,7 @@ def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over rows of tiles of one group of one image."""
         p = unpack(parameters)
-        pieces, run, group_filters = split(scratch, p.pieces), p.tiles * x_outputs, out.shape[1] // p.grid.groups
+        pieces, group_filters = split(scratch, p.pieces), out.shape[1] // p.grid.groups
         packed = borrowed(weights)
         for unit in range(first, last):
             place = locate(p.grid, unit)
@@ -79,7 +79,7 @@ def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                     since = lap(clock, INVERSE, since)
                 for number in range(used):
                     own = place.group * group_filters + block * filters + number
-                    store(y_outputs, x_outputs, lanes, p, place, own, number, rows, run, pieces, out)
+                    store(y_outputs, x_outputs, lanes, p, place, own, number, rows, pieces, out)
                 since = lap(clock, STORE, since)
         if p.streamed:
             fence()
@@ -104,6 +104,8 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         tiles=cut.tiles,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
+        run=cut.tiles * x.outputs,
+        whole=_is_whole(problem, cut),
         streamed=streamed(problem),
         biases=weights,
         zeros=weights + problem.groups * cut.blocks * cut.filters,
@@ -132,6 +134,12 @@ def _band(problem: Problem, cut: Cut) -> Band:
     )
 
 
+def _is_whole(problem: Problem, cut: Cut) -> bool:
+    """Whether a unit's outputs are whole rows of each filter's output, to be streamed as one."""
+    is_row = cut.tile_rows == 1 and cut.grid.segments == 1
+    return streamed(problem) and is_row and problem.output_width >= cut.lanes
+
+
 def _pieces(problem: Problem, cut: Cut) -> Pieces:
     y, x = cut.y, cut.x
     points = y.points * x.points
@@ -141,7 +149,7 @@ def _pieces(problem: Problem, cut: Cut) -> Pieces:
         points=points * problem.group_channels * y.blocks * x.blocks * cut.tiles,
         sums=points * cut.filters * cut.width,
         half=y.outputs * x.points * cut.lanes,
-        runs=cut.filters * y.outputs * cut.tiles * x.outputs + cut.lanes,
+        runs=cut.filters * y.outputs * cut.tiles * x.outputs + 2 * cut.lanes,
     )
 
 
