@@ -201,7 +201,7 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype):
     def compute(x, steps, transformed, sums, row, relu):
         transform(INPUT, outputs, taps, lanes, x, 2, steps, transformed, 1, lanes + 3)
         transform(OUTPUT, outputs, taps, lanes, x, 5, lanes + 1, sums, 4, lanes)
-        transform_row(outputs, taps, lanes, x, 1, lanes, row, 6, relu=relu)
+        transform_row(outputs, taps, lanes, x, 1, lanes, x, 3, row, 6, relu=relu)
 
     random = np.random.default_rng(0)
     x = random.standard_normal(500).astype(dtype)
@@ -216,7 +216,7 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype):
     read = np.array([x[5 + number * (lanes + 1) :][:lanes] for number in range(points)])
     np.testing.assert_allclose(sums[4 : 4 + outputs * lanes].reshape(outputs, lanes), to_output @ read, atol=1e-4)
     read = np.array([x[1 + number * lanes :][:lanes] for number in range(points)])
-    np.testing.assert_allclose(row[6 : 6 + outputs * lanes], (to_output @ read).T.ravel(), atol=1e-4)
+    np.testing.assert_allclose(row[6 : 6 + outputs * lanes], (to_output @ read).T.ravel() + x[3], atol=1e-4)
     before = row.copy()
     compute(x, steps, transformed, sums, row, 1)
     np.testing.assert_array_equal(row, np.maximum(before, 0))

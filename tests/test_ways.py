@@ -18,6 +18,7 @@ from convbench.algorithms.direct import columns, filters, host, pixels, product
 from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import cut as unrolled
 from convbench.algorithms.winograd import cut as winograd
+from convbench.algorithms.winograd import filter_cut
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.kernels.band import Layout, runs
 from convbench.kernels.blocking import segments
@@ -175,13 +176,28 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     ),
     "chunks, winograd": (
         "winograd",
-        problem(8, (20, 20), 130, (3, 3), padding=1),
+        problem(2, (20, 20), 130, (3, 3), padding=1),
         lambda p: chunks_of_winograd(p) > 1,
     ),
     "segments, winograd": (
         "winograd",
-        problem(256, (20, 100), 8, (3, 3), padding=1),
+        problem(2, (7, 5000), 8, (3, 3), padding=1),
         lambda p: winograd.cut_up(p).grid.segments > 1,
+    ),
+    "segments, winograd with filters in the lanes": (
+        "winograd",
+        problem(64, (30, 200), 20, (3, 3), padding=1),
+        lambda p: filter_cut.cut_up(p).grid.segments > 1 and not filter_cut.cut_up(p).is_phased,
+    ),
+    "tiles of several images in a unit": (
+        "winograd",
+        problem(5, (9, 7), 37, (3, 3), padding=1, batch=5),
+        lambda p: filter_cut.cut_up(p).is_phased and filter_cut.cut_up(p).tile_rows > filter_cut.cut_up(p).image_rows,
+    ),
+    "blocks of taps of many channels, winograd": (
+        "winograd",
+        problem(20, (14, 15), 34, (5, 7), padding=(2, 3), batch=2, groups=2),
+        lambda p: filter_cut.cut_up(p).x.blocks > 1,
     ),
     "past the caches, winograd": ("winograd", problem(1, (500, 700), 48, (3, 3)), streamed),
     "blocks of taps": ("winograd", problem(2, (30, 30), 9, (11, 11)), lambda p: winograd.cut_up(p).y.blocks > 1),

@@ -19,6 +19,7 @@ CUTS: Final = 256  # cached cuts of each form: choosing and making a plan need t
 UNITS: Final = 32  # minimum number of units of a large enough problem, for load balance among many workers
 FILTERS: Final = 64  # minimum number of filters of a unit, to amortise filling the band
 SEGMENT: Final = 8  # minimum number of adjacent register blocks in a row of a unit, for the same reason
+LINE: Final = 64  # bytes of a cache line; a vector that crosses two lines is two loads
 PIECE_BYTES: Final = 2**20  # maximum size of the weights that are transformed at a time
 PACKING_BYTES: Final = 4 * PIECE_BYTES  # memory for that: source, two intermediate arrays, and result
 
@@ -79,12 +80,20 @@ def with_tail(shape: tuple[int, ...], tail: NDArray[Any]) -> tuple[NDArray[Any],
         tail: The constants that follow, such as biases; its dtype is that of the whole array.
 
     Returns:
-        The whole array, 1-D, and a view of its packed weights, of `shape`, with undefined content.
+        The whole array, 1-D, aligned to a cache line, and a view of its packed weights, of `shape`, with undefined
+        content.
     """
     size = math.prod(shape)
-    everything = np.empty(size + tail.size, tail.dtype)
+    everything = empty_lines(size + tail.size, tail.dtype)
     everything[size:] = tail.ravel()
     return everything, everything[:size].reshape(shape)
+
+
+def empty_lines(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Allocate an array, 1-D, of undefined content, aligned to a cache line."""
+    memory = np.empty(size + LINE // dtype.itemsize, dtype)
+    begin = -memory.ctypes.data % LINE // dtype.itemsize
+    return memory[begin : begin + size]
 
 
 def pack_weights(problem: Problem, weights: NDArray[Any], filters: int, epilogue: Epilogue) -> NDArray[Any]:

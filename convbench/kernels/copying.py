@@ -71,3 +71,72 @@ def stream(
         emit.stream(emit.load(emit.at(read, place)), emit.at(write, place))
     rest = emit.lanes_below(builder.sub(count, body))
     emit.store_lanes(emit.load(emit.at(read, body)), emit.at(write, body), rest)
+
+
+@vector_code
+def stream_rows(  # over 40 lines: the documentation of its arguments
+    emit: Vectors,
+    lanes: Constant,
+    source: Array,
+    source_begin: ir.Value,
+    source_step: ir.Value,
+    rows: ir.Value,
+    columns: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+) -> None:
+    """Copy rows to contiguous elements with non-temporal stores; call `fence` after the last copy.
+
+    Args:
+        emit: Emits the code.
+        lanes: Elements of a vector.
+        source: Source; up to a vector before and after each row is read, and not used.
+        source_begin: Index of the first row's first element.
+        source_step: Elements from one row to the next.
+        rows: Number of rows, at least 1.
+        columns: Elements of a row, at least `lanes`.
+        target: Target.
+        target_begin: Index of the first element.
+    """
+    builder, step = emit.builder, index(lanes)
+    write = emit.at(target.data, target_begin)
+    unaligned = builder.urem(builder.udiv(builder.ptrtoint(write, INDEX), index(emit.item_size)), step)
+    head = builder.urem(builder.sub(step, unaligned), step)  # elements of a row before its first whole vector
+    read = emit.at(source.data, source_begin)
+    emit.store_lanes(emit.load(read), write, emit.lanes_below(head))
+    first = cgutils.alloca_once_value(builder, head)
+    with cgutils.for_range(builder, rows) as row:
+        own, place = emit.at(read, builder.mul(row.index, source_step)), emit.at(write, builder.mul(row.index, columns))
+        begin = builder.load(first)
+        end = builder.sub(columns, builder.urem(builder.sub(columns, begin), step))
+        with cgutils.for_range_slice(builder, begin, end, step, inc=True) as (column, _):
+            emit.stream(emit.load(emit.at(own, column)), emit.at(place, column))
+        left = builder.sub(columns, end)
+        last, tail = emit.load(emit.at(own, end)), emit.lanes_below(left)
+        with builder.if_else(builder.icmp_signed("<", builder.add(row.index, index(1)), rows)) as (inner, outer):
+            with inner:  # the vector across the end of the row, which begins with its last `left` elements
+                following = emit.load(emit.at(own, builder.sub(source_step, left)))
+                emit.stream(builder.select(tail, last, following), emit.at(place, end))
+                builder.store(builder.sub(step, left), first)
+            with outer:
+                emit.store_lanes(last, emit.at(place, end), tail)
+
+
+@vector_code
+def put(
+    emit: Vectors,
+    lanes: Constant,
+    source: Array,
+    source_begin: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+    count: ir.Value,
+) -> None:
+    """Copy `count` contiguous elements; up to a vector after them is read, and not used."""
+    builder, step = emit.builder, index(lanes)
+    read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
+    whole = builder.sub(count, builder.urem(count, step))
+    with cgutils.for_range_slice(builder, index(0), whole, step, inc=True) as (place, _):
+        emit.store(emit.load(emit.at(read, place)), emit.at(write, place))
+    rest = emit.lanes_below(builder.sub(count, whole))
+    emit.store_lanes(emit.load(emit.at(read, whole)), emit.at(write, whole), rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
@@ -79,6 +80,11 @@ def of_weights(numbers: float, between: float, item: int) -> dict[str, float]:
     """
     name = next((name for most, name in LEVELS if between * item <= most), FURTHEST)
     return {name: numbers * item}
+
+
+def added(*counts: dict[str, float]) -> dict[str, float]:
+    """The sum of counts, kind by kind."""
+    return {kind: sum(each.get(kind, 0.0) for each in counts) for kind in dict.fromkeys(itertools.chain(*counts))}
 
 
 def of_blocks(blocks: int, taps: int, filters: int, vectors: int) -> dict[str, float]:

@@ -36,6 +36,11 @@ def linear_map(emit: Vectors, matrix: Matrix, inputs: Sequence[ir.Value]) -> lis
     return [outputs[number] if number in outputs else _sum(emit, row, inputs) for number, row in enumerate(rows)]
 
 
+def column_of_ones(matrix: Matrix) -> int | None:
+    """Index of the input that has factor 1 in every output: what is added to it is added to all; None if there is none."""
+    return next((place for place in range(len(matrix[0])) if all(row[place] == 1 for row in matrix)), None)
+
+
 def operations(matrix: Matrix) -> int:
     """Number of vector operations that `linear_map` emits for a matrix."""
     counter = _Counter()
@@ -161,7 +166,7 @@ def transform(
 
 
 @vector_code
-def transform_row(
+def transform_row(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     outputs: Constant,
     taps: Constant,
@@ -169,11 +174,13 @@ def transform_row(
     source: Array,
     source_begin: ir.Value,
     source_step: ir.Value,
+    biases: Array,
+    bias_begin: ir.Value,
     target: Array,
     target_begin: ir.Value,
     relu: ir.Value,
 ) -> None:
-    """Multiply vectors by the OUTPUT matrix and store the results as contiguous pixels.
+    """Multiply vectors by the OUTPUT matrix and store the results, plus a bias, as contiguous pixels.
 
     Lane l of the vectors belongs to tile l; its result j is pixel `l * outputs + j`.
 
@@ -185,6 +192,8 @@ def transform_row(
         source: Input.
         source_begin: Index of the first vector.
         source_step: Elements from one vector to the next.
+        biases: Numbers, one of which is added to all results.
+        bias_begin: Index of that number.
         target: Output.
         target_begin: Index of the first pixel.
         relu: Whether negative results become zero.
@@ -192,7 +201,13 @@ def transform_row(
     builder, matrix = emit.builder, _matrix(OUTPUT, outputs, taps)
     begin = emit.at(source.data, source_begin)
     steps = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
-    results = linear_map(emit, matrix, [emit.load(emit.at(begin, step)) for step in steps])
+    inputs = [emit.load(emit.at(begin, step)) for step in steps]
+    bias, ones = emit.splat(builder.load(emit.at(biases.data, bias_begin))), column_of_ones(matrix)
+    if ones is not None:
+        inputs[ones] = builder.fadd(inputs[ones], bias)
+    results = linear_map(emit, matrix, inputs)
+    if ones is None:
+        results = [builder.fadd(result, bias) for result in results]
     write, floor = emit.at(target.data, target_begin), emit.floor(relu)
     results = [emit.at_least(result, floor) for result in results]
     for number, run in enumerate(emit.interleave(results)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from convbench.kernels.copying import stream
-from convbench.kernels.tile import copy, inlined
+from convbench.kernels.copying import put, stream
+from convbench.kernels.tile import inlined
 from convbench.kernels.tuning import tuning
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -13,6 +13,32 @@ from convbench.problem import ITEM_SIZE, Problem
 def streamed(problem: Problem) -> bool:
     """Whether to write the output with non-temporal stores; a tile that does so ends with a `fence`."""
     return ITEM_SIZE[problem.dtype] * math.prod(problem.output_shape) >= tuning().stream_bytes
+
+
+@inlined
+def put_or_stream(lanes, past_caches, source, source_begin, target, target_begin, count):  # type: ignore[no-untyped-def]
+    """Copy `count` contiguous elements of 1-D arrays, with non-temporal stores if asked to.
+
+    Up to a vector after the last element of the source is read, and not used.
+    """
+    if past_caches:
+        stream(
+            lanes=lanes,
+            source=source,
+            source_begin=source_begin,
+            target=target,
+            target_begin=target_begin,
+            count=count,
+        )
+    else:
+        put(
+            lanes=lanes,
+            source=source,
+            source_begin=source_begin,
+            target=target,
+            target_begin=target_begin,
+            count=count,
+        )
 
 
 @inlined
@@ -38,7 +64,4 @@ def write_rows(lanes, past_caches, runs, run, plane, first_row, rows, lines, fir
     for row in range(min(rows, height - first_row)):
         source = row % lines * run + row // lines * columns
         target = (first_row + row) * width + first_column
-        if past_caches:
-            stream(lanes=lanes, source=runs, source_begin=source, target=flat, target_begin=target, count=count)
-        else:
-            copy(runs[source:], flat[target : target + count])
+        put_or_stream(lanes, past_caches, runs, source, flat, target, count)

@@ -17,10 +17,18 @@ from typing import Final
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-POINTS: Final = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
-"""Points in order of use. Pairs of opposite sign halve the work; each further pair would cost two decimal digits."""
+_PAIRS: Final = "0 1 -1 2 -2 1/2 -1/2"
+_POINTS: Final = {4: "0 3/4 -3/4 8/5", 5: "0 2/3 -2/3 3/2 -3/2", 6: "0 1 -1 5/3 -5/3 1/3"}
+POINTS: Final = tuple(
+    tuple(map(Fraction, _POINTS.get(count, _PAIRS).split()[:count])) for count in range(len(_PAIRS.split()) + 1)
+)
+"""The points of an algorithm by their number: of those with small numerators and denominators, those of least `growth`.
 
-LARGEST: Final = len(POINTS) + 1
+Pairs of opposite sign halve the work; a fourth pair would cost two decimal digits. Four outputs of three taps lose half
+as many bits with 2/3 and 3/2 as with 1 and 2 (a growth of 2.7 instead of 5.6; in two dimensions, of both squared).
+"""
+
+LARGEST: Final = len(POINTS)
 """Number of products of the largest tile, m + r - 1."""
 
 
@@ -45,11 +53,6 @@ class ToomCook:
     growth: float
     amplification: float
 
-    @property
-    def ones(self) -> int:
-        """Index of the product that has factor 1 in every output; a bias that is added to it reaches all outputs."""
-        return next(p for p in range(len(self.input)) if all(row[p] == 1 for row in self.output))
-
 
 @cache
 def toom_cook(outputs: int, taps: int) -> ToomCook:
@@ -60,7 +63,7 @@ def toom_cook(outputs: int, taps: int) -> ToomCook:
         taps: r, at least 1; m + r - 1 may be at most `LARGEST`.
     """
     products = outputs + taps - 1
-    points = POINTS[: products - 1]
+    points = POINTS[products - 1]
     output = tuple((*(point**power for point in points), Fraction(power == outputs - 1)) for power in range(outputs))
     weights, rows = [], []
     for point in points:

@@ -23,6 +23,7 @@ class Tuning:
         panels_bytes: Maximum size of the panels of the unrolled matrix that exist at a time.
         points_bytes: Maximum size of the transformed input of a unit of `winograd`.
         spectra_bytes: Maximum size of the transformed input of a unit of `fft`.
+        filter_sums: Vectors of sums of a register block with filters in the lanes.
         stream_bytes: Minimum size of an output that is written with non-temporal stores.
         registers: Vector registers.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
@@ -35,6 +36,7 @@ class Tuning:
     points_bytes: int = 10 * 2**16
     spectra_bytes: int = 2**18
     stream_bytes: int = 2**25
+    filter_sums: int = 28
     registers: int = 16
     kernel_rows: int = 5
 
@@ -43,11 +45,11 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
     "AVX-512": Tuning(  # 24 sums + 3 vectors + 1 weight of 32 registers
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14), (4, 3)), registers=32, kernel_rows=7
     ),
-    "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), ((2, 6), (1, 12), (4, 2))),  # 12 + 3 + 1 of 16
+    "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), ((2, 6), (1, 12), (4, 2)), filter_sums=12),  # 12 + 3 + 1 of 16
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7
     ),
-    "generic": Tuning(((4, 2), (2, 4), (1, 6)), ((2, 6), (1, 12), (4, 2))),  # 8 + 2 + 1 of 16
+    "generic": Tuning(((4, 2), (2, 4), (1, 6)), ((2, 6), (1, 12), (4, 2)), filter_sums=8),  # 8 + 2 + 1 of 16
 }
 
 

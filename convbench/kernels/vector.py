@@ -96,6 +96,10 @@ class Vectors:
         self.type = ir.VectorType(self.real, lanes)
         self._suffix = f"v{lanes}f{real.bitwidth}"
 
+    def of(self, real: ir.Type, lanes: int) -> Vectors:
+        """An emitter of vectors of other elements, float or double, and of another number of lanes."""
+        return Vectors(self.context, self.builder, types.float32 if real == ir.FloatType() else types.float64, lanes)
+
     def at(self, address: ir.Value, *offsets: ir.Value | int) -> ir.Value:
         """The address plus offsets in elements."""
         for offset in offsets:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from convbench.kernels.band import Band
+from convbench.kernels.copying import stream_rows
 from convbench.kernels.fields import Table, splitter, unpacker
 from convbench.kernels.grid import Grid
 from convbench.kernels.linear_map import INPUT, OUTPUT, transform, transform_row
@@ -22,7 +23,7 @@ class Pieces(NamedTuple):
         points: Transformed input, shape (vertical points, horizontal points, channels * blocks of taps, tiles).
         sums: Sums of products, shape (points, filters of a register block, tiles of a register block).
         half: Sums after the vertical output transform, shape (vertical outputs, horizontal points, lanes).
-        runs: Output rows of a register block's filters, padded by a vector.
+        runs: Output rows of a register block's filters, padded by a vector at both ends.
     """
 
     band: int
@@ -49,10 +50,11 @@ class Parameters(NamedTuple):
         tiles: Tiles in a unit, rounded up to whole register blocks.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
+        run: Pixels from one run of a filter to the next, in scratch.
+        whole: Whether the runs of a filter are whole rows of the output that are streamed as one.
         streamed: Whether outputs are written with non-temporal stores.
         biases: Index in the weights of the first filter's bias.
-        zeros: Index in the weights of the zeros that replace biases at all points but `ones`.
-        ones: The point that has factor 1 in every output.
+        zeros: Index in the weights of zeros, from which sums start.
         relu: Whether ReLU is applied.
         columns: Offsets in a strip of (horizontal block of taps, horizontal point).
         no_offset: A table of one zero: the outer offsets of the micro-kernel.
@@ -71,10 +73,11 @@ class Parameters(NamedTuple):
     tiles: int
     blocks: int
     unit_blocks: int
+    run: int
+    whole: int
     streamed: int
     biases: int
     zeros: int
-    ones: int
     relu: int
     columns: Table
     no_offset: Table
@@ -134,7 +137,6 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
     """Compute the sums of products of one register block (filters x tiles) at every point."""
     width = vectors * lanes
     for point in range(points):
-        bias = p.biases + group_block * filters if point == p.ones else p.zeros
         micro_kernel(
             filters=filters,
             vectors=vectors,
@@ -147,7 +149,7 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
             inner_offsets=p.parts,
             weights=weights,
             weights_begin=(group_block * points + point) * p.parts.size * filters,
-            bias_begin=bias,
+            bias_begin=p.zeros,
             out=pieces.sums,
             out_begin=point * filters * width,
             filter_step=width,
@@ -161,7 +163,7 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
 
 
 @inlined
-def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, target, run):  # type: ignore[no-untyped-def]
+def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, biases, target):  # type: ignore[no-untyped-def]
     """Transform one filter's sums for a vector of tiles into `y_outputs` rows of pixels.
 
     The vertical pass writes to `half`, which the horizontal pass reads.
@@ -188,19 +190,21 @@ def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pie
             source=pieces.half,
             source_begin=row * x_points * lanes,
             source_step=lanes,
+            biases=biases,
+            bias_begin=0,
             target=pieces.runs,
-            target_begin=target + row * run,
+            target_begin=target + row * p.run,
             relu=p.relu,
         )
 
 
 @inlined
-def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, first_tile, pieces):  # type: ignore[no-untyped-def]
+def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, tile, pieces, biases):  # type: ignore[no-untyped-def]
     """Transform the sums of the first `used` filters of a register block into rows of pixels."""
-    width, run = vectors * lanes, p.tiles * x_outputs
+    width = vectors * lanes
     for number in range(used):
         for part in range(0, width, lanes):
-            target = number * y_outputs * run + (first_tile + part) * x_outputs
+            target = number * y_outputs * p.run + (tile + part) * x_outputs + lanes
             from_points(
                 y_outputs,
                 y_taps,
@@ -211,23 +215,37 @@ def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_t
                 number * width + part,
                 filters * width,
                 pieces,
+                biases[number:],
                 target,
-                run,
             )
 
 
 @inlined
-def store(y_outputs, x_outputs, lanes, p, place, filter_number, number, rows, run, pieces, out):  # type: ignore[no-untyped-def]
+def store(y_outputs, x_outputs, lanes, p, place, filter_number, number, rows, pieces, out):  # type: ignore[no-untyped-def]
     """Store the output rows of filter `number` of a register block."""
-    write_rows(
-        lanes,
-        p.streamed,
-        pieces.runs[number * y_outputs * run : (number + 1) * y_outputs * run],
-        run,
-        out[place.image, filter_number],
-        place.band * p.tile_rows * y_outputs,
-        rows * y_outputs,
-        y_outputs,
-        place.segment * p.tile_columns * x_outputs,
-        p.tile_columns * x_outputs,
-    )
+    first_row, size = place.band * p.tile_rows * y_outputs, y_outputs * p.run
+    if p.whole:
+        height, width = out.shape[2], out.shape[3]
+        stream_rows(
+            lanes=lanes,
+            source=pieces.runs,
+            source_begin=number * size + lanes,
+            source_step=p.run,
+            rows=min(y_outputs, height - first_row),
+            columns=width,
+            target=out.reshape(out.size),
+            target_begin=((place.image * out.shape[1] + filter_number) * height + first_row) * width,
+        )
+    else:
+        write_rows(
+            lanes,
+            p.streamed,
+            pieces.runs[number * size + lanes : (number + 1) * size + lanes],
+            p.run,
+            out[place.image, filter_number],
+            first_row,
+            rows * y_outputs,
+            y_outputs,
+            place.segment * p.tile_columns * x_outputs,
+            p.tile_columns * x_outputs,
+        )

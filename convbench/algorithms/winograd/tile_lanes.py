@@ -1,0 +1,191 @@
+"""Winograd convolution on the host: tiles of outputs from fewer multiplications.
+
+A kernel that is larger than the taps of a tile is split into blocks of taps. The input of a tile is transformed for
+each block and channel, multiplied point by point by the transformed weights, and summed over blocks and channels; only
+the sum is transformed back. This is nested filtering: the sum over blocks is itself a convolution. For an 11 x 11
+kernel, tiles of 5 x 5 outputs and 3 x 3 blocks of 4 x 4 taps take 23 multiplications for each output instead of 121.
+
+A unit is a few rows of tiles, or a segment of one row where the transformed input of a whole row exceeds the cache. The
+products are one matrix product for each point, (filters x blocks * channels) times (blocks * channels x tiles), on the
+micro-kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.algorithms import Footprint
+from convbench.algorithms.winograd.cut import Cut, cut_up
+from convbench.algorithms.winograd.nested import errors, transformed_shape
+from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
+from convbench.algorithms.winograd.steps import (
+    Parameters,
+    Pieces,
+    block_from_points,
+    multiply,
+    split,
+    store,
+    to_points,
+    unpack,
+)
+from convbench.epilogue import Epilogue
+from convbench.kernels.band import Band, fill_band
+from convbench.kernels.blocking import with_tail
+from convbench.kernels.clock import lap, ticks
+from convbench.kernels.fields import pack
+from convbench.kernels.grid import locate
+from convbench.kernels.output import streamed
+from convbench.kernels.tile import Phase, TileName, Work, borrowed, jit
+from convbench.kernels.vector import fence
+from convbench.problem import ITEM_SIZE, Problem
+
+STAGES: Final = ("pad", "transform", "product", "inverse", "store")
+PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
+
+
+def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
+    """The tile for a register block, and for minimal filtering with given outputs and taps along each axis."""
+    width = vectors * lanes
+    points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is `unit_blocks` register blocks of filters over rows of tiles of one group of one image."""
+        p = unpack(parameters)
+        pieces, group_filters = split(scratch, p.pieces), out.shape[1] // p.grid.groups
+        packed = borrowed(weights)
+        for unit in range(first, last):
+            place = locate(p.grid, unit)
+            rows = min(p.tile_rows, (out.shape[2] + y_outputs - 1) // y_outputs - place.band * p.tile_rows)
+            first_block = place.filter_block * p.unit_blocks
+            since = ticks()
+            fill_band(x, pieces.band, p.band, place)
+            since = lap(clock, PAD, since)
+            to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces)
+            since = lap(clock, TRANSFORM, since)
+            for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+                used = min(filters, group_filters - block * filters)
+                for t in range(0, rows * p.tile_columns, width):
+                    multiply(filters, vectors, lanes, points, p, place.group * p.blocks + block, t, pieces, weights)
+                    since = lap(clock, PRODUCT, since)
+                    biases = packed[p.biases + (place.group * p.blocks + block) * filters :]
+                    block_from_points(
+                        filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, t, pieces, biases
+                    )
+                    since = lap(clock, INVERSE, since)
+                for number in range(used):
+                    own = place.group * group_filters + block * filters + number
+                    store(y_outputs, x_outputs, lanes, p, place, own, number, rows, pieces, out)
+                since = lap(clock, STORE, since)
+        if p.streamed:
+            fence()
+
+    return tile
+
+
+def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) -> Parameters:
+    """The parameters of the tile; `weights` is the number of elements before the biases."""
+    y, x = cut.y, cut.x
+    columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
+    return Parameters(
+        grid=cut.grid,
+        band=_band(problem, cut),
+        pieces=_pieces(problem, cut),
+        input_rows=cut.input_rows,
+        row_stride=cut.row_stride,
+        y_blocks=y.blocks,
+        x_blocks=x.blocks,
+        tile_rows=cut.tile_rows,
+        tile_columns=cut.tile_columns,
+        tiles=cut.tiles,
+        blocks=cut.blocks,
+        unit_blocks=cut.unit_blocks,
+        run=cut.tiles * x.outputs,
+        whole=_is_whole(problem, cut),
+        streamed=streamed(problem),
+        biases=weights,
+        zeros=weights + problem.groups * cut.blocks * cut.filters,
+        relu=epilogue.relu,
+        columns=columns % x.outputs * cut.length + columns // x.outputs,
+        no_offset=np.zeros(1, np.int64),
+        parts=np.arange(problem.group_channels * y.blocks * x.blocks) * cut.tiles,
+    )
+
+
+def _band(problem: Problem, cut: Cut) -> Band:
+    """Bands in which the columns of each residue class modulo a tile's output columns are contiguous."""
+    (top, _), (left, _) = problem.padding
+    return Band(
+        channels=problem.group_channels,
+        row_step=cut.tile_rows * cut.y.outputs,
+        column_step=cut.tile_columns * cut.x.outputs,
+        top=top,
+        left=left,
+        y_step=1,
+        y_length=cut.input_rows,
+        x_step=cut.x.outputs,
+        x_length=cut.length,
+        y_starts=np.zeros(1, np.int64),
+        x_starts=np.arange(cut.x.outputs),
+    )
+
+
+def _is_whole(problem: Problem, cut: Cut) -> bool:
+    """Whether a unit's outputs are whole rows of each filter's output, to be streamed as one."""
+    is_row = cut.tile_rows == 1 and cut.grid.segments == 1
+    return streamed(problem) and is_row and problem.output_width >= cut.lanes
+
+
+def _pieces(problem: Problem, cut: Cut) -> Pieces:
+    y, x = cut.y, cut.x
+    points = y.points * x.points
+    return Pieces(
+        band=problem.group_channels * cut.input_rows * cut.row_stride,
+        strip=y.points * cut.row_stride,
+        points=points * problem.group_channels * y.blocks * x.blocks * cut.tiles,
+        sums=points * cut.filters * cut.width,
+        half=y.outputs * x.points * cut.lanes,
+        runs=cut.filters * y.outputs * cut.tiles * x.outputs + 2 * cut.lanes,
+    )
+
+
+def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
+    """Transform the weights; the biases follow them, and then a zero for each filter of a register block."""
+    cut = cut_up(problem)
+    y, x = cut.y, cut.x
+    biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
+    tail = np.concatenate([biases, np.zeros(cut.filters, problem.dtype)])
+    everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
+    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything)
+    parameters = _parameters(problem, cut, transformed.size, epilogue)
+    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
+    return Work(
+        phases=(Phase(TileName(__name__, "make_tile", sizes), cut.grid.units, pack(parameters), STAGES),),
+        weights=everything,
+        scratch_size=sum(parameters.pieces),
+        errors=errors(problem, y, x),
+        variant={
+            "tile": f"{y.outputs} x {x.outputs}",
+            "taps": f"{y.taps} x {x.taps}",
+            "blocks": f"{y.blocks} x {x.blocks}",
+            "register block": f"{cut.filters} x {cut.vectors} x {cut.lanes}",
+            "tiles of a unit": f"{cut.tile_rows} x {cut.tile_columns}",
+            "units": cut.grid.units,
+        },
+    )
+
+
+def footprint(problem: Problem) -> Footprint:
+    """Scratch for a band, its points, and sums and outputs of a register block; and the transformed weights."""
+    cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
+    weights = math.prod(transformed_shape(problem, cut.y, cut.x, cut.filters, cut.blocks))
+    biases = (problem.groups * cut.blocks + 1) * cut.filters
+    return Footprint(
+        sum(_pieces(problem, cut)) * item,
+        (weights + biases) * item,
+        packing_bytes(problem, (cut.y, cut.x), cut.filters),
+    )
