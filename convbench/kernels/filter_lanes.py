@@ -99,9 +99,7 @@ def _store_transposed(
     """Emit the stores of one vector of filters: lane f of pixel p to target + f * filter_step + p."""
     builder, lanes = emit.builder, emit.lanes
     rows = emit.transposed_rows(pixels)
-    mask = ir.Constant(
-        ir.VectorType(ir.IntType(1), rows[0].type.count), [p < len(pixels) for p in range(rows[0].type.count)]
-    )
+    mask = ir.Constant(ir.VectorType(ir.IntType(1), rows[0].type.count), [p < len(pixels) for p in range(rows[0].type.count)])
     everything = builder.icmp_signed(">=", filters_used, index(lanes))
     targets = [emit.at(target, builder.mul(index(f), filter_step)) for f in range(lanes)]
     with builder.if_else(everything) as (whole, part):
