@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convbench.algorithms import Cost
-from convbench.algorithms.winograd.cut import cut_up, pass_costs
+from convbench.algorithms.winograd.cut import cut_up, is_whole, pass_costs
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_blocks, of_weights, of_whole, parts, shares
 from convbench.problem import ITEM_SIZE, Problem
@@ -35,7 +35,7 @@ def cost(problem: Problem) -> Cost:
             "input transforms": cut.grid.filter_blocks * vectors * to_points,
             "output transforms": registers * cut.vectors * cut.blocks * cut.filters * from_points,
             "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
-            "stored rows": stored_rows,
+            "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
             **of_weights(positions * cut.blocks * of_block, cut.unit_blocks * of_block, item),
             **of_weights((registers - positions) * cut.blocks * of_block, of_block, item),
         },
