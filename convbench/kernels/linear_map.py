@@ -37,7 +37,7 @@ def linear_map(emit: Vectors, matrix: Matrix, inputs: Sequence[ir.Value]) -> lis
 
 
 def column_of_ones(matrix: Matrix) -> int | None:
-    """Index of the input that has factor 1 in every output: what is added to it is added to all; None if there is none."""
+    """Index of the input that has factor 1 in every output, so that what is added to it is added to all; or None."""
     return next((place for place in range(len(matrix[0])) if all(row[place] == 1 for row in matrix)), None)
 
 

@@ -12,6 +12,7 @@ from convbench.kernels.blocking import CUTS, UNITS, bands, blocks_of_a_unit
 from convbench.kernels.grid import Grid
 from convbench.kernels.linear_map import operations
 from convbench.kernels.micro_kernel import best_block
+from convbench.kernels.output import streamed
 from convbench.kernels.toom_cook import Matrix, toom_cook
 from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import instruction_set
@@ -100,6 +101,12 @@ def cut_up(problem: Problem) -> Cut:
             filter_blocks=ceil_div(blocks, unit_blocks),
         ),
     )
+
+
+def is_whole(problem: Problem, cut: Cut) -> bool:
+    """Whether a unit's outputs are whole rows of each filter's output, to be streamed as one."""
+    is_row = cut.tile_rows == 1 and cut.grid.segments == 1
+    return streamed(problem) and is_row and problem.output_width >= cut.lanes
 
 
 def _tiles_of_a_unit(problem: Problem, y: Axis, x: Axis, lanes: int) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.winograd.cut import Cut, cut_up
+from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole
 from convbench.algorithms.winograd.nested import errors, transformed_shape
 from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.algorithms.winograd.steps import (
@@ -105,7 +105,7 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
         run=cut.tiles * x.outputs,
-        whole=_is_whole(problem, cut),
+        whole=is_whole(problem, cut),
         streamed=streamed(problem),
         biases=weights,
         zeros=weights + problem.groups * cut.blocks * cut.filters,
@@ -132,12 +132,6 @@ def _band(problem: Problem, cut: Cut) -> Band:
         y_starts=np.zeros(1, np.int64),
         x_starts=np.arange(cut.x.outputs),
     )
-
-
-def _is_whole(problem: Problem, cut: Cut) -> bool:
-    """Whether a unit's outputs are whole rows of each filter's output, to be streamed as one."""
-    is_row = cut.tile_rows == 1 and cut.grid.segments == 1
-    return streamed(problem) and is_row and problem.output_width >= cut.lanes
 
 
 def _pieces(problem: Problem, cut: Cut) -> Pieces:

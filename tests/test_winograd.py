@@ -1,0 +1,153 @@
+"""Winograd on the host with filters in the lanes: its vector code, its packing, and what its phases share."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from convbench.algorithms.winograd.filter_cut import cut_up
+from convbench.algorithms.winograd.host import has_filters_in_lanes
+from convbench.algorithms.winograd.nested import Axis, transformed_weights
+from convbench.algorithms.winograd.packing import pack_weights
+from convbench.kernels.channel_lanes import planes_to_lanes
+from convbench.kernels.copying import put, stream_rows
+from convbench.kernels.filter_sums import filter_sums
+from convbench.kernels.tile_transforms import tile_from_points, tile_to_points
+from convbench.kernels.toom_cook import toom_cook
+from convbench.kernels.vector import fence, instruction_set
+from convbench.measure.reference import convolve
+from convbench.plans import Candidate, Plan
+from convbench.problem import Problem
+
+RANDOM = np.random.default_rng(0)
+LANES = instruction_set().lanes("float32")
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype("float32")
+
+
+def test_planes_are_transposed_with_zeros_beside_them_and_the_last_plane_again():
+    @numba.njit
+    def compute(source, planes, first, width, target):
+        planes_to_lanes(LANES, source, 5, 50, planes, first, width, target, LANES, 2 * LANES)
+
+    source = numbers(5 + LANES * 50)
+    for planes, first, width in ((LANES, 0, 50), (LANES, -3, LANES), (3, 4, LANES + 5), (1, -2, 0)):
+        target = np.full((2 * LANES + 2) * LANES, np.nan, "float32")
+        compute(source, planes, first, width, target)
+        rows = [source[5 + min(plane, planes - 1) * 50 :][:width] for plane in range(LANES)]
+        padded = np.pad(rows, ((0, 0), (9, 90)))[:, 9 + first :][:, : 2 * LANES]
+        assert np.array_equal(target[LANES:-LANES].reshape(2 * LANES, LANES), padded.T)
+        assert np.isnan(target[:LANES]).all()
+        assert np.isnan(target[-LANES:]).all()
+
+
+def test_rows_are_streamed_to_where_they_follow_one_another():
+    @numba.njit
+    def streamed(source, step, rows, columns, target, begin):
+        stream_rows(LANES, source, LANES, step, rows, columns, target, begin)
+        fence()
+
+    @numba.njit
+    def copied(source, target, begin, count):
+        put(LANES, source, 3, target, begin, count)
+
+    source = numbers(500)
+    for begin in range(LANES + 1):
+        for rows, columns in ((1, LANES), (3, LANES + 3), (5, 2 * LANES), (2, 3 * LANES - 1)):
+            step, target = columns + 5, np.zeros(500, "float32")
+            streamed(source, step, rows, columns, target, begin)
+            expected = np.zeros(500, "float32")
+            whole = np.concatenate([source[LANES + row * step :][:columns] for row in range(rows)])
+            expected[begin : begin + rows * columns] = whole
+            assert np.array_equal(target, expected)
+        for count in (0, 1, LANES, 2 * LANES + 1):
+            target, expected = np.zeros((2, 100), "float32")
+            copied(source, target, begin, count)
+            expected[begin : begin + count] = source[3 : 3 + count]
+            assert np.array_equal(target, expected)
+
+
+def test_sums_of_a_register_block_are_left_as_they_lie():
+    vectors, tiles, terms = 2, 3, 9
+
+    @numba.njit
+    def compute(x, offsets, weights, out):
+        filter_sums(vectors, tiles, LANES, x, 2, 7, offsets, weights, 4, out, 6)
+
+    x, weights = numbers(200), numbers(4 + terms * vectors * LANES)
+    offsets, out = RANDOM.integers(0, 100, terms), np.zeros(6 + tiles * vectors * LANES, "float32")
+    compute(x, offsets, weights, out)
+    read = np.array([x[2 + 7 * tile + offsets] for tile in range(tiles)], float)
+    expected = read @ weights[4:].reshape(terms, -1).astype(float)
+    np.testing.assert_allclose(out[6:].reshape(tiles, -1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(4, 3, 2, 5), (5, 3, 3, 4)])  # without and with a point of factor 1 on both axes
+def test_tiles_are_transformed_in_both_directions(sizes):
+    y_outputs, y_taps, x_outputs, x_taps = sizes
+    y, x = toom_cook(y_outputs, y_taps), toom_cook(x_outputs, x_taps)
+    height, width = len(y.input), len(x.input)
+
+    @numba.njit
+    def compute(tile, points, biases, outputs, relu):
+        tile_to_points(y_outputs, y_taps, x_outputs, x_taps, LANES, tile, 3, 9 * LANES, points, 2, LANES)
+        tile_from_points(
+            y_outputs, y_taps, x_outputs, x_taps, LANES, points, 2, 1, 1, biases, 1, relu, outputs, 4, 60, 10
+        )  # fmt: skip
+
+    tile, biases = numbers(3 + height * 9 * LANES), numbers(1 + LANES)
+    read = tile[3:].reshape(height, 9, LANES)[:, :width].astype(float)
+    to_y, to_x = np.array(y.input, float), np.array(x.input, float)
+    expected = np.einsum("py,yxl,qx->pql", to_y, read, to_x)
+    from_y, from_x = np.array(y.output, float), np.array(x.output, float)
+    sums = np.einsum("yp,pql,xq->lyx", from_y, expected, from_x) + biases[1:, None, None]
+    for relu in (0, 1):
+        points, outputs = np.zeros(2 + height * width * LANES, "float32"), np.full(4 + 60 * LANES, np.nan, "float32")
+        compute(tile, points, biases, outputs, relu)
+        np.testing.assert_allclose(points[2:].reshape(expected.shape), expected, atol=1e-4)
+        found = outputs[4:].reshape(LANES, 6, 10)[:, :y_outputs, :x_outputs]
+        np.testing.assert_allclose(found, np.maximum(sums, 0) if relu else sums, atol=1e-3 * np.abs(sums).max())
+        assert np.isnan(outputs).sum() == outputs.size - LANES * y_outputs * x_outputs
+
+
+@pytest.mark.parametrize(
+    ("kernel", "y", "x", "filters", "dtype"),
+    [
+        ((3, 3), Axis(4, 3, 1), Axis(4, 3, 1), 2 * LANES, "float32"),
+        ((5, 2), Axis(4, 3, 2), Axis(3, 2, 1), 12, "float32"),
+        ((5, 2), Axis(4, 3, 2), Axis(3, 2, 1), 12, "float64"),
+    ],
+)
+def test_compiled_packing_is_numpys(kernel, y, x, filters, dtype):
+    problem = Problem(
+        height=20, width=20, channels=20, out_channels=74, groups=2, kernel_height=kernel[0], kernel_width=kernel[1],
+        dtype=dtype,
+    )  # fmt: skip
+    blocks = -(-problem.group_filters // filters)
+    weights = RANDOM.standard_normal(problem.weights_shape).astype(dtype)
+    expected = transformed_weights(problem, weights, y, x, filters, blocks)
+    packed = np.full(expected.size + 3, np.nan, dtype)
+    pack_weights(problem, weights, (y, x), filters, blocks, packed)
+    assert np.isnan(packed[-3:]).all()
+    found, used = packed[:-3].reshape(expected.shape), problem.group_filters - (blocks - 1) * filters
+    assert np.isfinite(found).all()
+    found[:, -1, ..., used:] = 0
+    np.testing.assert_allclose(found, expected, rtol=0, atol=(1e-6 if dtype == "float32" else 1e-14))
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_workers_share_the_transformed_input(executor):
+    problem = Problem.parse("g2mb3ic40ih9iw11oc76oh9kh3kw3ph1pw1")
+    assert has_filters_in_lanes(problem)
+    assert cut_up(problem).is_phased
+    x, weights = numbers(*problem.input_shape), numbers(*problem.weights_shape)
+    with Plan(problem, weights, Candidate("winograd", executor, 2)) as plan:
+        assert plan.variant["phases"] == 2
+        out = plan.empty_output()
+        for image in (x, -x):
+            expected = convolve(problem, image, weights)
+            error = np.abs(plan(image, out) - expected).max() / np.abs(expected).max()
+            assert error <= plan.error_estimate
