@@ -5,11 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from convbench.algorithms import Cost
-<<<<<<< HEAD
-from convbench.algorithms.winograd.cut import Cut, cut_up, pass_costs
-=======
-from convbench.algorithms.winograd.cut import cut_up, is_whole, pass_costs
->>>>>>> work/winograd
+from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole, pass_costs
 from convbench.integers import ceil_div
 from convbench.kernels.counting import added, of_blocks, of_weights, of_whole, parts, shares
 from convbench.kernels.linear_map import operations
@@ -43,17 +39,11 @@ def cost(problem: Problem) -> Cost:
             "input transforms": cut.grid.filter_blocks * vectors * to_points,
             "output transforms": registers * cut.vectors * cut.blocks * cut.filters * from_points,
             "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
-<<<<<<< HEAD
-            "stored rows": stored_rows,
+            "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
             **added(
                 of_weights(positions * cut.blocks * of_block, cut.unit_blocks * of_block, item),
                 of_weights((registers - positions) * cut.blocks * of_block, of_block, item),
             ),
-=======
-            "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
-            **of_weights(positions * cut.blocks * of_block, cut.unit_blocks * of_block, item),
-            **of_weights((registers - positions) * cut.blocks * of_block, of_block, item),
->>>>>>> work/winograd
         },
         units,
         shares(cut.grid, (tile_rows, cut.tile_rows), (segments, 1), (cut.blocks, cut.unit_blocks)),
