@@ -195,7 +195,7 @@ def test_on_a_slower_machine_than_the_models_what_was_measured_is_chosen(monkeyp
 
 def test_a_candidate_is_unknown_where_none_of_its_work_was_measured():
     stride, dense = Problem.parse("mb1ic3ih65oc8kh3sh2"), Problem.parse(LAYER)
-    names = ["A", "direct/serial/1"]
+    names = ["A", "unrolled/serial/1"]
     model = Model(
         {"A": Rates({"call": 1e-6}, {}, (-0.1, 0.1)), names[1]: Rates({"gathered bytes": 1e-9}, {}, (-0.1, 0.1))},
         (),
