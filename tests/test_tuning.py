@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,7 @@ def measured(monkeypatch):
 
     monkeypatch.setattr(tuning, "measure", measure)
     monkeypatch.setattr(tuning, "Calibration", Shares)
+    monkeypatch.setattr(tuning, "SURPRISING", math.inf)
     monkeypatch.setattr(tuning.time, "perf_counter", lambda: float(next(clock)))
     return seen
 
@@ -112,6 +114,28 @@ def test_the_fairest_moment_counts_where_none_was_fair(measured, monkeypatch):
     tuning.tune(0.0)
     assert len(measured) == 3
     assert {samples[0] for samples in remembering.lines()[0]["samples"].values()} == {2.0}
+
+
+def test_what_the_model_does_not_believe_is_measured_again(measured, monkeypatch):
+    """A candidate that took three times as long as on all problems before, for as long as its plan lived."""
+    tuning.tune(30.0)
+    before, believable = len(measured), tuning.measure
+    monkeypatch.setattr(tuning, "SURPRISING", 0.3)
+
+    def measure(problem, candidates, seconds, seed=0):
+        times = believable(problem, candidates, seconds, seed)
+        if len(measured) == before + 1:
+            name = min(times, key=lambda each: times[each].seconds)
+            times[name] = Times(3 * times[name].seconds, (3 * times[name].seconds,), 1e-5)
+        return times
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    tuning.tune(0.0)
+    assert len(measured) == before + 2
+    assert measured[-1] == measured[-2]
+    usual = measured[-1].multiply_adds * 1e-11 + 1e-6
+    for name, [kept] in remembering.lines()[-1]["samples"].items():
+        assert kept == pytest.approx(usual / int(name.rpartition("/")[2]))
 
 
 @pytest.mark.parametrize("cores", [1, 2])

@@ -219,4 +219,13 @@ def new_workspace(work: Work) -> NDArray[Any]:
 
 def new_counters(phases: int) -> NDArray[np.int64]:
     """Counters from which workers claim units, a cache line for each phase; to be zeroed before each call."""
-    return np.zeros((phases, _CACHE_LINE // 8), np.int64)
+    counters = private_empty((phases, _CACHE_LINE // 8), "int64")
+    counters.fill(0)
+    return counters
+
+
+def new_team(workers: int) -> NDArray[np.int64]:
+    """Numbers of the threads that ran each row, -1 for none; in cache lines that nothing else is in."""
+    team = private_empty((workers,), "int64")
+    team.fill(-1)
+    return team

@@ -185,7 +185,7 @@ class ThreadsRunner:
             workspace=driver.new_workspace(self._work),
             scratch=driver.new_scratch(self._work, self._cores),
             counters=driver.new_counters(len(self._work.phases)),
-            team=np.full(self._cores, -1, np.int64),
+            team=driver.new_team(self._cores),
         )
 
     def threads(self) -> int:

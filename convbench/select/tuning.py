@@ -23,13 +23,14 @@ from convbench.select import choosing, known, remembering, written
 from convbench.select.calibration import FAIR, Calibration
 from convbench.select.contenders import HOST, able, core_counts, name_of
 from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, is_measurable, least_sure
-from convbench.select.fitting import TELLING, fit
+from convbench.select.fitting import CONTENDING, TELLING, fit
 from convbench.select.measuring import Times, measure
 from convbench.select.model import Model
 
 PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
 EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
-ATTEMPTS: Final = 3  # at a moment in which several cores give what they usually do
+ATTEMPTS: Final = 3  # to measure a problem while several cores give what they usually do, and believably
+SURPRISING: Final = 0.3  # log of a factor: what is further off the model is measured again
 FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
 REFIT: Final = 24  # problems after which the model is fitted anew, for the next that is least sure
 
@@ -129,6 +130,7 @@ class _Learning:
         self.seconds, self.packing = remembering.seconds(lines), remembering.packing(lines)
         self.seen = {Problem.parse(descriptor) for descriptor in self.seconds}
         self.model = known.load().model
+        self.believed: Model | None = None  # a model of another machine's measurements is not
         self._refit()
 
     def add(self, problem: Problem, times: Mapping[str, Times]) -> None:
@@ -140,7 +142,7 @@ class _Learning:
 
     def _refit(self) -> None:
         if len(self.seconds) >= TELLING:
-            self.model = fitted_to(self.seconds, self.packing)
+            self.model = self.believed = fitted_to(self.seconds, self.packing)
 
 
 def _measured(budget: float, seed: int) -> Iterator[Progress]:
@@ -153,7 +155,7 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
                 one for one in able(problem, HOST, core_counts(cores)) if one.algorithm in ALGORITHMS.defaults
             ]
             wanted = _promising(problem, contenders, learning.model)
-            times, compiling = _measured_fairly(problem, wanted, seed, calibration)
+            times, compiling = _measured_fairly(problem, wanted, seed, calibration, learning.believed)
             if times:
                 remembering.append(remembering.line(problem, times, "tune"))
                 learning.add(problem, times)
@@ -166,14 +168,17 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
 
 
 def _measured_fairly(
-    problem: Problem, wanted: Sequence[Candidate], seed: int, calibration: Calibration
+    problem: Problem, wanted: Sequence[Candidate], seed: int, calibration: Calibration, model: Model | None
 ) -> tuple[dict[str, Times], float]:
-    """Measure a problem while several cores give what they usually do; otherwise again, and the fairest one counts.
+    """Measure a problem while several cores give what they usually do, and again what the model does not believe.
+
+    A call may take three times as long for as long as a plan lives, or as its neighbours compute. What is real is
+    measured again in the same way, on plans made anew, and counts.
 
     Returns:
         The times, none where the problem does not fit the free memory, and seconds of compiling.
     """
-    fairest, times, compiling = -1.0, {}, 0.0
+    fairest, times, compiling = (-1.0, 0.0), {}, 0.0
     for _ in range(ATTEMPTS):
         calibration.wait()
         try:
@@ -181,12 +186,23 @@ def _measured_fairly(
         except UnavailableError:
             break
         compiling += sum(each.compiling for each in found.values())
-        share = calibration.share()
-        if share > fairest:
-            fairest, times = share, found
-        if share >= FAIR:
+        share, surprise = min(FAIR, calibration.share()), _surprise(problem, found, model)
+        if (share, -surprise) > fairest:
+            fairest, times = (share, -surprise), found
+        if share >= FAIR and surprise <= SURPRISING:
             break
     return times, compiling
+
+
+def _surprise(problem: Problem, times: Mapping[str, Times], model: Model | None) -> float:
+    """The largest factor, as its logarithm, by which a contender is off the model where the median one is not."""
+    if model is None or not times:
+        return 0.0
+    best = min(each.seconds for each in times.values())
+    contending = {name: each.seconds for name, each in times.items() if each.seconds <= CONTENDING * best}
+    estimates = model.predict(problem, contending)
+    off = [np.log(contending[name] / estimate.seconds) for name, estimate in estimates.items()]
+    return float(np.max(np.abs(off - np.median(off)))) if off else 0.0
 
 
 def _cores() -> int:
