@@ -79,7 +79,11 @@ WAYS = COLUMNS | BLOCKS if instruction_set().has_masks else COLUMNS
 LONG = (
     *("stride 2, one kernel column", "strides that differ", "stride 1 down and 2 across", "a kernel of many rows"),
     *("more lines between outputs than the kernel has", "stride 2, a large kernel", "float64, stride 2"),
+    *("a kernel of one row", "5 x 5, weights not in registers", "a narrower vector at the end", "float64"),
+    *("7 x 7 on less than 7 rows", "stride 2 and dilation", "strides without a common line", "a single output"),
+    *("dilation in more rows than there are", "stride 2, an even kernel"),
 )
+QUICK_GROUPS = ("four channels a group", "groups, stride 2")
 
 
 def some(*names: str) -> list[str]:
@@ -102,7 +106,13 @@ def test_every_way_is_right_and_touches_nothing_else(name):
 
 
 @pytest.mark.skipif(instruction_set().name != "AVX-512", reason="other processors have room for fewer filters")
-@pytest.mark.parametrize(("descriptor", "filters"), GROUPS.values(), ids=GROUPS)
+@pytest.mark.parametrize(
+    ("descriptor", "filters"),
+    [
+        pytest.param(*each, id=name, marks=[pytest.mark.long] * (name not in QUICK_GROUPS))
+        for name, each in GROUPS.items()
+    ],
+)
 def test_groups_of_several_channels_are_right_with_filters_side_by_side(descriptor, filters):
     wanted = Problem.parse(descriptor)
     assert columns.suits(wanted)

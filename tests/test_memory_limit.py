@@ -110,6 +110,7 @@ def test_a_limit_is_a_part_of_the_request(tmp_path, simulated):
     assert "memory_limit" not in make_spec([LAYER]).to_json()  # as versions read it that do not know it
 
 
+@pytest.mark.long
 def test_the_command_line_says_how_many_were_skipped_and_why_and_libraries_are_measured(convbench, tmp_path):
     """What libraries need is not known."""
     words = ("--problem", SMALL, "--executors", "serial", "--algorithms", "direct,unrolled", "--cores", 1, "--runs", 1)

@@ -210,7 +210,23 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
 
 
 OF_DIRECT = {"pixels": pixels, "filters": filters, "product": product}
-LONG = ("blocks of taps", "blocks of taps, fft", "chunks, fft", "past the caches, fft", "several segments of a row")
+LONG = (
+    "blocks of taps",
+    "blocks of taps, fft",
+    "chunks, fft",
+    "past the caches, fft",
+    "several segments of a row",
+    "blocks of taps of many channels, winograd",
+    "past the caches, winograd",
+    "segments, winograd with filters in the lanes",
+    "segments, winograd",
+    "chunks, winograd",
+    "segments, fft",
+    "more pixels than lanes, unrolled",
+    "chunks, unrolled",
+    "segments, unrolled",
+    "segments of two rows with a stride",
+)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +357,7 @@ PACKED = (
 )
 
 
-PACKED_QUICKLY = {"winograd": PACKED[:2], "fft": PACKED[-1:]}
+PACKED_QUICKLY = {"unrolled": PACKED[:1], "winograd": PACKED[:1], "fft": PACKED[-1:]}
 """Of forms whose tiles take seconds to compile."""
 
 
