@@ -20,9 +20,11 @@ from convbench.algorithms.unrolled import cut as unrolled
 from convbench.algorithms.winograd import cut as winograd
 from convbench.algorithms.winograd import filter_cut
 from convbench.epilogue import NO_EPILOGUE, Epilogue
-from convbench.kernels.band import Layout, runs
-from convbench.kernels.blocking import segments
+from convbench.kernels import blocking
+from convbench.kernels.band import Layout, layout, runs
+from convbench.kernels.blocking import best_band, segments
 from convbench.kernels.output import streamed
+from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import AVX512, instruction_set
 from convbench.measure.reference import convolve
 from convbench.plans import Candidate, Plan
@@ -310,6 +312,23 @@ def test_a_wide_row_is_work_for_many():
     for form in (pixels, unrolled):
         assert form.blocking(wide).grid.units >= 32
     assert filters.blocking(wide).grid(wide).units >= 32
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_the_largest_band_is_found_without_looking_at_all_smaller_ones(step, monkeypatch):
+    """Columns of a million pixels took seconds to be cut: their bands have a hundred thousand rows."""
+    tall, looked = problem(1, (2**24, 1), 4, (300, 1)), []
+
+    def counted(*arguments: Any) -> Layout:
+        looked.append(layout(*arguments))
+        return looked[-1]
+
+    monkeypatch.setattr(blocking, "layout", counted)
+    found = best_band(tall, 1, 16, step=step, reach=32)
+    assert len(looked) <= 32
+    larger = layout(tall, found.rows + step, found.columns, 16, step, 32)
+    item = ITEM_SIZE[tall.dtype]
+    assert found.size * item <= tuning().band_bytes < larger.size * item
 
 
 @pytest.mark.parametrize(("channels", "size", "kernel"), [(256, 31, 31), (1, 328, 328), (28_922, 5, 3)])

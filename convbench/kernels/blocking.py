@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterator
 from typing import Any, Final
@@ -36,13 +37,15 @@ def best_band(problem: Problem, vectors: int, lanes: int, *, step: int, reach: i
     """
     height, columns = problem.output_height, problem.output_width
     enough = max(1, height * problem.batch * problem.groups // UNITS)
-    rows = min(step, height)
+    least = min(step, height)
+
+    def needed(more: int) -> int:
+        """Bytes of a band of so many more steps; more rows never need less."""
+        return layout(problem, least + more * step, columns, lanes, step, reach).size * ITEM_SIZE[problem.dtype]
+
+    more = range(1, (min(enough, height) - least) // step + 1)
+    rows = least + step * bisect.bisect_right(more, tuning().band_bytes, key=needed)
     found = layout(problem, rows, columns, lanes, step, reach)
-    while rows + step <= min(enough, height):
-        larger = layout(problem, rows + step, columns, lanes, step, reach)
-        if larger.size * ITEM_SIZE[problem.dtype] > tuning().band_bytes:
-            break
-        rows, found = rows + step, larger
     width = vectors * lanes
     segments = max(1, min(ceil_div(UNITS, bands(problem, rows)), columns // (SEGMENT * width)))
     if segments > 1 and rows <= step:
