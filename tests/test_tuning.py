@@ -13,7 +13,7 @@ from convbench import machine
 from convbench.errors import UnavailableError
 from convbench.problem import Problem
 from convbench.results.record import Record
-from convbench.select import known, remembering, tuning
+from convbench.select import bursts, known, remembering, tuning
 from convbench.select.calibration import Calibration
 from convbench.select.choosing import choose
 from convbench.select.contenders import name_of
@@ -143,6 +143,17 @@ def test_a_calibration_tells_a_share_of_what_is_usual(cores):
     with Calibration(cores) as calibration:
         calibration.wait()
         assert calibration.share() == 1 if cores == 1 else calibration.share() > 0
+
+
+def test_a_thread_that_ends_while_they_are_counted_hides_no_other(tmp_path, monkeypatch):
+    for thread in range(8):
+        (tmp_path / str(thread)).mkdir()
+        if thread % 4:
+            (tmp_path / str(thread) / "schedstat").write_text("9 1000000000 9\n")
+    monkeypatch.setattr(bursts, "TASKS", tmp_path)
+    assert bursts._waited() == 6
+    monkeypatch.setattr(bursts, "TASKS", tmp_path / "nowhere")
+    assert bursts._waited() == 0
 
 
 def test_an_interrupt_before_anything_was_measured_is_an_interrupt(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +45,12 @@ def _waited() -> float:
 
     The second number of schedstat, see Documentation/scheduler/sched-stats.rst of Linux.
     """
-    total = 0
     try:
-        for task in TASKS.iterdir():
+        tasks = list(TASKS.iterdir())
+    except OSError:
+        return 0.0
+    total = 0
+    for task in tasks:
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended since, or no such counter
             total += int((task / "schedstat").read_text().split()[1])
-    except (OSError, ValueError, IndexError):  # a thread that ended, or a system without it
-        return total / 1e9
     return total / 1e9
