@@ -10,7 +10,7 @@ import random_problems
 from conftest import data
 from guarded import fill
 
-from convbench.algorithms.direct import columns
+from convbench.algorithms.direct import columns, host
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.kernels.vector import instruction_set
 from convbench.measure.reference import convolve
@@ -64,6 +64,10 @@ GROUPS = {
     "groups, stride 2": ("g3ic15ih15iw50oc18kh3kw3ph1pw1sh2sw2", 6),
     "groups, dilation": ("g2ic8ih20iw21oc8kh3kw3ph2pw2dh1dw1", 4),
     "groups, 1 x 1": ("g3mb2ic9ih5iw6oc36kh1kw1", 12),
+    "a first layer": ("mb2ic3ih15iw23oc24kh3kw3ph1pw1", 8),
+    "a first layer, stride 2": ("ic3ih29iw31oc24kh3kw3ph1pw1sh2sw2", 12),
+    "dense, 1 x 1": ("ic5ih20iw33oc7kh1kw1", 7),
+    "dense, 5 x 5": ("--dt=f64 ic2ih12iw20oc6kh5kw5ph2pw2", 3),
     "groups, 5 x 5": ("--dt=f64 g2ic6ih12iw12oc8kh5kw5ph2pw2", 4),
 }
 BLOCKS = {
@@ -83,7 +87,7 @@ LONG = (
     *("7 x 7 on less than 7 rows", "stride 2 and dilation", "strides without a common line", "a single output"),
     *("dilation in more rows than there are", "stride 2, an even kernel"),
 )
-QUICK_GROUPS = ("four channels a group", "groups, stride 2")
+QUICK_GROUPS = ("a first layer", "four channels a group", "groups, stride 2")
 
 
 def some(*names: str) -> list[str]:
@@ -94,6 +98,12 @@ def some(*names: str) -> list[str]:
 def prepared(wanted: Problem, weights: np.ndarray, epilogue: Epilogue = NO_EPILOGUE) -> Any:
     assert columns.suits(wanted)
     return columns.prepare(wanted, weights, epilogue)
+
+
+@pytest.fixture(autouse=True)
+def no_other_way(monkeypatch):
+    """Whatever the estimates of the other ways are."""
+    monkeypatch.setattr(host, "way", lambda _: columns)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in WAYS])
