@@ -5,6 +5,8 @@ Everything here is loaded on first use, so that `import convbench` costs next to
 
 import os as _os
 
+from convbench.runtime import starting as _starting
+
 TYPE_CHECKING = False  # `typing` is not loaded for it: with `python -m convbench` it could come from the current folder
 if TYPE_CHECKING:
     from convbench import networks
@@ -64,9 +66,7 @@ if not TYPE_CHECKING:  # type checkers know every name, and tell of those that a
     def __getattr__(name: str) -> object:
         if name not in _HOME:
             raise AttributeError(f"module 'convbench' has no attribute {name!r}; it offers {', '.join(__all__)}")
-        from convbench.runtime.loading import load as load_module
-
-        home = load_module(_HOME[name])
+        home = _starting.loading().load(_HOME[name])
         found = home if home.__name__ == f"convbench.{name}" else getattr(home, name)
         globals()[name] = found
         return found

@@ -114,7 +114,7 @@ def copy(tmp_path: Path) -> Path:
     """A part of the package where nothing is installed, with a neighbour called as a module of Python's."""
     parent = tmp_path / "by hand"
     (parent / "convbench" / "runtime").mkdir(parents=True)
-    for name in ("__init__", "runtime/__init__", "runtime/interpreter", "errors"):
+    for name in ("__init__", "runtime/__init__", "runtime/starting", "runtime/interpreter", "errors"):
         shutil.copy(ROOT / "convbench" / f"{name}.py", parent / "convbench" / f"{name}.py")
     (parent / "convbench" / "probe.py").write_text(PROBE)
     (parent / "random.py").write_text("raise AssertionError('the neighbour was run')\n")

@@ -153,7 +153,8 @@ FORK_IN_THE_FIRST_CALL = """
 @needs_fork
 @pytest.mark.parametrize("program", [FIRST_CALL_INTERRUPTED, FIRST_CALL_IN_A_HANDLER, FORK_IN_THE_FIRST_CALL])
 @pytest.mark.parametrize(
-    "moment", [0.2, *(pytest.param(moment, marks=pytest.mark.long) for moment in (0.01, 0.1, 0.3, 0.4, 0.6, 0.9))]
+    "moment",
+    [0.2, *(pytest.param(moment, marks=pytest.mark.long) for moment in (0.002, 0.005, 0.01, 0.1, 0.3, 0.4, 0.6, 0.9))],
 )
 def test_the_first_call_of_a_process_may_be_interrupted_repeated_and_forked(program, moment):
     done = script(textwrap.dedent(PROGRAM) + textwrap.dedent(program), moment)

@@ -179,11 +179,11 @@ def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
         width: Pixels of the block.
         lanes: Elements of a vector.
     """
-    product = multiply if vectors * lanes == width else across
+    pixels_in_lanes = vectors * lanes == width  # a number: a function here would be compiled anew by each process
     copied = ceil_div(width, lanes)
 
     @jit
-    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+    def tile(x, w, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image."""
         p, y, shape = unpack(parameters), out.reshape(out.size), out.shape
         band, table = scratch[: p.band_size], scratch[p.band_size :]
@@ -203,9 +203,14 @@ def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
                     unroll(copied, lanes, width, p, band, panel, pixel + number * width, pixels, columns)
                 since = lap(clock, UNROLL, since)
                 for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
-                    product(
-                        filters, vectors, width, lanes, p, place, block, pixel, panels, pixels, table, weights, y, shape
-                    )
+                    if pixels_in_lanes:
+                        multiply(
+                            filters, vectors, width, lanes, p, place, block, pixel, panels, pixels, table, w, y, shape
+                        )
+                    else:
+                        across(
+                            filters, vectors, width, lanes, p, place, block, pixel, panels, pixels, table, w, y, shape
+                        )
                 since = lap(clock, PRODUCT, since)
 
     return tile
