@@ -30,7 +30,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 test: $(READY)  ## run the tests that take minutes together
-	$(BIN)/python -m pytest -m 'not long' --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m 'not long' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-all: test  ## then those that take half an hour: every GPU architecture, other processors, sanitizers, fifty kills
 	$(BIN)/python -m pytest -m long --numprocesses auto --dist worksteal

@@ -127,6 +127,7 @@ def test_an_array_on_a_gpu_without_cupy_is_one_clear_error():
         conv2d(Elsewhere(), np.ones((1, 3, 3)))
 
 
+@pytest.mark.long
 @on_the_host
 def test_the_launches_of_a_call_share_its_time_and_its_caches_are_emptied_where_that_is_asked_for(tmp_path):
     words = ["--problem", "mb1ic8ih12iw13oc16kh3kw3", "--algorithms", "winograd", "--executors", "gpu", "--runs", "1"]
@@ -174,6 +175,7 @@ def test_what_is_wrong_with_a_gpu_is_one_line_and_the_sweep_goes_on(tmp_path, co
             assert "\n" not in record["reason"]
 
 
+@pytest.mark.long
 @on_the_host
 def test_a_kernel_after_which_nothing_works_costs_its_own_cell(tmp_path):
     words = ["--problem", PROBLEM, "--algorithms", "direct,unrolled,winograd", "--executors", "gpu", "--runs", "2"]

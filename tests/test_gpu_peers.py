@@ -57,6 +57,7 @@ def test_every_peer_on_a_real_gpu_agrees_with_the_reference():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @on_the_host
 def test_a_sweep_with_libraries_on_a_gpu(tmp_path):
     done = sweep(tmp_path, "--algorithms", "direct,unrolled", "--peers", "cublas,cudnn")
@@ -98,6 +99,7 @@ def test_a_sweep_of_before_there_was_tf32_is_read():
     assert differences({"spec": before}, {"spec": {**now, "allow_tf32": True}}) == ["allow_tf32: none -> True"]
 
 
+@pytest.mark.long
 @on_the_host
 def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
     wanted = ["--algorithms", "direct,unrolled", "--peers", "cublas,cudnn"]

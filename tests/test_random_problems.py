@@ -35,7 +35,7 @@ SIZES = {
 
 
 @given(arguments=st.fixed_dictionaries(SIZES), number=st.integers(0, 2**31))
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_small_problems_are_right_and_nothing_else_is_touched(arguments, number):
     """By the direct forms, whose code is the same for most problems; the other test has them all."""
     for name in ("channels", "out_channels"):
@@ -48,7 +48,7 @@ def test_small_problems_are_right_and_nothing_else_is_touched(arguments, number)
     assert max(found["ratios"].values()) <= 1, found
 
 
-@pytest.mark.parametrize(("seed", "count"), [(1, 4), pytest.param(2, MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("seed", "count"), [(1, 2), pytest.param(2, MANY, marks=pytest.mark.long)])
 def test_wild_problems_are_right_and_nothing_else_is_touched(seed, count):
     """In processes of their own; `python tests/random_problems.py --seed N` takes as many others as wanted."""
     found = random_problems.run(count, seed)

@@ -236,6 +236,7 @@ def test_resuming_refuses_another_request(tmp_path, picture, bank, convbench):
     assert "has changed since the sweep began" in refused.stderr
 
 
+@pytest.mark.long
 def test_a_system_without_affinity_or_proc_still_measures_and_the_report_says_so(tmp_path, small):
     site = tmp_path / "site"
     site.mkdir()

@@ -107,6 +107,15 @@ def unroll(vectors, lanes, width, p, band, panel, pixel, pixels, columns):  # ty
 
 
 @inlined
+def unroll_panels(vectors, lanes, width, p, band, table, first, panels, pixels, columns):  # type: ignore[no-untyped-def]
+    """Write `panels` panels, from pixel `first` of the unit's `pixels` on."""
+    size = p.panel.size * width
+    for number in range(panels):
+        panel = table[number * size : (number + 1) * size + width + lanes]
+        unroll(vectors, lanes, width, p, band, panel, first + number * width, pixels, columns)
+
+
+@inlined
 def multiply(filters, vectors, width, lanes, p, place, block, first, panels, pixels, matrix, weights, flat, shape):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute a register block of filters over `panels` panels, from pixel `first` of the unit's `pixels` on."""
     group_filters, panel_size = shape[1] // p.grid.groups, p.panel.size * width
@@ -179,30 +188,26 @@ def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
         width: Pixels of the block.
         lanes: Elements of a vector.
     """
-    pixels_in_lanes = vectors * lanes == width  # a number: a function here would be compiled anew by each process
-    copied = ceil_div(width, lanes)
+    pixels_in_lanes, copied = vectors * lanes == width, ceil_div(width, lanes)  # a function would not be cached on disk
 
     @jit
     def tile(x, w, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image."""
         p, y, shape = unpack(parameters), out.reshape(out.size), out.shape
         band, table = scratch[: p.band_size], scratch[p.band_size :]
-        panel_size = p.panel.size * width
         for unit in range(first, last):
             place = locate(p.grid, unit)
             columns = min(p.columns, shape[3] - place.segment * p.columns)
             pixels = min(p.rows, shape[2] - place.band * p.rows) * columns
-            first_block = place.filter_block * p.unit_blocks
+            blocks = range(place.filter_block * p.unit_blocks, min(p.blocks, (place.filter_block + 1) * p.unit_blocks))
             since = ticks()
             fill_band(x, band, p.band, place)
             since = lap(clock, PAD, since)
             for pixel in range(0, pixels, width * p.panels):
                 panels = min(p.panels, (pixels - pixel + width - 1) // width)
-                for number in range(panels):
-                    panel = table[number * panel_size : (number + 1) * panel_size + width + lanes]
-                    unroll(copied, lanes, width, p, band, panel, pixel + number * width, pixels, columns)
+                unroll_panels(copied, lanes, width, p, band, table, pixel, panels, pixels, columns)
                 since = lap(clock, UNROLL, since)
-                for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+                for block in blocks:
                     if pixels_in_lanes:
                         multiply(
                             filters, vectors, width, lanes, p, place, block, pixel, panels, pixels, table, w, y, shape
