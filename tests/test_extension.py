@@ -84,6 +84,7 @@ def test_they_are_among_the_choices(extended):
     assert "gpu, backwards" in told
 
 
+@pytest.mark.long
 def test_a_form_in_two_phases_is_under_contract(extended):
     chosen = "(padded or halved) and (column or everything)"
     words = ["-v", "-p", "no:cacheprovider", "tests/test_algorithms.py", "-k", chosen]

@@ -64,17 +64,15 @@ def test_the_roof_is_the_lower_of_bandwidth_and_peak():
     assert intensity(PROBLEM) == pytest.approx(2 * 4 * 18 * 18 * 9 / (4 * (400 + 36 + 4 * 18 * 18)))
 
 
-@pytest.mark.parametrize(
-    "algorithms", [("naive", "direct"), pytest.param(tuple(ALGORITHMS), marks=pytest.mark.long)], ids=["two", "all"]
-)
-def test_compiled_code_is_found_again_by_the_next_process(tmp_path, algorithms):
+@pytest.mark.long
+def test_compiled_code_is_found_again_by_the_next_process(tmp_path):
     """The fixed piece of work, and a plan of each algorithm."""
     code = (
         "import numpy as np, convbench\n"
         "from convbench.measure.peaks import calibration_kernel\n"
         "calibration_kernel()()\n"
         "problem = convbench.Problem.parse('mb1ic1ih20oc8kh3')\n"
-        f"for name in {algorithms}:\n"
+        f"for name in {tuple(ALGORITHMS)}:\n"
         "    convbench.plan(problem, np.ones(problem.weights_shape), algorithm=name, executor='threads').close()\n"
     )
     found = []

@@ -339,6 +339,7 @@ def test_what_was_reached_of_a_precision_is_told(fakes, tmp_path, capsys):
     assert "widest interval ±unknown after 4 runs; ±1.00% was asked for, which takes 15 runs or more" in said, said
 
 
+@pytest.mark.long
 def test_the_command_measures_in_turns_and_compares_inside_runs(convbench, tmp_path):
     """End to end, with this very environment as the other one."""
     directory = tmp_path / "sweep"
