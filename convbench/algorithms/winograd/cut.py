@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from typing import Final
 
 from convbench.algorithms.winograd.nested import Axis, best_axes
+from convbench.algorithms.winograd.terms import products
 from convbench.integers import ceil_div, round_up
 from convbench.kernels.blocking import CUTS, UNITS, bands, blocks_of_a_unit
 from convbench.kernels.grid import Grid
@@ -127,12 +128,12 @@ def _cost(problem: Problem, y: Axis, x: Axis) -> float:
     filters, channels = problem.group_filters, problem.group_channels
     (in_y, out_y), (in_x, out_x) = (pass_costs(axis.outputs, axis.taps) for axis in (y, x))
     tiles = ceil_div(problem.output_height, y.outputs) * ceil_div(problem.output_width, x.outputs)
-    blocks = y.blocks * x.blocks
-    products = y.points * x.points * filters * (channels * blocks / 2 + 1)
+    sums = filters * y.points * x.points
+    multiply_adds = filters * channels * products(problem, y, x)
     to_points = channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     run = x.outputs * (x.outputs - 1)  # shuffles that interleave `outputs` vectors
     from_points = filters * (x.points * out_y + y.outputs * (out_x + run))
-    return problem.batch * problem.groups * tiles * (products + to_points + from_points)
+    return problem.batch * problem.groups * tiles * (multiply_adds / 2 + sums + to_points + from_points)
 
 
 @cache

@@ -7,6 +7,7 @@ points lie far apart, often by powers of two, and single vectors for all of them
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from convbench.integers import round_up
 from convbench.kernels.blocking import empty_lines
 from convbench.kernels.channel_lanes import planes_to_lanes
 from convbench.kernels.clock import STAGES
-from convbench.kernels.fields import pack, splitter, unpacker
+from convbench.kernels.fields import Table, pack, splitter, unpacker
 from convbench.kernels.output import put_or_stream
 from convbench.kernels.tile import TileName, clear, copy, inlined, jit
 from convbench.kernels.tile_transforms import weights_to_points
@@ -52,6 +53,7 @@ class Parameters(NamedTuple):
         y_blocks: Blocks of taps along the vertical axis.
         x_blocks: Blocks of taps along the horizontal axis.
         streamed: Whether packed weights are written with non-temporal stores.
+        order: Place of each block of taps among those of a channel.
     """
 
     pieces: Pieces
@@ -60,6 +62,7 @@ class Parameters(NamedTuple):
     y_blocks: int
     x_blocks: int
     streamed: int
+    order: Table
 
 
 unpack = unpacker(Parameters)
@@ -99,7 +102,7 @@ def transform_channel(filters, lanes, y_outputs, y_taps, x_outputs, x_taps, p, s
     begin = channel * rows * row if is_whole else 0
     for y_block in range(p.y_blocks):
         for x_block in range(p.x_blocks):
-            target = (channel * p.y_blocks + y_block) * p.x_blocks + x_block
+            target = channel * p.order.size + p.order[y_block * p.x_blocks + x_block]
             weights_to_points(
                 y_outputs=y_outputs,
                 y_taps=y_taps,
@@ -151,7 +154,13 @@ def make_packing(filters: int, lanes: int, y_outputs: int, y_taps: int, x_output
 
 
 def pack_weights(
-    problem: Problem, weights: NDArray[Any], axes: tuple[Axis, Axis], filters: int, blocks: int, target: NDArray[Any]
+    problem: Problem,
+    weights: NDArray[Any],
+    axes: tuple[Axis, Axis],
+    filters: int,
+    blocks: int,
+    target: NDArray[Any],
+    order: Sequence[int] = (),
 ) -> None:
     """Transform the weights to the points, by filter blocks.
 
@@ -164,12 +173,14 @@ def pack_weights(
         target: 1-D; its first elements receive shape (groups, filter blocks, vertical points, horizontal points,
             channels, vertical blocks of taps, horizontal blocks of taps, filters of a block). What is more in the last
             block of a group is finite numbers without meaning.
+        order: Place of each block of taps among those of a channel; default: (vertical, horizontal).
     """
     y, x = axes
     lanes = _lanes(problem, filters)
     pieces = _pieces(problem, axes, filters)
     is_large = target.nbytes >= tuning().stream_bytes
-    parameters = Parameters(pieces, problem.groups, blocks, y.blocks, x.blocks, is_large)
+    places = np.array(order or range(y.blocks * x.blocks), np.int64)
+    parameters = Parameters(pieces, problem.groups, blocks, y.blocks, x.blocks, is_large, places)
     tile = TileName(__name__, "make_packing", (filters, lanes, y.outputs, y.taps, x.outputs, x.taps)).load(
         problem.dtype
     )

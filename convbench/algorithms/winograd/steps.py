@@ -58,7 +58,9 @@ class Parameters(NamedTuple):
         relu: Whether ReLU is applied.
         columns: Offsets in a strip of (horizontal block of taps, horizontal point).
         no_offset: A table of one zero: the outer offsets of the micro-kernel.
-        parts: Offsets in the points of (channel, block of taps).
+        parts: Offsets in the points of (channel, block of taps), in the order of `terms`.
+        begins: The first of the parts that count, for each point.
+        ends: The end of those.
     """
 
     grid: Grid
@@ -82,6 +84,8 @@ class Parameters(NamedTuple):
     columns: Table
     no_offset: Table
     parts: Table
+    begins: Table
+    ends: Table
 
 
 unpack = unpacker(Parameters)
@@ -137,6 +141,7 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
     """Compute the sums of products of one register block (filters x tiles) at every point."""
     width = vectors * lanes
     for point in range(points):
+        begin, end = p.begins[point], p.ends[point]
         micro_kernel(
             filters=filters,
             vectors=vectors,
@@ -146,9 +151,9 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
             x_step=lanes,
             prefetch=p.parts.size * p.tiles,
             outer_offsets=p.no_offset,
-            inner_offsets=p.parts,
+            inner_offsets=p.parts[begin:end],
             weights=weights,
-            weights_begin=(group_block * points + point) * p.parts.size * filters,
+            weights_begin=((group_block * points + point) * p.parts.size + begin) * filters,
             bias_begin=p.zeros,
             out=pieces.sums,
             out_begin=point * filters * width,

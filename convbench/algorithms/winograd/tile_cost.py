@@ -6,6 +6,7 @@ from functools import cache
 
 from convbench.algorithms import Cost
 from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole, pass_costs
+from convbench.algorithms.winograd.terms import products
 from convbench.integers import ceil_div
 from convbench.kernels.counting import added, of_blocks, of_weights, of_whole, parts, shares
 from convbench.kernels.linear_map import operations
@@ -18,13 +19,14 @@ def cost(problem: Problem) -> Cost:
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     y, x, units, positions = cut.y, cut.x, cut.grid.units, cut.grid.positions
     (in_y, out_y), (in_x, out_x) = (pass_costs(axis.outputs, axis.taps) for axis in (y, x))
-    points, terms = y.points * x.points, problem.group_channels * y.blocks * x.blocks
+    points = y.points * x.points
+    terms = problem.group_channels * products(problem, y, x) / points
     tile_rows = ceil_div(problem.output_height, y.outputs)
     segments = cut.grid.segments
     images = problem.batch * problem.groups * segments
     of_bands = parts(tile_rows, cut.tile_rows)
     registers = images * sum(count * ceil_div(rows * cut.tile_columns, cut.width) for rows, count in of_bands)
-    products = registers * cut.blocks * points
+    sums = registers * cut.blocks * points
     vectors = images * sum(count * ceil_div(rows * cut.tile_columns, cut.lanes) for rows, count in of_bands)
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     from_points = x.points * out_y + y.outputs * out_x
@@ -33,7 +35,7 @@ def cost(problem: Problem) -> Cost:
     return Cost(
         {
             **of_whole(problem, units),
-            **of_blocks(products, terms, cut.filters, cut.vectors),
+            **of_blocks(sums, terms, cut.filters, cut.vectors),
             "gathered bytes": units * problem.group_channels * cut.input_rows * cut.row_stride * item,
             "band rows": units * problem.group_channels * min(cut.input_rows, problem.height) * x.outputs,
             "input transforms": cut.grid.filter_blocks * vectors * to_points,

@@ -32,6 +32,7 @@ from convbench.algorithms.winograd.steps import (
     to_points,
     unpack,
 )
+from convbench.algorithms.winograd.terms import terms
 from convbench.epilogue import Epilogue
 from convbench.kernels.band import Band, fill_band
 from convbench.kernels.blocking import with_tail
@@ -91,6 +92,8 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
     """The parameters of the tile; `weights` is the number of elements before the biases."""
     y, x = cut.y, cut.x
     columns = np.add.outer(np.arange(x.blocks) * x.taps, np.arange(x.points)).ravel()
+    channels, counted = problem.group_channels, terms(problem, y, x)
+    parts = np.add.outer(np.arange(channels) * len(counted.order), np.argsort(counted.order)).ravel()
     return Parameters(
         grid=cut.grid,
         band=_band(problem, cut),
@@ -112,7 +115,9 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         relu=epilogue.relu,
         columns=columns % x.outputs * cut.length + columns // x.outputs,
         no_offset=np.zeros(1, np.int64),
-        parts=np.arange(problem.group_channels * y.blocks * x.blocks) * cut.tiles,
+        parts=parts * cut.tiles,
+        begins=np.array(counted.begins),
+        ends=np.array(counted.ends) * channels,
     )
 
 
@@ -154,7 +159,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
     tail = np.concatenate([biases, np.zeros(cut.filters, problem.dtype)])
     everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
-    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything)
+    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything, terms(problem, y, x).order)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
     sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
     return Work(
