@@ -161,6 +161,32 @@ def test_the_first_call_of_a_process_may_be_interrupted_repeated_and_forked(prog
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
+NOTHING_ELSE_IMPORTS = """
+    import sys
+    import numpy as np, convbench
+    from convbench.runtime import loading
+    found = []
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if not getattr(loading._tasks, "running", False): found.append(name)
+    rng = np.random.default_rng(0)
+    x, w = (rng.random(shape, np.float32) for shape in ((2, 30, 41), (10, 2, 5, 5)))
+    sys.meta_path.insert(0, Finder())
+    if sys.argv[1] == "conv2d": convbench.conv2d(x, w, cores=2)
+    elif sys.argv[1] == "Conv2d": convbench.Conv2d(w, cores=2)(x)
+    else:
+        problem = convbench.Problem.parse("mb1ic2ih30iw41oc10kh5kw5")
+        with convbench.plan(problem, w, algorithm="direct", executor=sys.argv[1]) as plan: plan(x[None])
+    print(found)
+"""
+
+
+@pytest.mark.parametrize("way", ["conv2d", "Conv2d", "serial", "threads"])
+def test_a_first_call_imports_nothing_that_a_fork_or_an_interrupt_could_leave_half_done(way):
+    done = script(NOTHING_ELSE_IMPORTS, way)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
 @pytest.fixture
 def twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     """Gives a function that was compiled, or read from its cache in `tmp_path`, as a new process has it."""

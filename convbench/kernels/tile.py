@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numba
 import numpy as np
+import numpy.ma  # the first call of what Numba compiled would import it, with nothing to protect that
 from numba import types
 from numba.core.runtime import rtsys
 from numba.extending import intrinsic
