@@ -18,6 +18,7 @@ from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from convbench.kernels.interleaving import interleaving
 from convbench.problem import ITEM_SIZE
 from convbench.runtime.loading import run_to_completion
 
@@ -145,21 +146,11 @@ class Vectors:
 
     def interleave(self, vectors: list[ir.Value]) -> list[ir.Value]:
         """As many vectors, whose concatenation holds lane 0 of each of `vectors`, then lane 1 of each, ..."""
-        count = len(vectors)
-        if count == 1:
-            return vectors
-        runs = []
-        for run in range(count):
-            source_of = [divmod(run * self.lanes + lane, count) for lane in range(self.lanes)]  # (lane, vector)
-            picks = [lane + (self.lanes if source == 1 else 0) for lane, source in source_of]
-            merged = self._shuffle(vectors[0], vectors[1], picks)
-            for number in range(2, count):  # merge the lanes of one more vector
-                picks = [
-                    self.lanes + lane if source == number else place for place, (lane, source) in enumerate(source_of)
-                ]
-                merged = self._shuffle(merged, vectors[number], picks)
-            runs.append(merged)
-        return runs
+        registers = list(vectors)
+        steps, results = interleaving(len(vectors), self.lanes)
+        for one, other, picks in steps:
+            registers.append(self._shuffle(registers[one], registers[other], list(picks)))
+        return [registers[number] for number in results]
 
     def transpose(self, vectors: list[ir.Value]) -> list[ir.Value]:
         """Transpose blocks of as many vectors as a power of two that divides the lanes, side by side.

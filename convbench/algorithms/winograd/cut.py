@@ -11,6 +11,7 @@ from convbench.algorithms.winograd.terms import products
 from convbench.integers import ceil_div, round_up
 from convbench.kernels.blocking import CUTS, UNITS, bands, blocks_of_a_unit
 from convbench.kernels.grid import Grid
+from convbench.kernels.interleaving import interleaving
 from convbench.kernels.linear_map import operations
 from convbench.kernels.micro_kernel import best_block
 from convbench.kernels.output import streamed
@@ -131,8 +132,8 @@ def _cost(problem: Problem, y: Axis, x: Axis) -> float:
     sums = filters * y.points * x.points
     multiply_adds = filters * channels * products(problem, y, x)
     to_points = channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
-    run = x.outputs * (x.outputs - 1)  # shuffles that interleave `outputs` vectors
-    from_points = filters * (x.points * out_y + y.outputs * (out_x + run))
+    shuffles = len(interleaving(x.outputs, instruction_set().lanes(problem.dtype))[0])
+    from_points = filters * (x.points * out_y + y.outputs * (out_x + shuffles))
     return problem.batch * problem.groups * tiles * (multiply_adds / 2 + sums + to_points + from_points)
 
 

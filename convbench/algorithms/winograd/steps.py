@@ -21,8 +21,10 @@ class Pieces(NamedTuple):
         band: The input of the unit.
         strip: A row of tiles after the vertical input transform.
         points: Transformed input, shape (vertical points, horizontal points, channels * blocks of taps, tiles).
-        sums: Sums of products, shape (points, filters of a register block, tiles of a register block).
-        half: Sums after the vertical output transform, shape (vertical outputs, horizontal points, lanes).
+        sums: Sums of products of a column of points, shape (vertical points, filters of a register block, tiles of a
+            register block).
+        half: Those after the vertical output transform, shape (vertical outputs, horizontal points, filters of a
+            register block, tiles of a register block).
         runs: Output rows of a register block's filters, padded by a vector at both ends.
     """
 
@@ -137,10 +139,11 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
 
 
 @inlined
-def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces, weights):  # type: ignore[no-untyped-def]
-    """Compute the sums of products of one register block (filters x tiles) at every point."""
+def multiply(filters, vectors, lanes, points, p, group_block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
+    """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across)."""
     width = vectors * lanes
-    for point in range(points):
+    for row in range(points[0]):
+        point = row * points[1] + column
         begin, end = p.begins[point], p.ends[point]
         micro_kernel(
             filters=filters,
@@ -149,14 +152,14 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
             x=pieces.points,
             x_begin=point * p.parts.size * p.tiles + first_tile,
             x_step=lanes,
-            prefetch=p.parts.size * p.tiles,
+            prefetch=points[1] * p.parts.size * p.tiles,
             outer_offsets=p.no_offset,
             inner_offsets=p.parts[begin:end],
             weights=weights,
-            weights_begin=((group_block * points + point) * p.parts.size + begin) * filters,
+            weights_begin=((group_block * points[0] * points[1] + point) * p.parts.size + begin) * filters,
             bias_begin=p.zeros,
             out=pieces.sums,
-            out_begin=point * filters * width,
+            out_begin=row * filters * width,
             filter_step=width,
             vector_step=lanes,
             filters_used=filters,
@@ -168,61 +171,44 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, pieces
 
 
 @inlined
-def from_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, begin, step, pieces, biases, target):  # type: ignore[no-untyped-def]
-    """Transform one filter's sums for a vector of tiles into `y_outputs` rows of pixels.
-
-    The vertical pass writes to `half`, which the horizontal pass reads.
-    """
-    x_points = x_outputs + x_taps - 1
-    for x in range(x_points):
+def column_from_points(outputs, taps, lanes, across, column, block, pieces):  # type: ignore[no-untyped-def]
+    """Transform the sums of a column of points vertically, for the `block` filters and tiles of a register block."""
+    for place in range(0, block, lanes):
         transform(
             which=OUTPUT,
-            outputs=y_outputs,
-            taps=y_taps,
+            outputs=outputs,
+            taps=taps,
             lanes=lanes,
             source=pieces.sums,
-            source_begin=begin + x * step,
-            source_step=x_points * step,
+            source_begin=place,
+            source_step=block,
             target=pieces.half,
-            target_begin=x * lanes,
-            target_step=x_points * lanes,
-        )
-    for row in range(y_outputs):
-        transform_row(
-            outputs=x_outputs,
-            taps=x_taps,
-            lanes=lanes,
-            source=pieces.half,
-            source_begin=row * x_points * lanes,
-            source_step=lanes,
-            biases=biases,
-            bias_begin=0,
-            target=pieces.runs,
-            target_begin=target + row * p.run,
-            relu=p.relu,
+            target_begin=column * block + place,
+            target_step=across * block,
         )
 
 
 @inlined
-def block_from_points(filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, tile, pieces, biases):  # type: ignore[no-untyped-def]
-    """Transform the sums of the first `used` filters of a register block into rows of pixels."""
-    width = vectors * lanes
+def rows_from_points(filters, vectors, lanes, y_outputs, outputs, taps, p, used, tile, pieces, biases):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Transform the first `used` filters of a register block horizontally, into rows of pixels."""
+    across, width = outputs + taps - 1, vectors * lanes
     for number in range(used):
         for part in range(0, width, lanes):
-            target = number * y_outputs * p.run + (tile + part) * x_outputs + lanes
-            from_points(
-                y_outputs,
-                y_taps,
-                x_outputs,
-                x_taps,
-                lanes,
-                p,
-                number * width + part,
-                filters * width,
-                pieces,
-                biases[number:],
-                target,
-            )
+            target = number * y_outputs * p.run + (tile + part) * outputs + lanes
+            for row in range(y_outputs):
+                transform_row(
+                    outputs=outputs,
+                    taps=taps,
+                    lanes=lanes,
+                    source=pieces.half,
+                    source_begin=(row * across * filters + number) * width + part,
+                    source_step=filters * width,
+                    biases=biases,
+                    bias_begin=number,
+                    target=pieces.runs,
+                    target_begin=target + row * p.run,
+                    relu=p.relu,
+                )
 
 
 @inlined

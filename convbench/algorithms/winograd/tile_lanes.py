@@ -25,8 +25,9 @@ from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.algorithms.winograd.steps import (
     Parameters,
     Pieces,
-    block_from_points,
+    column_from_points,
     multiply,
+    rows_from_points,
     split,
     store,
     to_points,
@@ -51,7 +52,7 @@ PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
     """The tile for a register block, and for minimal filtering with given outputs and taps along each axis."""
     width = vectors * lanes
-    points = (y_outputs + y_taps - 1) * (x_outputs + x_taps - 1)
+    points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -70,17 +71,19 @@ def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
             since = lap(clock, TRANSFORM, since)
             for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
                 used = min(filters, group_filters - block * filters)
+                number = place.group * p.blocks + block
                 for t in range(0, rows * p.tile_columns, width):
-                    multiply(filters, vectors, lanes, points, p, place.group * p.blocks + block, t, pieces, weights)
-                    since = lap(clock, PRODUCT, since)
-                    biases = packed[p.biases + (place.group * p.blocks + block) * filters :]
-                    block_from_points(
-                        filters, vectors, lanes, y_outputs, y_taps, x_outputs, x_taps, p, used, t, pieces, biases
-                    )
+                    for column in range(points[1]):
+                        multiply(filters, vectors, lanes, points, p, number, t, column, pieces, weights)
+                        since = lap(clock, PRODUCT, since)
+                        column_from_points(y_outputs, y_taps, lanes, points[1], column, filters * width, pieces)
+                        since = lap(clock, INVERSE, since)
+                    biases = packed[p.biases + number * filters :]
+                    rows_from_points(filters, vectors, lanes, y_outputs, x_outputs, x_taps, p, used, t, pieces, biases)
                     since = lap(clock, INVERSE, since)
-                for number in range(used):
-                    own = place.group * group_filters + block * filters + number
-                    store(y_outputs, x_outputs, lanes, p, place, own, number, rows, pieces, out)
+                for own in range(used):
+                    filter_number = place.group * group_filters + block * filters + own
+                    store(y_outputs, x_outputs, lanes, p, place, filter_number, own, rows, pieces, out)
                 since = lap(clock, STORE, since)
         if p.streamed:
             fence()
@@ -146,8 +149,8 @@ def _pieces(problem: Problem, cut: Cut) -> Pieces:
         band=problem.group_channels * cut.input_rows * cut.row_stride,
         strip=y.points * cut.row_stride,
         points=points * problem.group_channels * y.blocks * x.blocks * cut.tiles,
-        sums=points * cut.filters * cut.width,
-        half=y.outputs * x.points * cut.lanes,
+        sums=y.points * cut.filters * cut.width,
+        half=y.outputs * x.points * cut.filters * cut.width,
         runs=cut.filters * y.outputs * cut.tiles * x.outputs + 2 * cut.lanes,
     )
 
