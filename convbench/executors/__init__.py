@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from convbench.precision import Precision
 
@@ -84,7 +84,7 @@ class Executor(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Allocate an array of undefined content in the memory that this executor accesses fastest."""
 
-    def input(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    def input(self, array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         """Convert an array of its module to a C-contiguous, aligned array of a dtype, copying only if necessary."""
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:

@@ -28,7 +28,7 @@ TOGETHER: Final = 128  # maximum number of calls that are queued at once, bounde
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from convbench.cuda.launch import GpuWork
     from convbench.executors import Runner
@@ -75,7 +75,7 @@ class Gpu:
         """An array in the GPU's memory, of undefined content."""
         return self.module().empty(shape, dtype)  # type: ignore[no-any-return]
 
-    def input(self, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    def input(self, array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
         """Convert an array to C order and a dtype, copying only if necessary."""
         return self.module().ascontiguousarray(array, dtype)  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from convbench.precision import Precision
 
@@ -25,7 +25,7 @@ class Host:
         """NumPy."""
         return np
 
-    def input(self, array: Any, dtype: str) -> NDArray[Any]:
+    def input(self, array: Any, dtype: DTypeLike) -> NDArray[Any]:
         """See `readable`."""
         return readable(array, dtype)
 
@@ -41,14 +41,15 @@ class Host:
         return into
 
 
-def readable(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+def readable(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     """Convert an array to C order, a dtype, native byte order and alignment, as tiles need; copies only if necessary.
 
     A read-only array is not copied for that reason alone, since no tile writes to its input.
     """
-    if array.dtype != dtype or not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if array.dtype != dtype or not (flags.carray or (flags.c_contiguous and flags.aligned)):
         return np.array(array, dtype, order="C")
-    return array if array.flags.writeable else np.asarray(_Writeable(array))
+    return array if flags.writeable else np.asarray(_Writeable(array))
 
 
 class _Writeable:

@@ -178,7 +178,7 @@ def _measured_fairly(
     Returns:
         The times, none where the problem does not fit the free memory, and seconds of compiling.
     """
-    fairest, times, compiling = (-1.0, 0.0), {}, 0.0
+    fairest, times, compiling = (-1, 0.0, 0.0), {}, 0.0
     for _ in range(ATTEMPTS):
         calibration.wait()
         try:
@@ -187,8 +187,8 @@ def _measured_fairly(
             break
         compiling += sum(each.compiling for each in found.values())
         share, surprise = min(FAIR, calibration.share()), _surprise(problem, found, model)
-        if (share, -surprise) > fairest:
-            fairest, times = (share, -surprise), found
+        if (len(found), share, -surprise) > fairest:  # one whose every burst was disturbed is not there
+            fairest, times = (len(found), share, -surprise), found
         if share >= FAIR and surprise <= SURPRISING:
             break
     return times, compiling
