@@ -17,8 +17,10 @@ from callers import HOST, PROBLEM, inputs_and_outputs, is_struck, needs_fork
 from conftest import Struck, data
 from noted import NOTES
 
+from convbench.algorithms import naive
+from convbench.epilogue import NO_EPILOGUE
 from convbench.errors import UnavailableError
-from convbench.executors import EXECUTORS
+from convbench.executors import EXECUTORS, driver, memory
 from convbench.executors import threads as threads_module
 from convbench.executors.pool import Pool, pool
 from convbench.executors.pool_line import Worker
@@ -26,6 +28,7 @@ from convbench.kernels import tile
 from convbench.kernels.tile import FunctionName, Work
 from convbench.plans import Plan, forms, plan
 from convbench.plans.work import prepared
+from convbench.problem import Problem
 
 
 def in_two_phases(executor: str) -> Plan:
@@ -214,3 +217,28 @@ def test_a_second_interrupt_while_the_first_breaks_off_the_call_leaves_nobody_co
         monkeypatch.undo()
         assert not pool()._workers
         assert np.array_equal(one(x), expected)
+
+
+def test_a_worker_computes_its_own_share_first_and_then_those_of_others():
+    """One of two workers, alone: it takes over what the other has not claimed."""
+    problem = Problem.parse("mb4ic1ih6iw7oc5kh3kw3")
+    x, weights = data(problem)
+    work = naive.prepare(problem, weights, NO_EPILOGUE)
+    loaded, claim = driver.load_phases(work.phases, work.first_stages, "float32"), driver.compiled_claim("float32")
+    [phase], expected = work.phases, plan(problem, weights, algorithm="naive")(x)
+
+    def computed(*claimed_by_others: int) -> np.ndarray:
+        """Whether each image was computed by worker 1, where shares of units were claimed before."""
+        out, counters = np.full(problem.output_shape, np.nan, np.float32), driver.new_counters(1, 2)[0]
+        for worker in claimed_by_others:
+            counters[worker * memory.COUNTER] = phase.units
+        own = driver.new_workspace(work), driver.new_scratch(work, 1)[0], driver.new_clock(1)[0]
+        claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, counters, 1)
+        done = np.isfinite(out).all(axis=(1, 2, 3))
+        assert np.array_equal(out[done], expected[done])
+        return done.tolist()
+
+    assert computed() == [True, True, True, True]
+    assert computed(0) == [False, False, True, True]
+    assert computed(1) == [True, True, False, False]
+    assert computed(0, 1) == [False, False, False, False]

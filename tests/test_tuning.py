@@ -138,6 +138,45 @@ def test_what_the_model_does_not_believe_is_measured_again(measured, monkeypatch
         assert kept == pytest.approx(usual / int(name.rpartition("/")[2]))
 
 
+def test_what_was_disturbed_for_long_is_looked_at_again_once_a_model_tells(measured, monkeypatch):
+    """One contender of an early problem takes three times as long whenever it is measured at first, and not later."""
+    monkeypatch.setattr(tuning, "SURPRISING", 0.3)
+    right = tuning.measure
+
+    def measure(problem, candidates, seconds, seed=0):
+        times = right(problem, candidates, seconds, seed)
+        if len(set(measured)) == 10:
+            name = min(times, key=lambda each: times[each].seconds)
+            times[name] = Times(3 * times[name].seconds, (3 * times[name].seconds,), 1e-5)
+        return times
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    tuning.tune(200.0)
+    disturbed = list(dict.fromkeys(measured))[9]
+    places = [place for place, one in enumerate(measured) if one == disturbed]
+    assert max(places) >= tuning.REFIT > min(places)
+    assert len(places) <= tuning.LOOKS
+    work = disturbed.multiply_adds * 1e-11 + 1e-6
+    for name, seconds in remembering.seconds(remembering.lines())[str(disturbed)].items():
+        assert seconds == pytest.approx(work / int(name.rpartition("/")[2]))
+
+
+def test_a_further_look_at_a_worse_moment_does_not_count(measured, monkeypatch):
+    """Every moment of the first problem is unfair, the later ones more so."""
+
+    class Worse(Shares):
+        told = (0.7, 0.6, 0.5)
+
+        def share(self):
+            return next(self._left, None) or (0.1 if measured[-1] == measured[0] else 1.0)
+
+    monkeypatch.setattr(tuning, "Calibration", Worse)
+    tuning.tune(200.0)
+    first = str(measured[0])
+    assert measured.count(measured[0]) > tuning.ATTEMPTS
+    assert [line["problem"] for line in remembering.lines()].count(first) == 1
+
+
 @pytest.mark.parametrize("cores", [1, 2])
 def test_a_calibration_tells_a_share_of_what_is_usual(cores):
     with Calibration(cores) as calibration:

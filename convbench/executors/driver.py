@@ -1,6 +1,8 @@
 """The two compiled loops that run tiles: one for a single worker, one for Numba's thread pool.
 
-Workers claim units one at a time from a shared counter, so that the others take over the share of a delayed worker.
+Each worker has a share of the units, one after the other, the same ones in every call: what it wrote to or read from
+before is in its own caches, and no two workers write side by side. It claims its units one at a time, and when none is
+left those of the others, so that these take over the share of a delayed worker.
 Both loops take the address of a tile's machine code, so that they are compiled once for all tiles and cached on disk. A
 tile as a closure variable would require compiling the loops for each tile in every process. For a tile as a first-class
 function, Numba would run Python code in every call to find its address, and an exception of a signal handler there
@@ -21,7 +23,7 @@ from numba.extending import intrinsic
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from convbench.executors.memory import private_empty
+from convbench.executors.memory import COUNTER, private_empty
 from convbench.integers import round_up
 from convbench.kernels.cached import cached
 from convbench.kernels.clock import STAGES
@@ -122,15 +124,21 @@ def phase_fields(row):  # type: ignore[no-untyped-def]
 
 
 @jit
-def claim(row, x, weights, out, parameters, workspace, scratch, clock, counter):  # type: ignore[no-untyped-def]
-    """Claim and compute units of the phase of a row of the table until none is left."""
-    phase = phase_fields(row)
+def claim(row, x, weights, out, parameters, workspace, scratch, clock, counters, worker):  # type: ignore[no-untyped-def]
+    """Claim and compute units of the phase of a row of the table until none is left, those of `worker` first.
+
+    `counters` are those of the phase, see `new_counters`.
+    """
+    phase, workers = phase_fields(row), counters.size // COUNTER
     own, own_clock = parameters[phase.begin : phase.end], clock[phase.first_stage :]
-    while True:
-        unit = fetch_add(counter, 1)
-        if unit >= phase.units:
-            break
-        call_tile(phase.tile, x, weights, out, own, workspace, scratch, own_clock, unit, unit + 1)
+    for step in range(workers):
+        share = (worker + step) % workers
+        begin, end = share * phase.units // workers, (share + 1) * phase.units // workers
+        while True:
+            unit = begin + fetch_add(counters[share * COUNTER :], 1)
+            if unit >= end:
+                break
+            call_tile(phase.tile, x, weights, out, own, workspace, scratch, own_clock, unit, unit + 1)
 
 
 get_num_threads = types.ExternalFunction("get_num_threads", types.intp())  # of Numba's pool, declared as in Numba
@@ -152,10 +160,10 @@ def claim_on_threads(  # type: ignore[no-untyped-def]
     before = get_num_threads()
     set_num_threads(scratch.shape[0])
     for phase in range(table.shape[0]):
-        row, counter = table[phase], counters[phase]
+        row, own = table[phase], counters[phase]
         for worker in numba.prange(scratch.shape[0]):
             team[worker] = numba.get_thread_id()
-            claim(row, x, weights, out, parameters, workspace, scratch[worker], clock[worker], counter)
+            claim(row, x, weights, out, parameters, workspace, scratch[worker], clock[worker], own, worker)
     set_num_threads(before)
 
 
@@ -174,7 +182,7 @@ def compiled_claim_on_threads(dtype: str) -> Callable[..., None]:
 
 def _compile_claim(dtype: str) -> Callable[..., None]:
     integers = types.int64[::1]
-    return _compiled(claim, dtype, integers, *arguments(dtype)[:-2], integers)
+    return _compiled(claim, dtype, integers, *arguments(dtype)[:-2], integers, types.int64)
 
 
 def _compile_claim_on_threads(dtype: str) -> Callable[..., None]:
@@ -217,9 +225,12 @@ def new_workspace(work: Work) -> NDArray[Any]:
     return private_empty((max(1, work.workspace_size),), work.dtype.name)
 
 
-def new_counters(phases: int) -> NDArray[np.int64]:
-    """Counters from which workers claim units, a cache line for each phase; to be zeroed before each call."""
-    counters = private_empty((phases, _CACHE_LINE // 8), "int64")
+def new_counters(phases: int, workers: int) -> NDArray[np.int64]:
+    """Counters from which units are claimed, a row for each phase, in it a cache line for each worker's share.
+
+    They are to be zeroed before each call. Where all are set to the number of units, none is left.
+    """
+    counters = private_empty((phases, workers * COUNTER), "int64")
     counters.fill(0)
     return counters
 

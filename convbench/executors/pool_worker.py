@@ -107,8 +107,8 @@ class PoolWorker:
         for dimensions in DIMENSIONS:
             segment, offset, *shape = itertools.islice(rest, 2 + dimensions)
             places.append((segment, offset, shape))
-        counter = self._view(places[0], "int64")
-        run(phase, *(self._view(place, dtype) for place in places[1:]), counter)
+        counters = self._view(places[0], "int64")
+        run(phase, *(self._view(place, dtype) for place in places[1:]), counters)
 
     def _load(self, order: dict[str, Any]) -> tuple[Run, object]:
         """Load tiles and allocate scratch; returns the function to call, and the tiles, to be kept alive for it."""
@@ -126,9 +126,11 @@ class PoolWorker:
         work.set_up_process()
         scratch, clock = new_scratch(work, 1)[0], self._view(order["clock"], "int64")[order["row"]]
 
-        def run(phase: int, workspace: NDArray[Any], x: NDArray[Any], out: NDArray[Any], counter: NDArray[Any]) -> None:
+        def run(
+            phase: int, workspace: NDArray[Any], x: NDArray[Any], out: NDArray[Any], counters: NDArray[Any]
+        ) -> None:
             row = loaded.table[phase]
-            claim(row, x, work.weights, out, loaded.parameters, workspace, scratch, clock, counter)
+            claim(row, x, work.weights, out, loaded.parameters, workspace, scratch, clock, counters, order["row"])
 
         return run, loaded
 

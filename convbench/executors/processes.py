@@ -78,13 +78,13 @@ class CallSpace:
     """Shared memory for one call at a time.
 
     Attributes:
-        counter: Counter from which workers claim units.
+        counters: Counters from which the units of a phase are claimed, as from `new_counters`.
         workspace: Data that phases pass to later phases.
-        places: Places of counter and workspace, as from `_located`.
+        places: Places of counters and workspace, as from `_located`.
         staging: Copies of inputs and outputs that are not in shared memory, by role.
     """
 
-    counter: NDArray[np.int64]
+    counters: NDArray[np.int64]
     workspace: NDArray[Any]
     places: tuple[Located, Located]
     staging: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -126,8 +126,9 @@ class ProcessesRunner:
 
     def _new_space(self) -> CallSpace:
         workspace = (max(1, self._work.workspace_size),), self._dtype
-        counter, shared = _allocated(memory.shared_together, ((1,), "int64"), workspace)
-        return CallSpace(counter, shared, (_located(counter), _located(shared)))
+        own = (self._cores * memory.COUNTER,), "int64"
+        counters, shared = _allocated(memory.shared_together, own, workspace)
+        return CallSpace(counters, shared, (_located(counters), _located(shared)))
 
     @property
     def segments(self) -> Sequence[memory.Segment]:
@@ -193,8 +194,8 @@ class ProcessesRunner:
             segments = [segment for segment, *_ in places]
             fields = [number for segment, offset, shape in places for number in (segment.number, offset, *shape)]
             for number, phase in enumerate(self._work.phases):  # `call` returns when all workers are done: the barrier
-                space.counter[0] = 0
-                cancel = partial(space.counter.fill, phase.units)
+                space.counters.fill(0)
+                cancel = partial(space.counters.fill, phase.units)
                 pool().call(self, self._cores, segments, [number, *fields], cancel=cancel)
             if target is not out:
                 out[:] = target

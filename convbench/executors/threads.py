@@ -158,13 +158,13 @@ class ThreadsRunner:
             self._phase_on_python_threads(phase, x, out, space)
 
     def _phase_on_python_threads(self, phase: int, x: NDArray[Any], out: NDArray[Any], space: CallSpace) -> None:
-        counter = space.counters[phase]
+        counters = space.counters[phase]
 
         def fill(row: int) -> None:
             space.team[row] = row
             self._claim(
                 *(self._loaded.table[phase], x, self._work.weights, out, self._loaded.parameters, space.workspace),
-                *(space.scratch[row], self.clock[row], counter),
+                *(space.scratch[row], self.clock[row], counters, row),
             )
 
         threads = [CancellableThread(fill, row) for row in range(1, self._cores)]
@@ -175,7 +175,7 @@ class ThreadsRunner:
             for thread in threads:
                 thread.join()
         except BaseException:
-            counter[0] = self._work.phases[phase].units  # the remaining units are skipped
+            counters.fill(self._work.phases[phase].units)  # the remaining units are skipped
             _join_all(threads)
             raise
 
@@ -184,7 +184,7 @@ class ThreadsRunner:
         return CallSpace(
             workspace=driver.new_workspace(self._work),
             scratch=driver.new_scratch(self._work, self._cores),
-            counters=driver.new_counters(len(self._work.phases)),
+            counters=driver.new_counters(len(self._work.phases), self._cores),
             team=driver.new_team(self._cores),
         )
 

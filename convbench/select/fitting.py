@@ -115,6 +115,29 @@ def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, fl
     return {name: float(each) for name, each in zip(names, found / scale, strict=True) if each > 0}
 
 
+def surprises(model: Model, seconds: Mapping[str, Mapping[str, float]]) -> list[float]:
+    """How far each problem of a model is from what the others let expect of it: 0 where that cannot be told.
+
+    It is the largest factor, as its logarithm, by which a contender is off where the median one is not: what all have
+    common is the machine's speed.
+
+    Args:
+        model: The model.
+        seconds: The seconds that it was fitted to, by problem and by name.
+    """
+    found = []
+    for place, descriptor in enumerate(model.problems):
+        times, apart = seconds[descriptor], distances(model.points, model.points[place])
+        most = CONTENDING * min(times.values())
+        off = [
+            known[place] - corrected(known, measured[measured != place], apart)
+            for name, known in model.corrections.items()
+            if times.get(name, np.inf) <= most and (measured := model.measured[name]).size >= TELLING
+        ]
+        found.append(float(np.max(np.abs(off - np.median(off)))) if off else 0.0)
+    return found
+
+
 def _error(known: Matrix, speed: Matrix, apart: Matrix) -> tuple[float, float]:
     """Percentiles of log(measured / predicted), the machine's speed included; each is predicted from the others."""
     measured = np.flatnonzero(np.isfinite(known))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -102,6 +102,14 @@ class Model:
     def _apart(self, problem: Problem) -> Matrix:
         """Distances of the measured problems."""
         return distances(self.points, coordinates(problem)) if len(self.points) else np.zeros(0)
+
+    def without(self, problem: Problem) -> Model:
+        """The model as if a problem had not been measured, but for the rates."""
+        left = [place for place, descriptor in enumerate(self.problems) if descriptor != str(problem)]
+        corrections = {name: known[left] for name, known in self.corrections.items()}
+        return replace(
+            self, problems=tuple(self.problems[n] for n in left), points=self.points[left], corrections=corrections
+        )
 
     def like(self, name: str) -> str | None:
         """The contender whose rates apply: itself, or the same form and executor on the nearest count of cores."""

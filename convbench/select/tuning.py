@@ -23,7 +23,7 @@ from convbench.select import choosing, known, remembering, written
 from convbench.select.calibration import FAIR, Calibration
 from convbench.select.contenders import HOST, able, core_counts, name_of
 from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, is_measurable, least_sure
-from convbench.select.fitting import CONTENDING, TELLING, fit
+from convbench.select.fitting import CONTENDING, TELLING, fit, surprises
 from convbench.select.measuring import Times, measure
 from convbench.select.model import Model
 
@@ -31,6 +31,8 @@ PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn 
 EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
 ATTEMPTS: Final = 3  # to measure a problem while several cores give what they usually do, and believably
 SURPRISING: Final = 0.3  # log of a factor: what is further off the model is measured again
+LOOKS: Final = 3  # to measure a problem at different times, where it is not believed or no moment was fair
+DOUBTED: Final = 8  # problems that get a further look after the model was fitted anew, at most
 FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
 REFIT: Final = 24  # problems after which the model is fitted anew, for the next that is least sure
 
@@ -122,10 +124,33 @@ def fitted_to(seconds: known.Seconds, packing: known.Seconds | None = None) -> M
     return fit(problems, columns(seconds), columns(packing or {}))
 
 
+@dataclass(frozen=True)
+class _Look:
+    """One measurement of a problem.
+
+    Attributes:
+        times: Times by name, none where the problem does not fit the free memory.
+        share: The share of their usual gain that several cores gave, `FAIR` at most.
+        compiling: Seconds of compiling.
+    """
+
+    times: dict[str, Times]
+    share: float
+    compiling: float
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by name."""
+        return {name: each.seconds for name, each in self.times.items()}
+
+
 class _Learning:
     """What has been measured, and the model of it."""
 
     def __init__(self) -> None:
+        self._looks: dict[str, int] = {}
+        self._shares: dict[str, float] = {}
+        self._doubted: list[Problem] = []
         lines = remembering.lines()
         self.seconds, self.packing = remembering.seconds(lines), remembering.packing(lines)
         self.seen = {Problem.parse(descriptor) for descriptor in self.seconds}
@@ -133,16 +158,43 @@ class _Learning:
         self.believed: Model | None = None  # a model of another machine's measurements is not
         self._refit()
 
-    def add(self, problem: Problem, times: Mapping[str, Times]) -> None:
-        """Add a measurement; every few, the model is fitted anew."""
-        self.seconds[str(problem)] = {name: each.seconds for name, each in times.items()}
-        self.packing[str(problem)] = {name: each.packing for name, each in times.items()}
-        if len(self.seconds) % REFIT == 0:
+    def add(self, problem: Problem, look: _Look) -> bool:
+        """Add a measurement, unless one before was fairer; every few problems, the model is fitted anew."""
+        key = str(problem)
+        self._looks[key] = self._looks.get(key, 0) + 1
+        is_new = key not in self.seconds
+        if not is_new and self._fairness(problem, look.seconds, look.share) < self._fairness(problem):
+            return False
+        self.seconds[key], self._shares[key] = look.seconds, look.share
+        self.packing[key] = {name: each.packing for name, each in look.times.items()}
+        if is_new and len(self.seconds) % REFIT == 0:
             self._refit()
+        return True
+
+    def doubted(self) -> list[Problem]:
+        """Problems that deserve a further look, each told once after the model was fitted anew."""
+        found, self._doubted = self._doubted, []
+        return found
+
+    def _fairness(
+        self, problem: Problem, seconds: Mapping[str, float] | None = None, share: float = FAIR
+    ) -> tuple[int, float, float]:
+        """What is larger for the better of two measurements of a problem, by default of what counts by now."""
+        if seconds is None:
+            seconds, share = self.seconds[str(problem)], self._shares.get(str(problem), FAIR)
+        return len(seconds), share, -_surprise(problem, seconds, self.believed)
 
     def _refit(self) -> None:
-        if len(self.seconds) >= TELLING:
-            self.model = self.believed = fitted_to(self.seconds, self.packing)
+        if len(self.seconds) < TELLING:
+            return
+        self.model = self.believed = fitted_to(self.seconds, self.packing)
+        off = dict(zip(self.model.problems, surprises(self.model, self.seconds), strict=True))
+        doubts = [
+            key
+            for key in sorted(off, key=off.__getitem__, reverse=True)
+            if self._looks.get(key, LOOKS) < LOOKS and (off[key] > SURPRISING or self._shares[key] < FAIR)
+        ]
+        self._doubted = [Problem.parse(key) for key in doubts[:DOUBTED]]
 
 
 def _measured(budget: float, seed: int) -> Iterator[Progress]:
@@ -155,13 +207,12 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
                 one for one in able(problem, HOST, core_counts(cores)) if one.algorithm in ALGORITHMS.defaults
             ]
             wanted = _promising(problem, contenders, learning.model)
-            times, compiling = _measured_fairly(problem, wanted, seed, calibration, learning.believed)
-            if times:
-                remembering.append(remembering.line(problem, times, "tune"))
-                learning.add(problem, times)
-            compiled += compiling
-            spent += time.perf_counter() - begin - compiling
-            if times:
+            look = _measured_fairly(problem, wanted, seed, calibration, learning.believed)
+            if look.times and learning.add(problem, look):
+                remembering.append(remembering.line(problem, look.times, "tune"))
+            compiled += look.compiling
+            spent += time.perf_counter() - begin - look.compiling
+            if look.times:
                 yield Progress(len(learning.seconds), spent, budget, compiled, problem)
             if spent >= budget:
                 return
@@ -169,14 +220,11 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
 
 def _measured_fairly(
     problem: Problem, wanted: Sequence[Candidate], seed: int, calibration: Calibration, model: Model | None
-) -> tuple[dict[str, Times], float]:
+) -> _Look:
     """Measure a problem while several cores give what they usually do, and again what the model does not believe.
 
     A call may take three times as long for as long as a plan lives, or as its neighbours compute. What is real is
     measured again in the same way, on plans made anew, and counts.
-
-    Returns:
-        The times, none where the problem does not fit the free memory, and seconds of compiling.
     """
     fairest, times, compiling = (-1, 0.0, 0.0), {}, 0.0
     for _ in range(ATTEMPTS):
@@ -186,21 +234,22 @@ def _measured_fairly(
         except UnavailableError:
             break
         compiling += sum(each.compiling for each in found.values())
-        share, surprise = min(FAIR, calibration.share()), _surprise(problem, found, model)
+        seconds = {name: each.seconds for name, each in found.items()}
+        share, surprise = min(FAIR, calibration.share()), _surprise(problem, seconds, model)
         if (len(found), share, -surprise) > fairest:  # one whose every burst was disturbed is not there
             fairest, times = (len(found), share, -surprise), found
         if share >= FAIR and surprise <= SURPRISING:
             break
-    return times, compiling
+    return _Look(times, fairest[1], compiling)
 
 
-def _surprise(problem: Problem, times: Mapping[str, Times], model: Model | None) -> float:
-    """The largest factor, as its logarithm, by which a contender is off the model where the median one is not."""
-    if model is None or not times:
+def _surprise(problem: Problem, seconds: Mapping[str, float], model: Model | None) -> float:
+    """How far measured seconds are from what the model makes of all other problems, see `fitting.surprises`."""
+    if model is None or not seconds:
         return 0.0
-    best = min(each.seconds for each in times.values())
-    contending = {name: each.seconds for name, each in times.items() if each.seconds <= CONTENDING * best}
-    estimates = model.predict(problem, contending)
+    best = min(seconds.values())
+    contending = {name: each for name, each in seconds.items() if each <= CONTENDING * best}
+    estimates = model.without(problem).predict(problem, contending)
     off = [np.log(contending[name] / estimate.seconds) for name, estimate in estimates.items()]
     return float(np.max(np.abs(off - np.median(off)))) if off else 0.0
 
@@ -218,6 +267,7 @@ def _order(seed: int, learning: _Learning, cores: int) -> Iterator[Problem]:
         if number % UNSURE == 0 and number > FIRST and learning.model is not None:
             left = [one for one in pool if one not in learning.seen and is_measurable(one)]
             wanted += [least_sure(learning.model, left, cores)] if left else []
+        yield from learning.doubted()
         for one in wanted:
             if one not in learning.seen:
                 learning.seen.add(one)
