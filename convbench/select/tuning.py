@@ -30,7 +30,7 @@ from convbench.select.model import Model
 PROBLEM_SECONDS: Final = 0.15  # of measuring one problem, after the first turn of each candidate
 EVIDENT: Final = 6.0  # times the fastest: a candidate that is predicted to take longer is not measured
 ATTEMPTS: Final = 3  # to measure a problem while several cores give what they usually do, and believably
-SURPRISING: Final = 0.3  # log of a factor: what is further off the model is measured again
+SURPRISING: Final = 0.2  # log of a factor: what is further off the model is measured again
 LOOKS: Final = 3  # to measure a problem at different times, where it is not believed or no moment was fair
 DOUBTED: Final = 8  # problems that get a further look after the model was fitted anew, at most
 FIRST: Final = 48  # problems of the design before the model is asked what it is least sure of
