@@ -1,6 +1,6 @@
 """Which problems `convbench tune` measures, and in what order.
 
-First the layers of the listed networks and a representative sample of the `timm` list; then further layers of that,
+First the layers of the listed networks, the experiment and a representative sample of the `timm` list; then further layers of that,
 drawn by how often they occur, in turns with problems that fill the space of shapes up; and every few problems one on
 which the model is least sure.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from convbench import networks
 from convbench.errors import ConvbenchError
 from convbench.problem import Problem
+from convbench.results.paper import PROBLEM as EXPERIMENT
 from convbench.select.contenders import able, core_counts, name_of
 from convbench.select.likeness import coordinates, distances
 from convbench.select.model import Model
@@ -38,6 +39,7 @@ def design(seed: int = 0) -> Iterator[Problem]:
     seen: set[Problem] = set()
     suites = [name for name in networks.NETWORKS if name != LIST]
     yield from _new((layer.problem for name in suites for layer in networks.load(name)), seen)
+    yield from _new([EXPERIMENT], seen)
     yield from _new((layer.problem for layer in networks.load(LIST, layers=SAMPLE)), seen)
     drawn, filling = drawn_by_occurrence(draw), _filling(draw)
     while True:
