@@ -1,8 +1,8 @@
 """Which problems `convbench tune` measures, and in what order.
 
-First the layers of the listed networks, the experiment and a representative sample of the `timm` list; then further layers of that,
-drawn by how often they occur, in turns with problems that fill the space of shapes up; and every few problems one on
-which the model is least sure.
+First the layers of the listed networks, the experiment and a representative sample of the `timm` list; then further
+layers of that, drawn by how often they occur, in turns with problems that fill the space of shapes up; and every few
+problems one on which the model is least sure.
 """
 
 from __future__ import annotations
