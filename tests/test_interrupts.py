@@ -17,7 +17,7 @@ from callers import HOST, PROBLEM, bound, inputs_and_outputs, is_struck, needs_f
 from conftest import DEADLINE, Struck, data, script, wait_until
 
 from convbench.errors import UnavailableError
-from convbench.executors import memory
+from convbench.executors import driver
 from convbench.executors import pool as pool_module
 from convbench.executors import threads as threads_module
 from convbench.executors.pool import pool
@@ -168,7 +168,7 @@ def test_workers_do_no_more_than_their_unit_of_an_interrupted_call(monkeypatch):
         monkeypatch.setattr(Worker, "wait", strike)
         with pytest.raises(Struck):
             one(x)
-        assert min(space.counters[:: memory.COUNTER]) >= one._runner._work.phases[0].units
+        assert min(space.counters[:: driver.COUNTER]) >= one._runner._work.phases[0].units
         assert one._runner._idle == [space], "by now nobody claims from it"
         assert np.array_equal(one(x), expected)
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convbench.algorithms import Cost
 from convbench.problem import Problem
 from convbench.select import known, written
 from convbench.select.contenders import CALL, candidate_of, counted, name_of
-from convbench.select.fitting import fit, fitted
+from convbench.select.fitting import fit, fitted, surprise
 from convbench.select.likeness import coordinates, distances, outside
 from convbench.select.model import Model, Rates
 
@@ -84,6 +85,32 @@ def test_contenders_of_others_have_the_work_of_the_problem():
 def test_the_busiest_worker_of_a_problem_with_one_unit_does_it_all():
     problem = Problem.parse("mb1ic1ih1iw1oc1kh1kw1")
     assert counted(problem, "direct/threads/64") == counted(problem, "direct/serial/1")
+
+
+@pytest.mark.parametrize(
+    ("shares", "workers", "busiest"),
+    [
+        ((0.25, 0.25, 0.25, 0.25), 2, 0.5),
+        ((0.4, 0.4, 0.1, 0.1), 2, 0.6),  # the second worker, after its own units, takes over the second one
+        ((0.4, 0.2, 0.2, 0.2), 2, 0.6),
+        ((0.2, 0.2, 0.2, 0.4), 2, 0.6),
+        ((0.5, 0.5), 4, 0.5),
+        ((1.0,), 3, 1.0),
+    ],
+)
+def test_workers_have_their_own_units_and_take_over_others(shares, workers, busiest):
+    assert Cost({}, len(shares), shares).busiest(workers) == pytest.approx(busiest)
+
+
+def test_what_is_off_is_told_beside_the_other_contenders():
+    """The machine's speed is no surprise; a contender that should be among the fastest is one however slow it was."""
+    seconds = {"a": 1.0, "b": 1.2, "c": 1.5}
+    assert surprise(seconds, {"a": 0.3, "b": 0.3, "c": 0.3}) == pytest.approx(0.0)
+    assert surprise(seconds, {"a": 0.0, "b": 0.0, "c": 0.5}) == pytest.approx(0.5)
+    assert surprise({"a": 1.0, "b": 1.1, "c": 4.0}, {"a": 0.0, "b": 0.0, "c": 1.5}) == pytest.approx(1.5)
+    assert surprise({"a": 1.0, "b": 1.1, "c": 40.0}, {"a": 0.0, "b": 0.0, "c": 1.5}) == pytest.approx(0.0)
+    assert surprise({"a": 1.0, "b": 1.3}, {"a": 0.0, "b": 0.3}) == pytest.approx(0.3), "of two, either may be off"
+    assert surprise({"a": 1.0}, {"a": 0.7}) == surprise({"a": 1.0}, {}) == surprise({}, {}) == 0.0
 
 
 def test_likeness():

@@ -20,7 +20,7 @@ from noted import NOTES
 from convbench.algorithms import naive
 from convbench.epilogue import NO_EPILOGUE
 from convbench.errors import UnavailableError
-from convbench.executors import EXECUTORS, driver, memory
+from convbench.executors import EXECUTORS, driver
 from convbench.executors import threads as threads_module
 from convbench.executors.pool import Pool, pool
 from convbench.executors.pool_line import Worker
@@ -231,7 +231,7 @@ def test_a_worker_computes_its_own_share_first_and_then_those_of_others():
         """Whether each image was computed by worker 1, where shares of units were claimed before."""
         out, counters = np.full(problem.output_shape, np.nan, np.float32), driver.new_counters(1, 2)[0]
         for worker in claimed_by_others:
-            counters[worker * memory.COUNTER] = phase.units
+            counters[worker * driver.COUNTER] = phase.units
         own = driver.new_workspace(work), driver.new_scratch(work, 1)[0], driver.new_clock(1)[0]
         claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, counters, 1)
         done = np.isfinite(out).all(axis=(1, 2, 3))

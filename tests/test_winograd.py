@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numba
 import numpy as np
 import pytest
 
 from convbench.algorithms.winograd.filter_cut import cut_up
 from convbench.algorithms.winograd.host import has_filters_in_lanes
-from convbench.algorithms.winograd.nested import Axis, transformed_weights
+from convbench.algorithms.winograd.nested import Axis, axes, transformed_weights
 from convbench.algorithms.winograd.packing import pack_weights
+from convbench.algorithms.winograd.terms import products, terms
 from convbench.kernels.channel_lanes import planes_to_lanes
 from convbench.kernels.copying import put, stream_rows
 from convbench.kernels.filter_sums import filter_sums
@@ -151,3 +154,19 @@ def test_workers_share_the_transformed_input(executor):
             expected = convolve(problem, image, weights)
             error = np.abs(plan(image, out) - expected).max() / np.abs(expected).max()
             assert error <= plan.error_estimate
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [(11, 11), (11, 4), (4, 11), (8, 11), (11, 8), (5, 3), (7, 2), (1, 5)])
+def test_products_are_left_out_where_all_weights_are_zero_and_nowhere_else(height, width, channels):
+    problem = Problem(height=60, width=60, channels=channels, out_channels=2, kernel_height=height, kernel_width=width)
+    weights = np.random.default_rng(0).uniform(1, 2, problem.weights_shape).astype(np.float32)
+    for y, x in itertools.product(axes(height, 20), axes(width, 20)):
+        found = terms(problem, y, x)
+        assert sorted(found.order) == list(range(y.blocks * x.blocks))
+        assert products(problem, y, x) == sum(found.ends) - sum(found.begins)
+        points = transformed_weights(problem, weights, y, x, 2, 1)  # (1, 1, y, x, channels, blocks, blocks, filters)
+        is_there = (points != 0).any(axis=(0, 1, 4, 7)).reshape(y.points * x.points, -1)
+        for point, (begin, end) in enumerate(zip(found.begins, found.ends, strict=True)):
+            counted = [begin <= found.order[block] < end for block in range(y.blocks * x.blocks)]
+            assert counted == (is_there[point].tolist() if channels == 1 else [True] * len(counted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -57,7 +58,7 @@ class Cost:
     Attributes:
         counts: How much of each kind of work all units together have, by name; none of what is not named.
         units: Number of units that the work is split into.
-        shares: The share of each unit in the work, in the order in which units are claimed; empty where all are alike.
+        shares: The share of each unit in the work, in the order of units; empty where all are alike.
         other_operations: Vector operations beside the "multiply-adds" of `counts`, such as those of transforms: what
             the form's own limit is computed from, see `convbench.analysis.own_limit`.
     """
@@ -68,13 +69,23 @@ class Cost:
     other_operations: float = 0.0
 
     def busiest(self, workers: int) -> float:
-        """The share of the work that the busiest worker has, where units are claimed by whoever is free."""
+        """The share of the work that the busiest worker has.
+
+        Each computes its own part of the units one by one and then takes over what is left of the others' parts, as in
+        `executors.driver.claim`.
+        """
         if not self.shares:
             return ceil_div(self.units, workers) / self.units
-        loads = [0.0] * min(workers, len(self.shares))
-        for share in self.shares:
-            heapq.heapreplace(loads, loads[0] + share)
-        return max(loads)
+        ends = [len(self.shares) * (part + 1) // workers for part in range(workers)]
+        nexts, loads = [0, *ends[:-1]], [(0.0, worker) for worker in range(workers)]
+        for _ in self.shares:
+            load, worker = loads[0]
+            part = next(
+                part % workers for part in itertools.count(worker) if nexts[part % workers] < ends[part % workers]
+            )
+            heapq.heapreplace(loads, (load + self.shares[nexts[part]], worker))
+            nexts[part] += 1
+        return max(loads)[0]
 
 
 def any_problem(_: Problem) -> None:

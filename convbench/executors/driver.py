@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from convbench.executors.memory import COUNTER, private_empty
+from convbench.executors.memory import private_empty
 from convbench.integers import round_up
 from convbench.kernels.cached import cached
 from convbench.kernels.clock import STAGES
@@ -31,6 +31,9 @@ from convbench.kernels.tile import Phase, Work, arguments, compile_for, inlined,
 from convbench.runtime.loading import run_to_completion
 
 _CACHE_LINE = 64
+COUNTER: Final = (
+    _CACHE_LINE // 8
+)  # numbers, int64, from one counter of units to the next; Numba's cache follows this file
 
 
 @intrinsic

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from convbench.integers import round_up
 
-COUNTER: Final = 8  # numbers, int64, from one counter of units to the next: a cache line
 _HUGE_PAGE: Final = 2 * 2**20
 DESCRIPTORS: Final = 2  # file descriptors of a segment; `mmap` duplicates the one it is given
 # An epoll object can own any descriptor and closes it silently; a file object would emit a ResourceWarning.

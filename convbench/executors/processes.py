@@ -25,6 +25,7 @@ from convbench.executors.host import Host
 from convbench.executors.pool import next_number, pool
 from convbench.executors.pool_worker import MESSAGE_BYTES, SYNC
 from convbench.kernels.clock import STAGES
+from convbench.runtime.loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +127,7 @@ class ProcessesRunner:
 
     def _new_space(self) -> CallSpace:
         workspace = (max(1, self._work.workspace_size),), self._dtype
-        own = (self._cores * memory.COUNTER,), "int64"
+        own = (self._cores * load("convbench.executors.driver").COUNTER,), "int64"
         counters, shared = _allocated(memory.shared_together, own, workspace)
         return CallSpace(counters, shared, (_located(counters), _located(shared)))
 

@@ -116,26 +116,45 @@ def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, fl
 
 
 def surprises(model: Model, seconds: Mapping[str, Mapping[str, float]]) -> list[float]:
-    """How far each problem of a model is from what the others let expect of it: 0 where that cannot be told.
-
-    It is the largest factor, as its logarithm, by which a contender is off where the median one is not: what all have
-    common is the machine's speed.
+    """How far each problem of a model is from what the others let expect of it, see `surprise`.
 
     Args:
         model: The model.
-        seconds: The seconds that it was fitted to, by problem and by name.
+        seconds: The seconds that it was fitted to, by problem, in its order, and by name.
     """
     found = []
-    for place, descriptor in enumerate(model.problems):
-        times, apart = seconds[descriptor], distances(model.points, model.points[place])
-        most = CONTENDING * min(times.values())
-        off = [
-            known[place] - corrected(known, measured[measured != place], apart)
+    for place, times in enumerate(seconds.values()):
+        apart = distances(model.points, model.points[place])
+        off = {
+            name: float(known[place] - corrected(known, measured[measured != place], apart))
             for name, known in model.corrections.items()
-            if times.get(name, np.inf) <= most and (measured := model.measured[name]).size >= TELLING
-        ]
-        found.append(float(np.max(np.abs(off - np.median(off)))) if off else 0.0)
+            if name in times and (measured := model.measured[name]).size >= TELLING
+        }
+        found.append(surprise(times, off))
     return found
+
+
+def surprise(seconds: Mapping[str, float], off: Mapping[str, float]) -> float:
+    """The largest factor, as its logarithm, by which a contender of a problem is off where the median one is not.
+
+    What all have in common is the machine's speed. Contenders are those that are among the fastest or were expected to
+    be; of two, nobody knows which one is off, and the factor is the whole of their difference.
+
+    Args:
+        seconds: What was measured, by name.
+        off: Logarithms of the measured over the expected seconds, by name, as far as something was expected.
+
+    Returns:
+        0 where nothing can be told.
+    """
+    most = CONTENDING * min(seconds.values(), default=0.0)
+    fast = [each for name, each in off.items() if seconds[name] <= most]
+    common = float(np.median(fast)) if fast else 0.0
+    contending = [each for name, each in off.items() if seconds[name] * np.exp(min(0.0, common - each)) <= most]
+    if len(contending) <= 2:
+        return max(contending) - min(contending) if contending else 0.0
+    common = float(np.median(contending))
+    return max(abs(each - common) for each in contending)
 
 
 def _error(known: Matrix, speed: Matrix, apart: Matrix) -> tuple[float, float]:

@@ -67,12 +67,12 @@ class Known:
 
 @cache
 def fingerprint() -> dict[str, Any]:
-    """What a measurement depends on: the processor as it is compiled for, its caches, and the code of the forms."""
+    """What a measurement depends on: the processor as it is compiled for, its caches, and the code that computes."""
     return {
         "cpu": machine.cpu_name(),
         "vectors": instruction_set().name,
         "caches": machine.caches(),
-        "forms": digest(*MADE_OF),
+        "forms": digest(*MADE_OF, "executors"),
     }
 
 

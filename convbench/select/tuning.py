@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from convbench.select import choosing, known, remembering, written
 from convbench.select.calibration import FAIR, Calibration
 from convbench.select.contenders import HOST, able, core_counts, name_of
 from convbench.select.design import POOL, UNSURE, design, drawn_by_occurrence, is_measurable, least_sure
-from convbench.select.fitting import CONTENDING, TELLING, fit, surprises
+from convbench.select.fitting import TELLING, fit, surprise, surprises
 from convbench.select.measuring import Times, measure
 from convbench.select.model import Model
 
@@ -88,16 +89,16 @@ def tune(budget: float, on_progress: Callable[[Progress], None] = lambda _: None
         UnavailableError: The user's data folder cannot be written, or nothing was ever measured.
     """
     known.save(known.KNOWN, written.seconds_to(remembering.seconds(remembering.lines()), known.fingerprint()))
-    measured = 0
+    measured: set[Problem] = set()
     try:
         for progress in _measured(budget, seed):
-            measured += 1
+            measured.add(progress.problem)
             on_progress(progress)
     except BaseException:
         with contextlib.suppress(UnavailableError):  # where nothing was measured yet, or the folder cannot be written
-            refit(measured)
+            refit(len(measured))
         raise
-    return refit(measured)
+    return refit(len(measured))
 
 
 def refit(measured: int = 0) -> Tuned:
@@ -161,7 +162,6 @@ class _Learning:
     def add(self, problem: Problem, look: _Look) -> bool:
         """Add a measurement, unless one before was fairer; every few problems, the model is fitted anew."""
         key = str(problem)
-        self._looks[key] = self._looks.get(key, 0) + 1
         is_new = key not in self.seconds
         if not is_new and self._fairness(problem, look.seconds, look.share) < self._fairness(problem):
             return False
@@ -170,6 +170,14 @@ class _Learning:
         if is_new and len(self.seconds) % REFIT == 0:
             self._refit()
         return True
+
+    def look_at(self, problem: Problem, contenders: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates to measure, the most promising first; at a further look, those of the first one."""
+        key = str(problem)
+        self._looks[key] = self._looks.get(key, 0) + 1
+        if key in self.seconds:
+            return [one for one in contenders if name_of(one) in self.seconds[key]]
+        return _promising(problem, contenders, self.model)
 
     def doubted(self) -> list[Problem]:
         """Problems that deserve a further look, each told once after the model was fitted anew."""
@@ -188,10 +196,12 @@ class _Learning:
         if len(self.seconds) < TELLING:
             return
         self.model = self.believed = fitted_to(self.seconds, self.packing)
-        off = dict(zip(self.model.problems, surprises(self.model, self.seconds), strict=True))
+        off = dict(zip(self.seconds, surprises(self.model, self.seconds), strict=True))
         doubts = [
             key
-            for key in sorted(off, key=off.__getitem__, reverse=True)
+            for key in sorted(
+                off, key=lambda key: (self._shares.get(key, FAIR), -off[key])
+            )  # those of no fair moment first
             if self._looks.get(key, LOOKS) < LOOKS and (off[key] > SURPRISING or self._shares[key] < FAIR)
         ]
         self._doubted = [Problem.parse(key) for key in doubts[:DOUBTED]]
@@ -206,7 +216,7 @@ def _measured(budget: float, seed: int) -> Iterator[Progress]:
             contenders = [
                 one for one in able(problem, HOST, core_counts(cores)) if one.algorithm in ALGORITHMS.defaults
             ]
-            wanted = _promising(problem, contenders, learning.model)
+            wanted = learning.look_at(problem, contenders)
             look = _measured_fairly(problem, wanted, seed, calibration, learning.believed)
             if look.times and learning.add(problem, look):
                 remembering.append(remembering.line(problem, look.times, "tune"))
@@ -245,13 +255,10 @@ def _measured_fairly(
 
 def _surprise(problem: Problem, seconds: Mapping[str, float], model: Model | None) -> float:
     """How far measured seconds are from what the model makes of all other problems, see `fitting.surprises`."""
-    if model is None or not seconds:
+    if model is None:
         return 0.0
-    best = min(seconds.values())
-    contending = {name: each for name, each in seconds.items() if each <= CONTENDING * best}
-    estimates = model.without(problem).predict(problem, contending)
-    off = [np.log(contending[name] / estimate.seconds) for name, estimate in estimates.items()]
-    return float(np.max(np.abs(off - np.median(off)))) if off else 0.0
+    estimates = model.without(problem).predict(problem, seconds)
+    return surprise(seconds, {name: math.log(seconds[name] / each.seconds) for name, each in estimates.items()})
 
 
 def _cores() -> int:

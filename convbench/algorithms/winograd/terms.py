@@ -27,11 +27,6 @@ class Terms:
     begins: tuple[int, ...]
     ends: tuple[int, ...]
 
-    @property
-    def count(self) -> int:
-        """Products of all points."""
-        return sum(self.ends) - sum(self.begins)
-
 
 def terms(problem: Problem, y: Axis, x: Axis) -> Terms:
     """The products that count; with several channels, whose blocks follow one another by channel, all of them."""
@@ -62,7 +57,7 @@ def is_short(kernel: int, axis: Axis) -> bool:
 
 
 def products(problem: Problem, y: Axis, x: Axis) -> int:
-    """`terms(...).count`, counted without listing them."""
+    """How many products of a channel count, over all points: those of `terms`, without listing them."""
     along_y, along_x = y.points * y.blocks, x.points * x.blocks
     if problem.group_channels == 1:
         along_y -= is_short(problem.kernel_height, y)

@@ -3,7 +3,7 @@
 A kernel that is larger than the taps of a tile is split into blocks of taps. The input of a tile is transformed for
 each block and channel, multiplied point by point by the transformed weights, and summed over blocks and channels; only
 the sum is transformed back. This is nested filtering: the sum over blocks is itself a convolution. For an 11 x 11
-kernel, tiles of 5 x 5 outputs and 3 x 3 blocks of 4 x 4 taps take 23 multiplications for each output instead of 121.
+kernel, tiles of 5 x 5 outputs and 3 x 3 blocks of 4 x 4 taps take 21 multiplications for each output instead of 121.
 
 A unit is a few rows of tiles, or a segment of one row where the transformed input of a whole row exceeds the cache. The
 products are one matrix product for each point, (filters x blocks * channels) times (blocks * channels x tiles), on the
