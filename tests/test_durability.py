@@ -26,8 +26,8 @@ resource = pytest.importorskip("resource", reason="this system has no limits on 
 
 REQUEST = ["--problem", "mb1ic1ih12iw12oc4kh3kw3", "--algorithms", "naive", "--executors", "serial,threads"]
 
-
 RUNS = 3
+KILLS = 50
 
 
 def sweep(directory: Path, *more: object) -> list[str]:
@@ -52,15 +52,15 @@ else:
 """
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.long)])
-def test_killed_again_and_again_it_ends_with_every_cell_once(tmp_path, kills):
+@pytest.mark.long
+def test_killed_again_and_again_it_ends_with_every_cell_once(tmp_path):
     """Killed after some bytes more than before, which is in the middle of a line as a rule, or while it starts."""
-    directory, runs = tmp_path / "sweep", kills
+    directory = tmp_path / "sweep"
     results = directory / "results.jsonl"
-    words = [sys.executable, "-c", FAST_SWEEP, directory, str(runs)]
+    words = [sys.executable, "-c", FAST_SWEEP, directory, str(KILLS)]
     moments = random.Random(0)
     kept: tuple[str, ...] = ()
-    for kill in range(kills):
+    for kill in range(KILLS):
         begin = results.stat().st_size if results.exists() else 0
         with subprocess.Popen(words, stderr=subprocess.DEVNULL) as one:
             if kill % 5 == 4:
@@ -79,7 +79,7 @@ def test_killed_again_and_again_it_ends_with_every_cell_once(tmp_path, kills):
     assert not finished.faults
     cells = Spec.from_json(finished.header["spec"]).cells()
     counts = Counter((record.run, record.cell) for record in finished.records)
-    assert counts == {(run, cell): 1 for run in range(runs) for cell in cells}
+    assert counts == {(run, cell): 1 for run in range(KILLS) for cell in cells}
     assert {record.status for record in finished.records} == {"ok"}
     assert tuple(record.to_json() for record in finished.records)[: len(kept)] == kept
 

@@ -63,9 +63,8 @@ A_COPY = """
 """
 
 
-@pytest.mark.parametrize(
-    "program", [SCRATCH, *(pytest.param(program, marks=pytest.mark.long) for program in (A_PLAN, A_COPY))]
-)
+@pytest.mark.parametrize("program", [SCRATCH, A_PLAN, A_COPY])
+@pytest.mark.long
 def test_where_memory_runs_out_another_form_computes_or_an_error_says_so(program):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCARCE) + textwrap.dedent(program)],
