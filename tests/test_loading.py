@@ -181,7 +181,9 @@ NOTHING_ELSE_IMPORTS = """
 """
 
 
-@pytest.mark.parametrize("way", ["conv2d", "threads"])
+@pytest.mark.parametrize(
+    "way", ["conv2d", "threads", *(pytest.param(way, marks=pytest.mark.long) for way in ("Conv2d", "serial"))]
+)
 def test_a_first_call_imports_nothing_that_a_fork_or_an_interrupt_could_leave_half_done(way):
     done = script(NOTHING_ELSE_IMPORTS, way)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

@@ -34,9 +34,7 @@ SIZES = {
 }
 
 
-@given(arguments=st.fixed_dictionaries(SIZES), number=st.integers(0, 2**31))
-@settings(max_examples=15)
-def test_small_problems_are_right_and_nothing_else_is_touched(arguments, number):
+def is_right(arguments: dict, number: int) -> None:
     """By the direct forms, whose code is the same for most problems; the other test has them all."""
     for name in ("channels", "out_channels"):
         arguments[name] *= arguments["groups"]
@@ -46,6 +44,19 @@ def test_small_problems_are_right_and_nothing_else_is_touched(arguments, number)
         assume(False)
     found = random_problems.check(problem, number, forms=("naive", "direct", "unrolled"))
     assert max(found["ratios"].values()) <= 1, found
+
+
+@given(arguments=st.fixed_dictionaries(SIZES), number=st.integers(0, 2**31))
+@settings(max_examples=15)
+def test_small_problems_are_right_and_nothing_else_is_touched(arguments, number):
+    is_right(arguments, number)
+
+
+@pytest.mark.long
+@given(arguments=st.fixed_dictionaries(SIZES), number=st.integers(0, 2**31))
+@settings(max_examples=100)
+def test_many_small_problems_are_right_and_nothing_else_is_touched(arguments, number):
+    is_right(arguments, number)
 
 
 @pytest.mark.parametrize(("seed", "count"), [(1, 2), pytest.param(2, MANY, marks=pytest.mark.long)])

@@ -198,13 +198,11 @@ class _Learning:
         self.model = self.believed = fitted_to(self.seconds, self.packing)
         off = dict(zip(self.seconds, surprises(self.model, self.seconds), strict=True))
         doubts = [
-            key
-            for key in sorted(
-                off, key=lambda key: (self._shares.get(key, FAIR), -off[key])
-            )  # those of no fair moment first
-            if self._looks.get(key, LOOKS) < LOOKS and (off[key] > SURPRISING or self._shares[key] < FAIR)
+            (self._shares[key], -off[key], key)  # those of the least fair moments first, then the most surprising ones
+            for key, looks in self._looks.items()
+            if key in off and looks < LOOKS and (off[key] > SURPRISING or self._shares[key] < FAIR)
         ]
-        self._doubted = [Problem.parse(key) for key in doubts[:DOUBTED]]
+        self._doubted = [Problem.parse(key) for *_, key in sorted(doubts)[:DOUBTED]]
 
 
 def _measured(budget: float, seed: int) -> Iterator[Progress]:
