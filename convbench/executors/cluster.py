@@ -35,6 +35,10 @@ REPLACED: Final = "worker_replaced"
 """The event that a worker has died and another one has its piece."""
 
 
+ALLOWED: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+"""CPUs that this process might use when it began, before anybody pinned it."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What is asked of the workers of an executor on a cluster.
@@ -238,8 +242,7 @@ def make_share(location: str, order: Any) -> Share:
     """The share that "module:function" makes of an order; its facts tell where it is, too."""
     module, _, name = location.partition(":")
     share = cast("Share", getattr(import_module(module), name)(order))
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    share.facts.update(pid=os.getpid(), host=socket.gethostname(), cpus=sorted(cpus))
+    share.facts.update(pid=os.getpid(), host=socket.gethostname(), cpus=ALLOWED)
     return share
 
 

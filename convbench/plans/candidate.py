@@ -39,6 +39,11 @@ class Candidate:
     cluster: Cluster = ON_THIS_MACHINE
 
     @property
+    def threads(self) -> int:
+        """Number of threads that compute: a worker on a cluster may have several."""
+        return self.cores * self.cluster.threads
+
+    @property
     def of_worker(self) -> Candidate:
         """How each worker computes its part."""
         threads = self.cluster.threads
