@@ -46,13 +46,14 @@ class Mpi(Distributing):
     """Runs pieces on the ranks of an MPI job."""
 
     launched = True
+    _leads = False  # ranks of a job that somebody else has started
 
     def available(self) -> str | None:
-        """Needs mpi4py, and to be the first rank of a job whose other ranks serve it."""
+        """Needs mpi4py, and to be the first rank of a job whose other ranks serve it, as sweeps see to."""
         if (reason := _missing()) is not None:
             return reason
-        if place() is None and STARTED_HERE not in os.environ:
-            return "this process is no rank of an MPI job; start it by mpirun -n and the number of ranks"
+        if not (self._leads or STARTED_HERE in os.environ):
+            return "this process leads no ranks of an MPI job; see whether mpiexec is installed"
         return None
 
     def crew(self, job: Job, cluster: Cluster) -> MpiCrew:  # noqa: ARG002  # ranks have their threads by their orders
@@ -88,8 +89,10 @@ class Mpi(Distributing):
                     f"cores={workers} is more than the {where[1]} ranks that were started; start as many, by "
                     f"mpirun -n {workers}"
                 )
+            self._leads = True
             yield True
         finally:
+            self._leads = False
             if mpi_rank.interrupted:
                 sys.stdout.flush()
                 mpi_rank.WORLD.Abort(INTERRUPTED)

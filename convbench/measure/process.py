@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ _WORKER: Final = "convbench.measure.worker"
 
 Launch = Callable[[str], list[str] | None]
 
+OF_LAUNCHERS: Final = re.compile(r"(?:EXIT STRING: |exited on )(.*\S)")
+"""Where MPI's launchers say how a process of the job ended, among what to do about it."""
 LEAVING: Final = 10.0  # seconds that a launcher may take to end
 LAST_WORDS: Final = 500  # characters of a worker's last line; compilers say more
 
@@ -118,7 +121,9 @@ class WorkerProcess:
         if code is None:
             return "the worker process closed its output and hung"
         self._complaints.seek(0)
-        words = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2][:LAST_WORDS]
+        said = self._complaints.read().decode(errors="replace").strip()
+        told = OF_LAUNCHERS.findall(said) if self._launched else []
+        words = (told or [said.rpartition("\n")[2]])[-1][:LAST_WORDS]
         end = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
         if code == -signal.SIGKILL:
             end += " (by hand, or because memory ran out)"

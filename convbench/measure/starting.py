@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from convbench import machine
 from convbench.executors import launched
+from convbench.measure.affinity import pin
 from convbench.measure.spec import Spec, job_of
 from convbench.results.record import Cell
 
@@ -43,7 +45,7 @@ class WorkerHere:
         from convbench.measure.worker import metadata
 
         self._laboratory = Laboratory(Spec.from_json(json.loads(json.dumps(spec.for_workers()))), run, metadata())
-        self._left = list(cells)
+        self._left, self._cpus = list(cells), machine.allowed_cpus()
 
     def next_line(self, limit: float) -> bytes | None:  # noqa: ARG002  # see the class
         """Measure the next cell."""
@@ -58,8 +60,9 @@ class WorkerHere:
         return "this process has no cell left"
 
     def stop(self) -> None:
-        """Forget what is left."""
+        """Forget what is left, and use all CPUs again, as processes that are started inherit what this one may use."""
         self._left.clear()
+        pin(self._cpus)
 
 
 @contextmanager
