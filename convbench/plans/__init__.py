@@ -12,6 +12,7 @@ from convbench.arrays import as_array, on_host
 from convbench.epilogue import ACTIVATIONS, Epilogue
 from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS
+from convbench.executors.cluster import ON_THIS_MACHINE, Cluster
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans.candidate import Candidate
 from convbench.plans.distributed import DistributedPlan
@@ -63,6 +64,9 @@ def plan(  # over 40 lines: the documentation of its arguments
     bias: ArrayLike | None = None,
     activation: str | None = None,
     arithmetic: str = "exact",
+    threads_per_worker: int = 1,
+    scheduler: str = "",
+    scheduler_file: str = "",
 ) -> Plan | DistributedPlan:
     """Bind a candidate to a problem and its weights.
 
@@ -77,6 +81,10 @@ def plan(  # over 40 lines: the documentation of its arguments
         activation: "relu" makes negative outputs zero, in the same pass; None for no activation.
         arithmetic: Precision that products may be computed in, one of `convbench.precision.PRECISIONS`. Products are
             exact where executor, dtype or form does not support it; the plan's `precision` is the one in use.
+        threads_per_worker: Threads that each worker of `dask` or `mpi` computes on; `cores` is the number of workers.
+        scheduler: Address of Dask's scheduler; default: the one that Dask's configuration names, or else a cluster that
+            is started on this machine.
+        scheduler_file: Path of the file that tells that address.
 
     Returns:
         The plan, to be called as `plan(x, out=out)` and closed when done.
@@ -90,7 +98,9 @@ def plan(  # over 40 lines: the documentation of its arguments
     if cores > 1 and not EXECUTORS[executor].scales:
         raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
     precision = allowed_precision(arithmetic, allow_tf32=allow_tf32)
-    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision)
+    threads = whole_number("threads_per_worker", threads_per_worker, least=1)
+    cluster = Cluster(threads, scheduler, scheduler_file) if EXECUTORS[executor].distributes else ON_THIS_MACHINE
+    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision, cluster)
     epilogue = as_epilogue(problem, bias, activation)
     try:
         if EXECUTORS[executor].distributes:
