@@ -1,4 +1,4 @@
-"""The executor `dask`: parts of a problem on workers, a local cluster or any scheduler, and what becomes of failures."""
+"""The executor `dask`: parts of a problem on workers of a local cluster or any scheduler, and what failures do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import PROBLEMS, data, python, wait_until
 
+import convbench
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import dask as executor
 from convbench.executors import dask_connection
@@ -140,7 +141,7 @@ def test_any_scheduler_serves_and_has_to_have_workers_enough(cluster, monkeypatc
 
 def test_no_scheduler_at_an_address_is_one_error(monkeypatch):
     monkeypatch.setattr(dask_connection, "START_SECONDS", 2.0)
-    with pytest.raises(UnavailableError, match="the Dask scheduler at tcp://127.0.0.1:9 does not answer"):
+    with pytest.raises(UnavailableError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:9 does not answer"):
         bound(scheduler="tcp://127.0.0.1:9")
 
 
@@ -188,8 +189,8 @@ def test_two_schedulers_are_refused(in_process):
 def test_nothing_of_dask_or_mpi_is_imported_where_it_is_not_asked_for(tmp_path):
     code = (
         "import sys; from convbench import cli; "
-        f"sys.argv = ['convbench', 'sweep', '--problem', 'ic1ih9iw9oc4kh3kw3', '--algorithms', 'naive', '--executors', 'serial',"
-        f" '--runs', '1', '--output', {str(tmp_path / 'sweep')!r}]\n"
+        "sys.argv = ['convbench', 'sweep', '--problem', 'ic1ih9iw9oc4kh3kw3', '--algorithms', 'naive', '--executors', "
+        f"'serial', '--runs', '1', '--output', {str(tmp_path / 'sweep')!r}]\n"
         "try: cli.main()\n"
         "except SystemExit as end: print(end.code)\n"
         "import convbench, numpy as np; convbench.conv2d(np.ones((9, 9)), np.ones((2, 3, 3)))\n"
@@ -197,6 +198,56 @@ def test_nothing_of_dask_or_mpi_is_imported_where_it_is_not_asked_for(tmp_path):
     )
     done = python("-c", code)
     assert done.stdout.splitlines()[-2:] == ["0", "set()"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "w", "how"),
+    [
+        ((30, 41), (7, 10), (5, 3, 3), {"padding": "same"}),
+        ((4, 33, 29), (2, 8, 29), (6, 2, 5, 3), {"groups": 2, "stride": (3, 2), "padding": ((2, 1), (0, 3))}),
+        ((5, 2, 31, 20), (2, 1, 31, 7), (3, 2, 3, 3), {"dilation": 2, "activation": "relu", "algorithm": "direct"}),
+    ],
+)
+def test_a_dask_array_is_convolved_block_by_block_when_it_is_asked_for(shape, chunks, w, how):
+    from dask import array
+
+    random = np.random.default_rng(3)
+    x, weights = random.standard_normal(shape).astype("float32"), random.standard_normal(w).astype("float32")
+    bias = random.standard_normal(w[0]).astype("float32")
+    looked_at = []
+    lazy = array.from_array(x, chunks=chunks).map_blocks(lambda block: (looked_at.append(1), block)[1], dtype=x.dtype)
+    looked_at.clear()
+    result = convbench.conv2d(lazy, weights, bias, **how)
+    assert isinstance(result, array.Array)
+    assert looked_at == []
+    expected = convbench.conv2d(x, weights, bias, **how)
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    assert len(result.chunks[-2]) == min(len(lazy.chunks[-2]), expected.shape[-2])
+    computed = result.compute(scheduler="synchronous")
+    assert looked_at
+    np.testing.assert_allclose(computed, expected, atol=1e-4)
+
+
+def test_blocks_of_a_large_output_are_as_large_as_dask_wants_them():
+    import dask
+    from dask import array
+
+    with dask.config.set({"array.chunk-size": "64KiB"}):
+        result = convbench.conv2d(array.zeros((100, 101), dtype="float32"), np.ones((16, 3, 3), np.float32))
+    assert all(rows * 16 * 99 * 4 <= 2**16 for rows in result.chunks[1])
+
+
+def test_what_cannot_be_lazy_is_refused():
+    from dask import array
+
+    x = array.zeros((9, 9), chunks=3, dtype="float32")
+    w = np.ones((2, 3, 3), np.float32)
+    with pytest.raises(RequestError, match="out is given with a Dask array"):
+        convbench.conv2d(x, w, out=np.zeros((2, 7, 7), np.float32))
+    with pytest.raises(RequestError, match="chunks of unknown sizes"):
+        convbench.conv2d(x[x[:, 0] > 0], w)
+    with pytest.raises(RequestError, match="x has 1 dimensions"):
+        convbench.conv2d(x[0], w)
 
 
 @pytest.mark.long
