@@ -43,19 +43,9 @@ SAMPLES: Final = 64
 """Numbers of an array of weights that every call compares with those that were packed."""
 
 
-HOW: Final = tuple(
-    [
-        "stride",
-        "padding",
-        "dilation",
-        "groups",
-        "cores",
-        "memory_limit",
-        "algorithm",
-        "allow_tf32",
-        "activation",
-        "arithmetic",
-    ]
+HOW: Final = (
+    *("stride", "padding", "dilation", "groups", "cores", "memory_limit"),
+    *("algorithm", "allow_tf32", "activation", "arithmetic"),
 )
 """The arguments beside image, weights and bias."""
 
