@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from conftest import PROBLEMS, data, python, wait_until
+from conftest import PROBLEMS, data, python, wait_until, with_fake_gpu
 
 import convbench
 from convbench.errors import RequestError, UnavailableError
@@ -198,6 +199,27 @@ def test_nothing_of_dask_or_mpi_is_imported_where_it_is_not_asked_for(tmp_path):
     )
     done = python("-c", code)
     assert done.stdout.splitlines()[-2:] == ["0", "set()"], done.stderr
+
+
+@pytest.mark.long
+def test_each_worker_has_a_gpu_of_its_machine():
+    code = """
+        import numpy as np
+        from convbench.plans import plan
+        random = np.random.default_rng(0)
+        x, w = random.standard_normal((3, 2, 9, 8)), random.standard_normal((4, 2, 3, 3))
+        words = "--dt=f64 mb3ic2ih9iw8oc4kh3kw3"
+        how = {"algorithm": "direct", "cores": 2}
+        with plan(words, w, executor="serial", algorithm="direct") as one:
+            expected = one(x)
+        with plan(words, w, executor="dask", workers_on="gpu", **how) as one:
+            np.testing.assert_allclose(one(x), expected)
+            print(one.facts()["axis"], [fact["device"] for fact in one._crew.members.facts])
+        from convbench.executors.dask_connection import disconnect
+        disconnect()
+    """
+    done = with_fake_gpu("-c", textwrap.dedent(code), FAKE_GPUS="2")
+    assert done.stdout == "images [0, 1]\n", done.stderr
 
 
 @pytest.mark.parametrize(

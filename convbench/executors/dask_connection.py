@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 START_SECONDS: Final = 60.0  # for a scheduler to answer, and for workers to come
+SETTINGS: Final = {
+    "DASK_DISTRIBUTED__DIAGNOSTICS__NVML": "False",  # which would take memory of every GPU
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",  # samples of stacks, during ours
+}
 _MODULE: Final = "convbench.executors.dask_cluster"
 
 
@@ -39,7 +43,7 @@ class LocalCluster:
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
-            env=interpreter.environment({"NUMBA_NUM_THREADS": str(threads)}),
+            env=interpreter.environment({"NUMBA_NUM_THREADS": str(threads), **SETTINGS}),
         )
         self.workers = workers
         self._end = weakref.finalize(self, _end, self._process, complaints)
