@@ -50,7 +50,7 @@ class Gpu:
         try:
             cupy = load("cupy")
         except ModuleNotFoundError:
-            return "CuPy is not installed; pip install 'convbench[gpu]'"
+            return "CuPy is not installed; pip install 'convbench[gpu]', or [gpu-cuda13]"
         except ImportError as error:  # CuPy for another CUDA version, or a partial installation
             return f"CuPy cannot be loaded ({_first_line(error)}); install the one for this machine's CUDA"
         if self.lost():
