@@ -112,8 +112,8 @@ class Connection:
             self.client.__init__(address, set_as_default=False, timeout=patience, **given)
         except (OSError, ValueError, TypeError) as error:  # of which Dask raises one or the other
             self.close()
-            words = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise UnavailableError(f"{self.where} does not answer ({words}); start it, or give another one") from None
+            words = "in time" if isinstance(error, TimeoutError) else f"({str(error).strip().partition(chr(10))[0]})"
+            raise UnavailableError(f"{self.where} does not answer {words}; start it, or give another one") from None
 
     @property
     def ours(self) -> bool:

@@ -223,11 +223,15 @@ def _how_quiet(seen: Interference) -> str:
 def _end(sweep: Sweep) -> int:
     """What failed, and where the records are."""
     failed = [record for record in sweep.records if record.status in ("failed", "timeout")]
-    for record in failed[:5]:
+    alike: dict[tuple[str, str], list[Record]] = {}
+    for record in failed:
+        alike.setdefault((record.status, record.reason), []).append(record)
+    for (status, reason), records in list(alike.items())[:5]:
+        record, more = records[0], f" and {len(records) - 1} more" if len(records) > 1 else ""
         where = f"{record.algorithm} on {record.executor} with {record.cores} cores in run {record.run + 1}"
-        say(f"{record.status}: {where}: {record.reason}")
-    if len(failed) > 5:
-        say(f"... and {len(failed) - 5} more that failed")
+        say(f"{status}: {where}{more}: {reason}")
+    if others := sum(map(len, list(alike.values())[5:])):
+        say(f"... and {others} more that failed")
     say(f"{len(sweep.records)} records in {sweep.directory}")
     say(f"tables and figures: convbench report {sweep.directory}")
     return 1 if failed else 0
