@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from convbench.analysis.communication import (
     COUNTS,
     Cluster,
-    fastest,
+    end_to_end,
+    most_useful,
     predict,
     speedups,
     strong,
@@ -58,9 +59,11 @@ def test_rows_by_hand():
     assert cut.axes[1].halo.tolist() == [10, 10, 10, 0]
     assert cut.busiest == 178 / 710
     assert (cut.messages, cut.halo_bytes) == (1, 10 * 1280 * 4)
-    assert cut.input_bytes(with_halo=True, first=True) == (720 + 30) * 1280 * 4
-    assert cut.input_bytes(with_halo=False, first=False) == (720 - 178) * 1280 * 4
-    assert cut.output_bytes(first=False) == (710 - 178) * 1270 * 128 * 4
+    weights = 128 * 121 * 4
+    assert cut.distributed(exchanges=False) == (4, (720 + 30) * 1280 * 4 + 4 * weights)
+    assert cut.distributed(exchanges=True) == (3, (720 - 178) * 1280 * 4 + 3 * weights)
+    assert cut.gathered(exchanges=False) == (4, 710 * 1270 * 128 * 4)
+    assert cut.gathered(exchanges=True) == (3, (710 - 178) * 1270 * 128 * 4)
 
 
 def test_blocks_by_hand():
@@ -111,9 +114,9 @@ def test_a_scheduler_ends_the_scaling_where_dispatching_grows_as_fast_as_computi
     tall = Problem(height=100_000, width=64, out_channels=1, kernel_height=1, kernel_width=1)
     cluster = Cluster(seconds=4.0, link=LINK, overhead=0.0001, exchanges=False)
     predictions = strong(tall, cluster, "rows", range(1, 1000))
-    assert fastest(predictions).nodes == pytest.approx(math.sqrt(4.0 / 0.0001), abs=1)
-    assert turning_point(predictions) == fastest(predictions).nodes
-    assert fastest(predictions, lambda each: each.end_to_end).nodes < 200
+    best = most_useful(speedups(predictions, scaled=False))
+    assert best == turning_point(predictions) == math.sqrt(4.0 / 0.0001)
+    assert most_useful(speedups(predictions, scaled=False, seconds=end_to_end)) < best
 
 
 def test_a_turning_point_may_lie_beyond_what_is_predicted():

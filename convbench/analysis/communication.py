@@ -1,25 +1,26 @@
 """A model of one convolution on several nodes: what it computes, what it sends, and where that ends the scaling.
 
-A call is a superstep (Valiant, "A bridging model for parallel computation", CACM 33(8), 1990): every node gets its halo,
-computes, and the call ends with the last of them. With t(1) the seconds of one node that computes everything,
+A call is a superstep (Valiant, "A bridging model for parallel computation", CACM 33(8), 1990): every node gets its
+halo, computes, and the call ends with the last of them. With t the seconds of one node that computes everything,
 
-    T(P) = t(1) max_i share_i + messages latency + bytes / bandwidth + overhead(P)
+    T(P) = t max_i share_i + messages latency + bytes / bandwidth + overhead(P)
 
 where share_i is a node's share of the outputs, and messages and bytes are those of the halo of the node that has most
-(Hockney's model of a link, see `link`). Bringing the parts to the nodes and their outputs back is apart: both pass the one
-link of whoever has the whole. Nothing is overlapped, no link is shared, and a node computes a part as fast as the whole.
+(Hockney's model of a link, see `link`). Bringing the parts to the nodes and their outputs back is apart: both pass the
+one link of whoever has the whole. Nothing is overlapped, no link is shared, and a node computes a part at the same rate
+as the whole.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from convbench.analysis.cuts import Cut, Cutting, Grid, grids
 from convbench.analysis.link import Link
-from convbench.problem import ITEM_SIZE, Problem
+from convbench.problem import Problem
 
 MOST_NODES: Final = 4096
 COUNTS: Final = tuple(2**exponent for exponent in range(MOST_NODES.bit_length()))
@@ -87,6 +88,16 @@ class Prediction:
         return self.distribution + self.seconds + self.gathering
 
 
+def call_seconds(prediction: Prediction) -> float:
+    """Of a call, for `speedups`."""
+    return prediction.seconds
+
+
+def end_to_end(prediction: Prediction) -> float:
+    """Of a call with distribution and gathering, for `speedups`."""
+    return prediction.end_to_end
+
+
 def predict(problem: Problem, nodes: int, cluster: Cluster, cutting: Cutting) -> Prediction:
     """One convolution on so many nodes, cut in the fastest way that the cutting has.
 
@@ -116,30 +127,24 @@ def weak(problem: Problem, cluster: Cluster, cutting: Cutting, counts: Iterable[
     return found
 
 
-def speedups(predictions: Sequence[Prediction], *, scaled: bool) -> dict[int, float]:
+def speedups(
+    predictions: Sequence[Prediction], *, scaled: bool, seconds: Callable[[Prediction], float] = call_seconds
+) -> dict[int, float]:
     """Speedup over one node, which must be the first of the predictions.
 
     Args:
         predictions: By `strong` or `weak`.
         scaled: Whether they are of `weak`: then it is Gustafson's, work done a second over what one node does a second
             (Gustafson, "Reevaluating Amdahl's law", CACM 31(5), 1988).
-    """
-    one = predictions[0].seconds
-    return {each.nodes: (each.nodes if scaled else 1) * one / each.seconds for each in predictions}
-
-
-def _call(prediction: Prediction) -> float:
-    return prediction.seconds
-
-
-def fastest(predictions: Iterable[Prediction], seconds: Callable[[Prediction], float] = _call) -> Prediction:
-    """The prediction of least time, of several as fast the one on the fewest nodes: beyond it more nodes do not help.
-
-    Args:
-        predictions: By `strong`.
         seconds: Which time: a call's by default.
     """
-    return min(predictions, key=lambda prediction: (seconds(prediction), prediction.nodes))
+    one = seconds(predictions[0])
+    return {each.nodes: (each.nodes if scaled else 1) * one / seconds(each) for each in predictions}
+
+
+def most_useful(speedups: Mapping[int, float]) -> int:
+    """The fewest nodes with the highest speedup: beyond them, communication takes what computing gains."""
+    return min(speedups, key=lambda nodes: (-speedups[nodes], nodes))
 
 
 def turning_point(predictions: Iterable[Prediction]) -> int | None:
@@ -154,18 +159,14 @@ def turning_point(predictions: Iterable[Prediction]) -> int | None:
 
 
 def _of_cut(cut: Cut, nodes: int, cluster: Cluster) -> Prediction:
-    link = cluster.link
-    weights = math.prod(cut.problem.weights_shape) * ITEM_SIZE[cut.problem.dtype]
-    exchange = link.seconds(cut.messages, cut.halo_bytes) if cluster.exchanges else 0.0
-    receivers = cut.parts - cluster.exchanges  # a rank that has the whole keeps its part
-    inputs = cut.input_bytes(with_halo=not cluster.exchanges, first=not cluster.exchanges)
-    outputs = cut.output_bytes(first=not cluster.exchanges)
+    link, exchanges = cluster.link, cluster.exchanges
+    halo = link.seconds(cut.messages, cut.halo_bytes) if exchanges else 0.0
     return Prediction(
         nodes=nodes,
         grid=cut.grid,
         compute=cluster.seconds / nodes,
         imbalance=cluster.seconds * (cut.busiest - 1 / nodes),
-        communication=exchange + cluster.overhead_on(nodes),
-        distribution=link.seconds(receivers, inputs + receivers * weights),
-        gathering=link.seconds(receivers, outputs),
+        communication=halo + cluster.overhead_on(nodes),
+        distribution=link.seconds(*cut.distributed(exchanges=exchanges)),
+        gathering=link.seconds(*cut.gathered(exchanges=exchanges)),
     )

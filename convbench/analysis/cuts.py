@@ -2,13 +2,14 @@
 
 Rows of outputs are cut as `Problem.split` cuts them; blocks are cut in both directions in the same way. A node owns the
 input from where its own outputs begin to where the next node's begin, so that each line has one owner; what its outputs
-read beyond that is its halo, and comes from the nodes behind it. A halo grows with a part's surface, work with its volume
-(Fox, Johnson, Lyzenga, Otto, Salmon and Walker, "Solving Problems on Concurrent Processors", 1988): a band of rows
-has a halo as wide as the image however many bands there are, a block's shrinks with the root of their number.
+read beyond that is its halo, and comes from the nodes behind it. A halo grows with a part's surface, work with its
+volume (Fox, Johnson, Lyzenga, Otto, Salmon and Walker, "Solving Problems on Concurrent Processors", 1988): a band of
+rows has a halo as wide as the image however many bands there are, a block's shrinks with the root of their number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +68,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Cut:
-    """A forward problem cut into a grid of parts, one for each node; nodes for which there is no part have nothing to do.
+    """A forward problem cut into a grid of parts, one for each node; nodes without a part have nothing to do.
 
     Attributes:
         problem: The whole.
@@ -117,25 +118,27 @@ class Cut:
         needed, owned = height * (columns.owned + columns.halo), np.multiply.outer(rows.owned, columns.owned)
         return int(images.outputs.max()) * int((needed - owned).max()) * self._line_bytes
 
-    def input_bytes(self, *, with_halo: bool, first: bool) -> int:
-        """Bytes of the input that leave whoever has it.
+    def distributed(self, *, exchanges: bool) -> tuple[int, int]:
+        """Messages and bytes that leave whoever has the whole, before anything is computed: input and all weights.
 
         Args:
-            with_halo: Whether each part travels with its halo, or as the lines that it owns.
-            first: Whether the first part travels, or stays since its node is the one that has the input.
+            exchanges: Whether nodes exchange halos in every call, and one of them has the whole, so that its part stays
+                and lines travel once; otherwise each part travels with its halo.
         """
         images, rows, columns = self.axes
-        height, width = (axis.owned + (axis.halo if with_halo else 0) for axis in (rows, columns))
+        height, width = (axis.owned + (0 if exchanges else axis.halo) for axis in (rows, columns))
         every = self.problem.batch * int(height.sum()) * int(width.sum())
-        stays = 0 if first else int(images.outputs[0]) * int(height[0]) * int(width[0])
-        return (every - stays) * self._line_bytes
+        stays = int(images.outputs[0]) * int(height[0]) * int(width[0]) if exchanges else 0
+        weights = math.prod(self.problem.weights_shape) * ITEM_SIZE[self.problem.dtype]
+        receivers = self.parts - exchanges
+        return receivers, (every - stays) * self._line_bytes + receivers * weights
 
-    def output_bytes(self, *, first: bool) -> int:
-        """Bytes of the output that are gathered; `first` as above."""
-        images, rows, columns = (axis.outputs for axis in self.axes)
-        every = int(images.sum() * rows.sum() * columns.sum())
-        stays = 0 if first else int(images[0] * rows[0] * columns[0])
-        return (every - stays) * self.problem.out_channels * ITEM_SIZE[self.problem.dtype]
+    def gathered(self, *, exchanges: bool) -> tuple[int, int]:
+        """Messages and bytes of the outputs that are brought back to it."""
+        _, filters, height, width = self.problem.output_shape
+        every = self.problem.batch * height * width
+        stays = math.prod(int(axis.outputs[0]) for axis in self.axes) if exchanges else 0
+        return self.parts - exchanges, (every - stays) * filters * ITEM_SIZE[self.problem.dtype]
 
     @property
     def _line_bytes(self) -> int:

@@ -1,0 +1,188 @@
+"""What was measured on several nodes: a call's parts for each count, and the cluster that they tell of.
+
+How records say it stands in this module alone: `of_record` is all that has to know.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+from convbench.analysis.communication import COUNTS, Cluster, Prediction, strong, weak
+from convbench.analysis.cuts import Cut, Cutting, grids
+from convbench.analysis.link import Link, Transfer, fitted
+from convbench.analysis.statistics import Estimate, mean_time
+from convbench.problem import Problem
+from convbench.results.record import Record
+
+DISTRIBUTION: Final = "distribution"
+GATHERING: Final = "gathering"
+END_TO_END: Final = "end to end"
+
+
+class Observed(NamedTuple):
+    """What one record says of nodes: see `Measured`; `compute` has the seconds of each node."""
+
+    nodes: int
+    seconds: float
+    compute: Sequence[float]
+    messages: int
+    halo_bytes: int
+    transfers: Mapping[str, float]
+
+
+def of_record(record: Record) -> Observed | None:
+    """What a record says of nodes; None if it was not measured on any, or is not ok."""
+    if record.status != "ok" or not record.transfers.get(DISTRIBUTION):
+        return None
+    told = record.worker.get("nodes", {})
+    return Observed(
+        nodes=told.get("count", record.cores),
+        seconds=statistics.fmean(record.samples),
+        compute=told.get("compute", ()),
+        messages=told.get("messages", 0),
+        halo_bytes=told.get("halo_bytes", 0),
+        transfers={name: statistics.fmean(seconds) for name, seconds in record.transfers.items() if seconds},
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One cell on several nodes, means over runs, in seconds and bytes.
+
+    Attributes:
+        problem: What was computed.
+        nodes: Workers or ranks.
+        seconds: A call, with its interval over runs.
+        busiest: The node that computed longest; None where records do not tell.
+        average: A node.
+        messages: In which the node that had most got its halo within a call.
+        halo_bytes: That it got so.
+        transfers: `DISTRIBUTION`, `GATHERING` and `END_TO_END`, as far as they were measured.
+    """
+
+    problem: Problem
+    nodes: int
+    seconds: Estimate
+    busiest: float | None
+    average: float | None
+    messages: int
+    halo_bytes: int
+    transfers: Mapping[str, float]
+
+    @property
+    def imbalance(self) -> float | None:
+        """By which the node that computed longest took longer than the average."""
+        return None if self.busiest is None or self.average is None else self.busiest - self.average
+
+    @property
+    def communication(self) -> float | None:
+        """The rest of a call: exchange of halos, dispatch, waiting for messages."""
+        return None if self.busiest is None else max(0.0, self.seconds.value - self.busiest)
+
+    @property
+    def end_to_end(self) -> float | None:
+        """From having the input in one place to having the output there, as measured."""
+        return self.transfers.get(END_TO_END)
+
+    def part(self, name: str) -> float | None:
+        """A part of a call, or what is timed apart, by the name that it has in a `Prediction`; None if not measured."""
+        own = {"compute": self.average, "imbalance": self.imbalance, "communication": self.communication}
+        return own[name] if name in own else self.transfers.get(name.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class NodeSeries:
+    """One algorithm on one engine over counts of nodes, for one problem, which may grow with them.
+
+    Attributes:
+        problem: That of one node, where it grows.
+        algorithm: Its name.
+        executor: Name of the engine.
+        cells: What was measured on each count, ascending.
+    """
+
+    problem: Problem
+    algorithm: str
+    executor: str
+    cells: Mapping[int, Measured]
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the problem grows with the nodes."""
+        return any(cell.problem != self.problem for cell in self.cells.values())
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether nodes exchange halos in a call; an engine that does not has distributed parts with theirs."""
+        return any(cell.messages for cell in self.cells.values())
+
+    @cached_property
+    def link(self) -> Link | None:
+        """The link that explains distribution and gathering on all counts; a call's own time has no part in it."""
+        return fitted(transfer for cell in self.cells.values() for transfer in _transfers(cell, self.exchanges))
+
+    @cached_property
+    def cluster(self) -> Cluster | None:
+        """What a prediction starts from: one node's seconds, and the link. None where one of them is not known."""
+        one = self.cells.get(1)
+        if one is None or self.link is None:
+            return None
+        computing = one.seconds.value if one.busiest is None else min(one.busiest, one.seconds.value)
+        return Cluster(computing, self.link, one.seconds.value - computing, self.exchanges)
+
+    def predicted(self, cutting: Cutting, counts: Iterable[int] = COUNTS) -> list[Prediction]:
+        """By the model, from what was measured on one node; nothing where `cluster` is not known."""
+        if self.cluster is None:
+            return []
+        return (weak if self.scaled else strong)(self.problem, self.cluster, cutting, counts)
+
+
+def on_nodes(records: Iterable[Record]) -> list[NodeSeries]:
+    """The records that were measured on nodes as series, in the order of the records; counts ascending."""
+    found: dict[tuple[str, str, str], dict[int, list[tuple[Record, Observed]]]] = {}
+    for record in records:
+        if (observed := of_record(record)) is not None:
+            key = (record.base or record.problem, record.algorithm, record.executor)
+            found.setdefault(key, {}).setdefault(observed.nodes, []).append((record, observed))
+    return [
+        NodeSeries(
+            Problem.parse(problem),
+            algorithm,
+            executor,
+            {nodes: _measured(nodes, cells[nodes]) for nodes in sorted(cells)},
+        )
+        for (problem, algorithm, executor), cells in found.items()
+    ]
+
+
+def _measured(nodes: int, cells: Sequence[tuple[Record, Observed]]) -> Measured:
+    every = [observed for _, observed in cells]
+    told = [observed.compute for observed in every if observed.compute]
+    names = dict.fromkeys(name for observed in every for name in observed.transfers)
+    return Measured(
+        problem=Problem.parse(cells[0][0].problem),
+        nodes=nodes,
+        seconds=mean_time([observed.seconds for observed in every]),
+        busiest=statistics.fmean(map(max, told)) if told else None,
+        average=statistics.fmean(map(statistics.fmean, told)) if told else None,
+        messages=max(observed.messages for observed in every),
+        halo_bytes=max(observed.halo_bytes for observed in every),
+        transfers={
+            name: statistics.fmean(observed.transfers[name] for observed in every if name in observed.transfers)
+            for name in names
+        },
+    )
+
+
+def _transfers(cell: Measured, exchanges: bool) -> Iterable[Transfer]:  # noqa: FBT001
+    """What distribution and gathering moved, and how long that took."""
+    [grid] = grids(cell.problem, cell.nodes, "rows")
+    cut = Cut(cell.problem, grid)
+    moved = {DISTRIBUTION: cut.distributed(exchanges=exchanges), GATHERING: cut.gathered(exchanges=exchanges)}
+    for name, (messages, size) in moved.items():
+        if messages and (seconds := cell.transfers.get(name)):
+            yield Transfer(messages, size, seconds)
