@@ -65,7 +65,7 @@ class Prediction:
         compute: Of a node if all had the same share.
         imbalance: By which the busiest node's share takes longer.
         communication: Exchange of halos, barrier or dispatch.
-        distribution: Bringing input and weights to the nodes, before any call.
+        distribution: Bringing the input to the nodes, before any call; they have the weights.
         gathering: Bringing the outputs back, after it.
     """
 

@@ -119,7 +119,7 @@ class Cut:
         return int(images.outputs.max()) * int((needed - owned).max()) * self._line_bytes
 
     def distributed(self, *, exchanges: bool) -> tuple[int, int]:
-        """Messages and bytes that leave whoever has the whole, before anything is computed: input and all weights.
+        """Messages and bytes that leave whoever has the whole input, before a call; weights went with the plan, once.
 
         Args:
             exchanges: Whether nodes exchange halos in every call, and one of them has the whole, so that its part stays
@@ -129,9 +129,7 @@ class Cut:
         height, width = (axis.owned + (0 if exchanges else axis.halo) for axis in (rows, columns))
         every = self.problem.batch * int(height.sum()) * int(width.sum())
         stays = int(images.outputs[0]) * int(height[0]) * int(width[0]) if exchanges else 0
-        weights = math.prod(self.problem.weights_shape) * ITEM_SIZE[self.problem.dtype]
-        receivers = self.parts - exchanges
-        return receivers, (every - stays) * self._line_bytes + receivers * weights
+        return self.parts - exchanges, (every - stays) * self._line_bytes
 
     def gathered(self, *, exchanges: bool) -> tuple[int, int]:
         """Messages and bytes of the outputs that are brought back to it."""

@@ -6,46 +6,50 @@ How records say it stands in this module alone: `of_record` is all that has to k
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
 from convbench.analysis.communication import COUNTS, Cluster, Prediction, strong, weak
-from convbench.analysis.cuts import Cut, Cutting, grids
+from convbench.analysis.cuts import Cutting
 from convbench.analysis.link import Link, Transfer, fitted
 from convbench.analysis.statistics import Estimate, mean_time
 from convbench.problem import Problem
 from convbench.results.record import Record
 
 DISTRIBUTION: Final = "distribution"
+HALO: Final = "halo"
 GATHERING: Final = "gathering"
 END_TO_END: Final = "end to end"
 
 
 class Observed(NamedTuple):
-    """What one record says of nodes: see `Measured`; `compute` has the seconds of each node."""
+    """What one record says of nodes, in seconds: a call, what each node computed in it, and what is timed apart.
+
+    `messages` and `moved`, in bytes, are those of "distribution", "halo" (of a call) and "gathering", of all nodes.
+    """
 
     nodes: int
     seconds: float
     compute: Sequence[float]
-    messages: int
-    halo_bytes: int
     transfers: Mapping[str, float]
+    messages: Mapping[str, int]
+    moved: Mapping[str, int]
 
 
 def of_record(record: Record) -> Observed | None:
     """What a record says of nodes; None if it was not measured on any, or is not ok."""
-    if record.status != "ok" or not record.transfers.get(DISTRIBUTION):
+    if record.status != "ok" or not record.cluster:
         return None
-    told = record.worker.get("nodes", {})
+    samples = [computed for computed in record.cluster["compute_seconds"] if computed]
     return Observed(
-        nodes=told.get("count", record.cores),
+        nodes=record.cores,
         seconds=statistics.fmean(record.samples),
-        compute=told.get("compute", ()),
-        messages=told.get("messages", 0),
-        halo_bytes=told.get("halo_bytes", 0),
+        compute=[statistics.fmean(seconds) for seconds in zip(*samples, strict=True)],
         transfers={name: statistics.fmean(seconds) for name, seconds in record.transfers.items() if seconds},
+        messages=record.cluster["messages"],
+        moved=record.cluster["bytes"],
     )
 
 
@@ -59,9 +63,9 @@ class Measured:
         seconds: A call, with its interval over runs.
         busiest: The node that computed longest; None where records do not tell.
         average: A node.
-        messages: In which the node that had most got its halo within a call.
-        halo_bytes: That it got so.
         transfers: `DISTRIBUTION`, `GATHERING` and `END_TO_END`, as far as they were measured.
+        messages: Of `DISTRIBUTION`, `HALO` (in a call) and `GATHERING`, of all nodes together.
+        moved: Their bytes.
     """
 
     problem: Problem
@@ -69,9 +73,9 @@ class Measured:
     seconds: Estimate
     busiest: float | None
     average: float | None
-    messages: int
-    halo_bytes: int
     transfers: Mapping[str, float]
+    messages: Mapping[str, int]
+    moved: Mapping[str, int]
 
     @property
     def imbalance(self) -> float | None:
@@ -118,12 +122,12 @@ class NodeSeries:
     @property
     def exchanges(self) -> bool:
         """Whether nodes exchange halos in a call; an engine that does not has distributed parts with theirs."""
-        return any(cell.messages for cell in self.cells.values())
+        return any(cell.messages.get(HALO) for cell in self.cells.values())
 
     @cached_property
     def link(self) -> Link | None:
         """The link that explains distribution and gathering on all counts; a call's own time has no part in it."""
-        return fitted(transfer for cell in self.cells.values() for transfer in _transfers(cell, self.exchanges))
+        return fitted(transfer for cell in self.cells.values() for transfer in _transfers(cell))
 
     @cached_property
     def cluster(self) -> Cluster | None:
@@ -169,20 +173,17 @@ def _measured(nodes: int, cells: Sequence[tuple[Record, Observed]]) -> Measured:
         seconds=mean_time([observed.seconds for observed in every]),
         busiest=statistics.fmean(map(max, told)) if told else None,
         average=statistics.fmean(map(statistics.fmean, told)) if told else None,
-        messages=max(observed.messages for observed in every),
-        halo_bytes=max(observed.halo_bytes for observed in every),
         transfers={
             name: statistics.fmean(observed.transfers[name] for observed in every if name in observed.transfers)
             for name in names
         },
+        messages=every[-1].messages,
+        moved=every[-1].moved,
     )
 
 
-def _transfers(cell: Measured, exchanges: bool) -> Iterable[Transfer]:  # noqa: FBT001
+def _transfers(cell: Measured) -> Iterator[Transfer]:
     """What distribution and gathering moved, and how long that took."""
-    [grid] = grids(cell.problem, cell.nodes, "rows")
-    cut = Cut(cell.problem, grid)
-    moved = {DISTRIBUTION: cut.distributed(exchanges=exchanges), GATHERING: cut.gathered(exchanges=exchanges)}
-    for name, (messages, size) in moved.items():
-        if messages and (seconds := cell.transfers.get(name)):
-            yield Transfer(messages, size, seconds)
+    for name in (DISTRIBUTION, GATHERING):
+        if cell.messages.get(name) and (seconds := cell.transfers.get(name)):
+            yield Transfer(cell.messages[name], cell.moved[name], seconds)

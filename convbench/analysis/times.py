@@ -148,7 +148,7 @@ class CellTimes:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU computed it, with memory of its own."""
-        return bool(self.transfers)
+        return "host to device" in self.transfers
 
     def end_to_end(self) -> dict[int, float]:
         """Seconds of each run from having the input on the host to having the output there."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from convbench.analysis.communication import MOST_NODES, Prediction, end_to_end, most_useful, speedups, turning_point
 from convbench.analysis.cuts import CUTTINGS, Cutting
-from convbench.analysis.nodes import Measured, NodeSeries, on_nodes
+from convbench.analysis.nodes import HALO, Measured, NodeSeries, on_nodes
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
 
@@ -67,7 +67,7 @@ def _tables(material: Material, series: NodeSeries) -> Iterator[Table]:
         [
             *(Column("nodes", "d"), Column("measured", spec), Column("predicted", spec), Column("off by", "+.1%")),
             *(Column("scaled speedup" if series.scaled else "speedup", ".3f"), Column("efficiency", ".3f")),
-            *(Column("predicted speedup", ".3f"), Column("halo, bytes", "d"), Column("messages", "d")),
+            *(Column("predicted speedup", ".3f"), Column("halos, bytes", "d"), Column("messages", "d")),
         ],
         [_call(series, cell, predicted) for cell in series.cells.values()],
     )
@@ -100,8 +100,8 @@ def _call(series: NodeSeries, cell: Measured, predicted: dict[int, Prediction]) 
         speedup,
         None if speedup is None else speedup / cell.nodes,
         None if found is None or one is None else work * predicted[1].seconds / found.seconds,
-        cell.halo_bytes,
-        cell.messages,
+        cell.moved.get(HALO, 0),
+        cell.messages.get(HALO, 0),
     ]
 
 
