@@ -72,7 +72,8 @@ def _option(field: Field[Any, Any], option: Option, default: str) -> Callable[[C
         return click.option(flag, field.name, is_flag=True, default=None, help=about)
     if option.multiple:  # several make one value, which the request reads
         return click.option(flag, field.name, multiple=True, metavar=option.metavar, help=about)
-    return click.option(flag, field.name, type=Said(field, option), metavar=option.metavar, help=about)
+    flags = (flag, f"--{option.also}") if option.also else (flag,)
+    return click.option(*flags, field.name, type=Said(field, option), metavar=option.metavar, help=about)
 
 
 def said(request: Mapping[str, Any]) -> dict[str, Any]:

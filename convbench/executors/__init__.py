@@ -66,11 +66,14 @@ class Executor(Protocol):
         scales: Whether the number of cores can be chosen; otherwise it is 1.
         memory: Kind of memory that `empty` allocates, "private", "shared" or "gpu"; executors with the same kind can
             use each other's arrays.
+        distributes: Whether workers compute parts of a problem as problems of their own, each where its part lies: then
+            it is a `cluster.ClusterExecutor`, and is given a job of them in place of work.
     """
 
     backend: str
     scales: bool
     memory: str
+    distributes: bool
 
     def available(self) -> str | None:
         """Why the executor cannot be used on this machine, and the remedy; None if it can."""
@@ -117,6 +120,7 @@ EXECUTORS: Table[Executor] = Table(
         Entry("threads", "convbench.executors.threads:THREADS", "Numba's thread pool"),
         Entry("processes", "convbench.executors.processes:PROCESSES", "worker processes on shared memory"),
         Entry("gpu", "convbench.executors.gpu:GPU", "an NVIDIA GPU through CuPy"),
+        Entry("dask", "convbench.executors.dask:DASK", "workers of a Dask cluster", by_default=False),
     ],
 )
 

@@ -41,6 +41,7 @@ class Gpu:
     backend = "gpu"
     scales = False
     memory = "gpu"
+    distributes = False
     _pid = 0  # the process that used the GPU first
     _queueing = 0.0  # seconds that the host took to queue a call, last time
 

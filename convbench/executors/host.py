@@ -16,6 +16,7 @@ class Host:
     """An executor on the host."""
 
     backend = "numba"
+    distributes = False
 
     def unsupported_precision(self, precision: Precision) -> str | None:  # noqa: ARG002
         """Supports every precision that a form has tiles for."""

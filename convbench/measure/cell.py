@@ -15,12 +15,14 @@ import threadpoolctl
 
 from convbench import machine
 from convbench.arguments import written_size
-from convbench.executors import gpu_executor
+from convbench.executors import EXECUTORS, gpu_executor
+from convbench.executors.cluster import REPLACED
 from convbench.executors.threads import start_pool
 from convbench.kernels.clock import read_ticks
 from convbench.measure import counters, flags
 from convbench.measure.affinity import affinity, library_threads, pin, threading_layer
 from convbench.measure.instruments import Instrument
+from convbench.measure.instruments.cluster import ClusterInstrument
 from convbench.measure.instruments.gpu import GpuInstrument
 from convbench.measure.instruments.host import HostInstrument
 from convbench.measure.instruments.readings import Arrays, Samples, Subject
@@ -54,9 +56,10 @@ class Bench:
 
     def arrays(self, instrument: Instrument) -> Arrays:
         """Input and output, touched, the output filled with NaN."""
-        if instrument not in self._arrays:
-            self._arrays[instrument] = instrument.arrays(self.problem, self.x)
-        x, out = self._arrays[instrument]
+        home = instrument.home
+        if home not in self._arrays:
+            self._arrays[home] = home.arrays(self.problem, self.x)
+        x, out = self._arrays[home]
         out.fill(np.nan)
         return x, out
 
@@ -73,6 +76,7 @@ class Laboratory:
         shared = any(memory(name) == "shared" for name in spec.executors)
         self._host = HostInstrument("shared" if shared else "private", nodes_of(self._cpus))
         self._gpus: dict[str, GpuInstrument] = {}
+        self._cluster = ClusterInstrument(self._host)
         self._bench: Bench | None = None
         self._calibrate = calibration_kernel()
         self._calibration = math.inf  # seconds of the fastest of this run
@@ -104,12 +108,13 @@ class Laboratory:
         return {"status": "skipped", "reason": reason, "memory": {"needed": needed}}
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
-        cpus = self._cpus[: cell[3]]
-        pin(cpus)
-        bench, instrument = self._bench_for(cell[0]), self._instrument(cell[2])
+        candidate, instrument = self._spec.candidate(cell), self._instrument(cell[2])
+        cpus = self._cpus[: candidate.threads]
+        pin(instrument.room(cpus, self._cpus))
+        bench = self._bench_for(cell[0])
         peak = Peak()
         with (
-            bind(bench.problem, bench.weights, self._spec.candidate(cell)) as plan,
+            bind(bench.problem, bench.weights, candidate) as plan,
             threadpoolctl.threadpool_limits(1, "blas"),
         ):
             subject = Subject(plan, bench.arrays(instrument), cpus)
@@ -124,9 +129,13 @@ class Laboratory:
                 **counted,
             }
             if not check["passed"]:
-                return {"status": "failed", "reason": _wrong(check), **outcome}
+                return {**outcome, **_wrong(check)}
             pinned = pin(cpus, plan.pids)  # once more: by now every pool has its threads
-            return {"status": "ok", **outcome, **self._sample(subject, instrument, pinned=pinned)}
+            outcome |= self._sample(subject, instrument, pinned=pinned)
+            if outcome["cluster"].get("replaced"):
+                outcome["flags"] = (*outcome["flags"], REPLACED)
+                outcome["check"] = check = bench.reference.check(plan.result(subject.arrays[1]), plan.precision)
+            return {"status": "ok", **outcome, **({} if check["passed"] else _wrong(check))}
 
     def _sample(self, subject: Subject, instrument: Instrument, *, pinned: bool) -> dict[str, Any]:
         calibration = min(seconds(self._calibrate, 1) for _ in range(3))
@@ -149,6 +158,7 @@ class Laboratory:
         worker = self._read_back(subject, instrument)
         drifted = calibration > DRIFT * self._calibration
         raised = self._flags(subject, instrument, samples, worker, pinned=pinned, settled=settled, drifted=drifted)
+        transfers = instrument.transfers(subject)
         return {
             "samples": tuple(samples.seconds),
             "loops": samples.loops,
@@ -157,7 +167,8 @@ class Laboratory:
             "sample_counters": tuple(samples.counters),
             "device": tuple(samples.levels) if any(samples.levels) else (),
             "stages": {name: tuple(one[place] for one in stages) for place, name in enumerate(subject.plan.stages)},
-            "transfers": instrument.transfers(subject),
+            "transfers": transfers,
+            "cluster": instrument.cluster(subject, samples),
             "calibration": calibration,
             **raised,
             "worker": worker,
@@ -179,7 +190,7 @@ class Laboratory:
         busy = min(cores, self._usable)
         counted, levels, times = samples.counters, samples.levels, samples.seconds
         found = {
-            "oversubscribed": cores > self._usable,
+            "oversubscribed": instrument.oversubscribed(subject, self._usable),
             **flags.not_as_asked(worker, subject.cpus, cores, pinned=pinned),
             "unsettled": not settled,
             "first_sample": len(times) > 1 and times[0] > flags.FIRST_SAMPLE * max(times[1:]),
@@ -193,6 +204,8 @@ class Laboratory:
 
     def _instrument(self, executor: str) -> Instrument:
         """What an executor's cells are measured with."""
+        if executor in EXECUTORS and EXECUTORS[executor].distributes:
+            return self._cluster
         on_gpu = gpu_executor(executor)
         return self._host if on_gpu is None else self._gpus.setdefault(executor, GpuInstrument(on_gpu))
 
@@ -225,7 +238,7 @@ class Laboratory:
         return self._bench
 
 
-def _wrong(check: Mapping[str, Any]) -> str:
+def _wrong(check: Mapping[str, Any]) -> dict[str, str]:
     error = check["max_relative_error"]
     found = "holds NaN or infinity" if error is None else f"is off by {error:.1e} of the largest"
-    return f"the output {found}; {check['tolerance']:.0e} is allowed"
+    return {"status": "failed", "reason": f"the output {found}; {check['tolerance']:.0e} is allowed"}

@@ -7,7 +7,7 @@ from typing import Any
 from convbench.executors import EXECUTORS
 from convbench.measure.resident import Peak
 from convbench.peers import LIBRARY, PEERS
-from convbench.plans import PeerPlan, Plan
+from convbench.plans import DistributedPlan, PeerPlan, Plan
 from convbench.results.record import Cell, Fact
 
 
@@ -18,7 +18,7 @@ def kind(cell: Cell) -> dict[str, bool]:
     return {"peer": peer, "bound": peer and PEERS[algorithm].bound}
 
 
-def counted_of(plan: Plan | PeerPlan, peak: Peak) -> dict[str, Any]:
+def counted_of(plan: Plan | PeerPlan | DistributedPlan, peak: Peak) -> dict[str, Any]:
     """What a plan needs and does, counted, and what its process held at most: fields of a record."""
     candidate, problem, held = plan.candidate, plan.problem, peak.bytes(plan.pids)
     memory = {} if held is None else {"peak": held}
@@ -27,7 +27,7 @@ def counted_of(plan: Plan | PeerPlan, peak: Peak) -> dict[str, Any]:
     return {"memory": {"needed": candidate.memory(problem), **memory}, "work": candidate.work(problem)}
 
 
-def variant(plan: Plan | PeerPlan) -> dict[str, Fact]:
+def variant(plan: Plan | PeerPlan | DistributedPlan) -> dict[str, Fact]:
     """What was chosen for a problem: backend (of a peer on the host "library"), precision, and what the form adds."""
     executor = plan.candidate.executor
     backend = LIBRARY if executor == LIBRARY else EXECUTORS[executor].backend

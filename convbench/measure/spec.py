@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from convbench import filters, machine
 from convbench.errors import RequestError
 from convbench.executors import EXECUTORS
+from convbench.executors.cluster import ON_THIS_MACHINE, Cluster
 from convbench.images import default_image, load_image
 from convbench.measure import reference
 from convbench.measure.experiment import experiment
@@ -54,7 +55,7 @@ class Spec(StoredSpec):
 
     def candidate(self, cell: Cell) -> Candidate:
         """The way to compute that a cell stands for."""
-        return Candidate(*cell[1:], precision=self.arithmetic)
+        return Candidate(*cell[1:], precision=self.arithmetic, cluster=self._cluster(cell[2]))
 
     def record(self, run: int, order: int, cell: Cell, **outcome: Any) -> Record:
         """What became of a cell in a run."""
@@ -104,6 +105,12 @@ class Spec(StoredSpec):
     def _bank(self) -> NDArray[np.float64]:
         """The filters of the experiment."""
         return filters.filter_bank(str(self.kernels), self.seed)  # `make_spec` has filled them in
+
+    def _cluster(self, executor: str) -> Cluster:
+        """What is asked of the workers of an executor, where it has workers of its own."""
+        if executor == LIBRARY or not EXECUTORS[executor].distributes:
+            return ON_THIS_MACHINE
+        return Cluster(self.threads_per_worker, self.scheduler, self.scheduler_file)
 
     def _sized(self, descriptor: str, cores: int) -> str:
         """What so many cores compute of one of the problems."""

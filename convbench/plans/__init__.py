@@ -14,6 +14,7 @@ from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans.candidate import Candidate
+from convbench.plans.distributed import DistributedPlan
 from convbench.plans.forms import Plan
 from convbench.plans.peers import PeerPlan
 from convbench.precision import EXACT, PRECISIONS, TF32
@@ -21,6 +22,7 @@ from convbench.problem import Problem
 
 __all__ = [
     "Candidate",
+    "DistributedPlan",
     "PeerPlan",
     "Plan",
     "allowed_precision",
@@ -33,13 +35,15 @@ __all__ = [
 ]
 
 
-def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan:
-    """Bind a candidate for a sweep: one of our algorithms as a `Plan`, a peer as a `PeerPlan`.
+def bind(problem: Problem, weights: ArrayLike, candidate: Candidate) -> Plan | PeerPlan | DistributedPlan:
+    """Bind a candidate for a sweep: one of our algorithms as a `Plan` or a `DistributedPlan`, a peer as a `PeerPlan`.
 
     The weights must not change as long as the plan is used: a form that reads them unpacked makes no copy.
     """
     if candidate.algorithm in PEERS:
         return PeerPlan(problem, weights, candidate)
+    if EXECUTORS[candidate.executor].distributes:
+        return DistributedPlan(problem, weights, candidate)
     return Plan(problem, weights, candidate, borrow=True)
 
 
@@ -59,7 +63,7 @@ def plan(  # over 40 lines: the documentation of its arguments
     bias: ArrayLike | None = None,
     activation: str | None = None,
     arithmetic: str = "exact",
-) -> Plan:
+) -> Plan | DistributedPlan:
     """Bind a candidate to a problem and its weights.
 
     Args:
@@ -87,8 +91,11 @@ def plan(  # over 40 lines: the documentation of its arguments
         raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
     precision = allowed_precision(arithmetic, allow_tf32=allow_tf32)
     candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision)
+    epilogue = as_epilogue(problem, bias, activation)
     try:
-        return Plan(problem, weights, candidate, epilogue=as_epilogue(problem, bias, activation))
+        if EXECUTORS[executor].distributes:
+            return DistributedPlan(problem, weights, candidate, epilogue=epilogue)
+        return Plan(problem, weights, candidate, epilogue=epilogue)
     except MemoryError:
         raise UnavailableError(f"there is no memory for {candidate} to compute {problem}; use another form") from None
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from convbench.algorithms import ALGORITHMS, Footprint, Implementation
 from convbench.executors import EXECUTORS
+from convbench.executors.cluster import ON_THIS_MACHINE, Cluster
 from convbench.peers import LIBRARY, PEERS
 from convbench.precision import EXACT, PRECISIONS, Precision
 from convbench.problem import Problem
+
+ON_ONE_CORE: Final = "serial"
+ON_THREADS: Final = "threads"
+"""The executors that workers on a cluster compute on."""
 
 HOST: Final = "numba"
 """The backend whose forms' work is counted in vectors of the host."""
@@ -22,14 +27,27 @@ class Candidate:
     Attributes:
         algorithm: Name of one of our algorithms, or of a peer.
         executor: Name of the executor; `LIBRARY` for a peer that computes on its own threads.
-        cores: Number of cores.
+        cores: Number of cores; of workers, for an executor that distributes parts.
         precision: Precision that products may be computed in, from `PRECISIONS`; exact where it is not supported.
+        cluster: What is asked of the workers of an executor that distributes parts.
     """
 
     algorithm: str
     executor: str
     cores: int
     precision: str = "exact"
+    cluster: Cluster = ON_THIS_MACHINE
+
+    @property
+    def threads(self) -> int:
+        """Number of threads that compute: a worker on a cluster may have several."""
+        return self.cores * self.cluster.threads
+
+    @property
+    def of_worker(self) -> Candidate:
+        """How each worker computes its part."""
+        threads = self.cluster.threads
+        return replace(self, executor=ON_THREADS if threads > 1 else ON_ONE_CORE, cores=threads, cluster=ON_THIS_MACHINE)
 
     def unsupported_reason(self, problem: Problem) -> str | None:
         """Why the candidate cannot compute `problem` on this machine; None if it can."""

@@ -6,7 +6,9 @@ A sweep times the same `Plan` that `conv2d` runs, so that measured times apply t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
@@ -167,6 +169,10 @@ class Plan(Closing):
         except MemoryError:
             raise UnavailableError(f"there is no memory for a copy of x, shape {given.shape}, as it is read") from None
         return image if image.ndim == 4 else image.reshape(self._input_shape)
+
+    def timed(self, x: NDArray[Any], out: NDArray[Any]) -> Callable[[], object]:
+        """What a sweep times: a call."""
+        return partial(self, x, out)
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:
         """The output of the last call, from the `out` that it was given, as a NumPy array."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -41,6 +42,10 @@ class PeerPlan(Closing):
             self._bound.take(x, out)
             self._taken = (x, out)
         self._bound()
+
+    def timed(self, x: NDArray[Any], out: NDArray[Any]) -> Callable[[], object]:
+        """What a sweep times: a call."""
+        return partial(self, x, out)
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002  # the library returns its own array
         """The output of the last call, possibly in the library's own array."""

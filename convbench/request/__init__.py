@@ -19,7 +19,7 @@ from convbench.peers import PEERS
 from convbench.precision import EXACT, PRECISIONS, TF32
 from convbench.request import forms
 from convbench.request.field import Field, Option
-from convbench.shape import CORES, COUNT, DESCRIPTOR, FLAG, INTEGER, NAME, NUMBER, TEXT
+from convbench.shape import CORES, COUNT, DESCRIPTOR, FLAG, INTEGER, LOOPS, NAME, NUMBER, TEXT
 
 if TYPE_CHECKING:
     from convbench.networks import Suite
@@ -129,6 +129,34 @@ class Request:
         stored=[CORES],
         needed=True,
     )
+    threads_per_worker: Field[int, int] = Field(
+        forms.from_to(1),
+        1,
+        "Threads that each worker of an executor on a cluster (`dask`, `mpi`) computes on; `cores` is then the number "
+        "of workers.",
+        option=Option("Threads of each worker of dask, or of each rank of mpi.", "1", kind=int, also="threads-per-rank"),
+        stored=LOOPS,
+        optional=True,
+        manner=True,
+    )
+    scheduler: Field[str | None, str] = Field(
+        forms.text_or_nothing,
+        None,
+        'Address of the scheduler of the Dask cluster that `dask` computes on, such as "tcp://HOST:PORT" or '
+        '"tls://HOST:PORT" (with certificates from Dask\'s configuration); default: the one that Dask\'s configuration '
+        "names, or else a cluster that is started on this machine.",
+        option=Option("Dask's scheduler.", "a cluster started on this machine", "ADDRESS"),
+        stored=TEXT,
+        optional=True,
+    )
+    scheduler_file: Field[str | Path | None, str] = Field(
+        forms.path_or_nothing,
+        None,
+        "The file in which Dask's scheduler has written its address, instead of `scheduler`.",
+        option=Option("The file that tells the address of Dask's scheduler.", metavar="FILE"),
+        stored=TEXT,
+        optional=True,
+    )
     runs: Field[int, int] = Field(
         forms.from_to(1, MOST_RUNS),
         10,
@@ -197,6 +225,10 @@ class Request:
     )
 
     def __post_init__(self) -> None:
+        if self.scheduler and self.scheduler_file:
+            raise RequestError(
+                f"scheduler={shown(self.scheduler)} and scheduler_file={shown(self.scheduler_file)} name two; give one"
+            )
         wanted = self.arithmetic or (TF32.name if self.allow_tf32 else EXACT.name)
         if self.allow_tf32 and wanted != TF32.name:
             raise RequestError(

@@ -44,6 +44,7 @@ class Option:
         name: Without dashes, where it is not the field's name.
         is_flag: Whether it takes no value.
         multiple: Whether it may be repeated.
+        also: Another name for it, without dashes.
     """
 
     help: str
@@ -53,6 +54,7 @@ class Option:
     name: str = ""
     is_flag: bool = False
     multiple: bool = False
+    also: str = ""
 
 
 class Field(Generic[Given, Held]):

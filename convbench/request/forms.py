@@ -57,6 +57,18 @@ def from_to(least: int, most: int = LARGEST) -> Callable[[str, int], int]:
     return lambda name, value: whole_number(name, value, least=least, most=most)
 
 
+def text_or_nothing(name: str, value: str | None) -> str:
+    """Text; nothing for None."""
+    if not isinstance(value, str | None):
+        raise RequestError(f"{name}={shown(value)} is no text; give an address such as 'tcp://HOST:PORT'")
+    return value or ""
+
+
+def path_or_nothing(name: str, value: str | Path | None) -> str:
+    """A path as text; nothing for None."""
+    return str(path(name, value)) if value else ""
+
+
 def seconds(name: str, value: float) -> float:
     """A number of seconds from 0 up."""
     return real_number(name, value, least=0)

@@ -43,6 +43,14 @@ STATUS: Final = Kind(f"one of {', '.join(get_args(Status))}", lambda value: valu
 COUNTERS: Final = {NAME: NUMBER}
 PARTS: Final = {NAME: [NUMBER]}
 LEVELS: Final = Fields({**dict.fromkeys(("sm_mhz", "memory_mhz", "celsius", "watts"), NUMBER), "reasons": [TEXT]})
+CLUSTER: Final = Fields(
+    {
+        **dict.fromkeys(("workers", "threads_per_worker", "hosts", "replaced"), COUNT),
+        "axis": TEXT,
+        **dict.fromkeys(("bytes", "messages"), {NAME: AMOUNT}),
+        **dict.fromkeys(("compute_seconds", "communication_seconds"), [[AMOUNT]]),
+    }
+)
 RECORD: Final = Fields(
     {
         **dict.fromkeys(("run", "order"), COUNT),
@@ -66,6 +74,7 @@ RECORD: Final = Fields(
         "device": [LEVELS],
         "stages": PARTS,
         "transfers": {NAME: [SECONDS]},
+        "cluster": CLUSTER,
         "calibration": PERHAPS_SECONDS,
         "flags": [NAME],
         "sample_flags": [[NAME]],
@@ -113,7 +122,16 @@ class Record:
             each sample.
         transfers: For a GPU, seconds by the host's clock of "host to device" (the input),
             "device to host" (the output), and "end to end" (both, and what is computed between), several of each; no
-            sample has any of them in it.
+            sample has any of them in it. On a cluster, "distribution" (the input, to the workers), "gathering" (the
+            output, from them), and "end to end".
+        cluster: On a cluster, what each worker did and what moved between them; empty elsewhere, and in records of
+            before. "workers": how many had a part; "threads_per_worker"; "hosts": how many machines they were on;
+            "axis": what was cut, "images", "rows" (of the output) or "filters", empty for one worker;
+            "compute_seconds": for each sample, each worker's seconds of convolving in one call, mean over its `loops`,
+            empty if a worker died; "communication_seconds": likewise, of exchanging halos with its neighbours, in which
+            it waited for them, too; the rest of a sample is what engine and slowest worker add. "bytes" and
+            "messages": of "distribution" and "gathering", each once, and of "halo" in every call, of all workers
+            together; "replaced": workers that died and were replaced.
         calibration: Seconds of the fixed piece of work just before the cell, which shows drift; 0 if unknown.
         flags: What a reader should know before trusting the samples.
         sample_flags: The flags of each sample alone.
@@ -147,6 +165,7 @@ class Record:
     device: tuple[Mapping[str, Any], ...] = ()
     stages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     transfers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    cluster: Mapping[str, Any] = field(default_factory=dict)
     calibration: float = 0.0
     flags: tuple[str, ...] = ()
     sample_flags: tuple[tuple[str, ...], ...] = ()

@@ -1,4 +1,4 @@
-"""What a cell is measured with: an instrument for the host's cores and one for a GPU, with one interface.
+"""What a cell is measured with: an instrument for the host's cores, for a GPU and for a cluster, with one interface.
 
 An instrument knows its processor's clock, its caches, what is read around a sample, and where arrays lie. `cell` takes
 samples with either and does not ask which it is.
@@ -24,6 +24,13 @@ class Instrument(Protocol):
     def placement(self) -> str | None:
         """How arrays are spread over memory nodes, in words for a record; None where there is nothing to say."""
 
+    @property
+    def home(self) -> Instrument:
+        """The instrument whose arrays it uses: itself, or another one."""
+
+    def room(self, cpus: Sequence[int], allowed: Sequence[int]) -> Sequence[int]:
+        """The CPUs that this process is pinned to while a plan is made: the cell's, or all that are allowed."""
+
     def arrays(self, problem: Problem, x: NDArray[Any]) -> Arrays:
         """Input and output where the processor's executors share them, the input filled with `x`."""
 
@@ -47,6 +54,12 @@ class Instrument(Protocol):
 
     def transfers(self, subject: Subject) -> dict[str, tuple[float, ...]]:
         """Seconds of moving input and output to and from the processor's memory; empty where nothing is moved."""
+
+    def cluster(self, subject: Subject, samples: Samples) -> dict[str, Any]:
+        """What a record says of workers on a cluster; empty where there are none."""
+
+    def oversubscribed(self, subject: Subject, usable: int) -> bool:
+        """Whether more cores were asked for than there are, where this process may use so many."""
 
     def disturbances(
         self, counted: Mapping[str, float], levels: Sequence[Mapping[str, Any]], cores: int

@@ -31,6 +31,15 @@ class GpuInstrument:
     def __init__(self, executor: GpuExecutor) -> None:
         self._executor = executor
 
+    @property
+    def home(self) -> GpuInstrument:
+        """Itself."""
+        return self
+
+    def room(self, cpus: Sequence[int], allowed: Sequence[int]) -> Sequence[int]:  # noqa: ARG002
+        """The cell's."""
+        return cpus
+
     def arrays(self, problem: Problem, x: NDArray[Any]) -> Arrays:
         """In the GPU's memory."""
         shapes = (problem.input_shape, problem.output_shape)
@@ -88,6 +97,14 @@ class GpuInstrument:
         for call in calls.values():
             call()
         return {name: tuple(seconds(call, 1) for _ in range(TRANSFERS)) for name, call in calls.items()}
+
+    def cluster(self, subject: Subject, samples: Samples) -> dict[str, Any]:  # noqa: ARG002
+        """No workers elsewhere."""
+        return {}
+
+    def oversubscribed(self, subject: Subject, usable: int) -> bool:  # noqa: ARG002
+        """Never: there is one."""
+        return False
 
     def disturbances(
         self,

@@ -32,6 +32,15 @@ class HostInstrument:
         self._nodes = nodes
         self.placement = placement(nodes)
 
+    @property
+    def home(self) -> HostInstrument:
+        """Itself."""
+        return self
+
+    def room(self, cpus: Sequence[int], allowed: Sequence[int]) -> Sequence[int]:  # noqa: ARG002
+        """The cell's."""
+        return cpus
+
     def arrays(self, problem: Problem, x: NDArray[Any]) -> Arrays:
         """The output exists once, so that no executor is helped or hindered by where it lies."""
         source, out = (self._empty(shape, problem.dtype) for shape in (problem.input_shape, problem.output_shape))
@@ -66,6 +75,14 @@ class HostInstrument:
     def transfers(self, subject: Subject) -> dict[str, tuple[float, ...]]:  # noqa: ARG002
         """Nothing is moved."""
         return {}
+
+    def cluster(self, subject: Subject, samples: Samples) -> dict[str, Any]:  # noqa: ARG002
+        """No workers elsewhere."""
+        return {}
+
+    def oversubscribed(self, subject: Subject, usable: int) -> bool:
+        """Whether this process may use fewer cores."""
+        return subject.plan.candidate.cores > usable
 
     def disturbances(
         self, counted: Mapping[str, float], levels: Sequence[Mapping[str, Any]], cores: int

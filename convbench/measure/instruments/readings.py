@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.executors.cluster import Times
 from convbench.kernels.clock import read_ticks
 from convbench.measure import counters
-from convbench.plans import PeerPlan, Plan
+from convbench.plans import DistributedPlan, PeerPlan, Plan
 
 Arrays = tuple[Any, Any]
 """Input and output, 4-D."""
@@ -29,6 +29,7 @@ class Reading:
         ticks: The time on the processor's clock.
         stage_ticks: Ticks that a worker has spent in each stage so far.
         levels: A GPU's clocks, temperature and power after the sample, see `gpu.Nvml.levels`.
+        workers: After a sample on a cluster, the times of its calls by worker, see `executors.cluster.Times`.
     """
 
     counters: dict[str, float]
@@ -36,6 +37,7 @@ class Reading:
     ticks: int
     stage_ticks: NDArray[np.float64]
     levels: dict[str, Any] = field(default_factory=dict)
+    workers: Times = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Subject:
         evict: Empties the caches before a sample; None where they stay as the call before left them.
     """
 
-    plan: Plan | PeerPlan
+    plan: Plan | PeerPlan | DistributedPlan
     arrays: Arrays
     cpus: Sequence[int]
     evict: Callable[[], object] | None = None
@@ -57,7 +59,7 @@ class Subject:
     @property
     def call(self) -> Callable[[], object]:
         """What is timed."""
-        return partial(self.plan, *self.arrays)
+        return self.plan.timed(*self.arrays)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,199 @@
+"""Connections to Dask's schedulers: of a local cluster that is started for it, or of one that is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from convbench.errors import UnavailableError, shown
+from convbench.executors.cluster import Cluster
+from convbench.executors.dask_share import version
+from convbench.runtime import interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client
+
+START_SECONDS: Final = 60.0  # for a scheduler to answer, and for workers to come
+_MODULE: Final = "convbench.executors.dask_cluster"
+
+
+class LocalCluster:
+    """A scheduler and workers on this machine, in processes that end with this one.
+
+    Args:
+        workers: How many.
+        threads: That each worker may compute on.
+    """
+
+    def __init__(self, workers: int, threads: int) -> None:
+        self._process = subprocess.Popen(
+            interpreter.command(_MODULE),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=interpreter.environment({"NUMBA_NUM_THREADS": str(threads)}),
+        )
+        self.workers = workers
+        self._end = weakref.finalize(self, _end, self._process)
+        self._say(workers)
+        assert self._process.stdout is not None  # noqa: S101  # a pipe
+        self.address = self._process.stdout.readline().strip()
+        if not self.address:
+            self.close()
+            raise UnavailableError("Dask cannot start a local cluster; see what it says above")
+
+    def grow(self, workers: int) -> None:
+        """Start workers until there are so many."""
+        if workers > self.workers:
+            self._say(workers)
+            self.workers = workers
+
+    def alive(self) -> bool:
+        """Whether the process with the scheduler still runs."""
+        return self._process.poll() is None
+
+    def _say(self, workers: int) -> None:
+        assert self._process.stdin is not None  # noqa: S101  # a pipe
+        with contextlib.suppress(BrokenPipeError):  # it has ended; whoever needs it will notice
+            self._process.stdin.write(f"{workers}\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """End it with its workers."""
+        self._end()
+
+
+class Connection:
+    """A client of a scheduler. It is made once and kept, as starting takes seconds.
+
+    Attributes:
+        client: Dask's.
+        ours: Whether the cluster was started for it.
+
+    Args:
+        cluster: Which scheduler; a local cluster if it names none.
+        workers: How many are needed first.
+    """
+
+    def __init__(self, cluster: Cluster, workers: int) -> None:
+        import dask
+        from distributed import Client
+
+        self._local: LocalCluster | None = None
+        given: dict[str, Any] = {"scheduler_file": cluster.scheduler_file} if cluster.scheduler_file else {}
+        address = cluster.scheduler or (None if given else dask.config.get("scheduler-address", None))
+        if address is None and not given:
+            self._local = LocalCluster(workers, cluster.threads)
+            address = self._local.address
+        where = address or cluster.scheduler_file
+        self.where = f"the Dask scheduler at {where}"
+        try:
+            self.client: Client = Client(address, set_as_default=False, timeout=START_SECONDS / 2, **given)
+        except (OSError, TimeoutError, ValueError) as error:
+            self.close()
+            words = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise UnavailableError(f"{self.where} does not answer ({words}); start it, or give another one") from None
+
+    @property
+    def ours(self) -> bool:
+        """See the class."""
+        return self._local is not None
+
+    def alive(self) -> bool:
+        """Whether the scheduler still answers."""
+        return self.client.status == "running" and (self._local is None or self._local.alive())
+
+    def gone(self) -> UnavailableError:
+        """The error where it does not."""
+        return UnavailableError(f"{self.where} is gone; start it again, and go on with what is missing")
+
+    def addresses(self) -> list[str]:
+        """Of the workers that the scheduler has now, in a fixed order."""
+        return sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+
+    def workers(self, count: int, *, but: tuple[str, ...] = ()) -> list[str]:
+        """Addresses of so many workers, beside those of `but`, after waiting for them.
+
+        Raises:
+            UnavailableError: There are not so many, or the scheduler is gone.
+        """
+        if self._local is not None:
+            self._local.grow(count + len(but))
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if not self.alive():
+                raise self.gone()
+            found = [address for address in self.addresses() if address not in but]
+            if len(found) >= count:
+                return found[:count]
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"{self.where} has {len(found) + len(but)} workers, and {count + len(but)} are needed; start more, "
+                    "or ask for fewer"
+                )
+            time.sleep(0.05)
+
+    def on_each(self, function: Callable[..., Any], *arguments: Any, workers: list[str]) -> dict[str, Any]:
+        """Call a function on each of some workers; of those that are gone by then, there is no answer."""
+        found = self.client.run(function, *arguments, workers=workers, on_error="return")
+        return {address: answer for address, answer in found.items() if not isinstance(answer, BaseException)}
+
+    def check_version(self, workers: list[str]) -> None:
+        """See that workers have this version of convbench.
+
+        Raises:
+            UnavailableError: One has none, or another.
+        """
+        found = self.client.run(version, workers=workers, on_error="return")
+        for address, answer in found.items():
+            if answer != version():
+                words = f"convbench {answer}" if isinstance(answer, str) else f"none that answers ({shown(answer)})"
+                raise UnavailableError(
+                    f"the Dask worker at {address} has {words}; install convbench {version()} on every worker"
+                )
+
+    def close(self) -> None:
+        """Disconnect, and end what was started for it."""
+        if client := getattr(self, "client", None):
+            with contextlib.suppress(Exception):
+                client.close(timeout=2)
+        if self._local is not None:
+            self._local.close()
+
+
+_connections: dict[Cluster, Connection] = {}
+
+
+def connect(cluster: Cluster, workers: int) -> Connection:
+    """The connection that was made before, if its scheduler still answers, otherwise a new one."""
+    known = _connections.get(cluster)
+    if known is not None and not known.alive():
+        _connections.pop(cluster).close()
+        known = None
+    if known is None:
+        known = _connections[cluster] = Connection(cluster, workers)
+    return known
+
+
+def disconnect() -> None:
+    """Close every connection, and end the clusters that were started."""
+    while _connections:
+        _connections.popitem()[1].close()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let a cluster end, and see that it does."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
