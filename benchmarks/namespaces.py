@@ -29,8 +29,8 @@ def unavailable() -> str | None:
     """Why there can be no two hosts here; None if there can."""
     if os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "network namespaces take Linux and root"
-    missing = [name for name in ("ip", "tc") if shutil.which(name) is None]
-    return f"{' and '.join(missing)} not found; install iproute2" if missing else None
+    missing = [name for name in ("ip", "tc", "unshare", "hostname") if shutil.which(name) is None]
+    return f"{' and '.join(missing)} not found; install iproute2, util-linux and hostname" if missing else None
 
 
 class Hosts(AbstractContextManager["Hosts"]):
@@ -68,8 +68,9 @@ class Hosts(AbstractContextManager["Hosts"]):
         self._stack.close()
 
     def command(self, host: int, arguments: Sequence[str]) -> list[str]:
-        """The command line that runs a command on a host."""
-        return ["ip", "netns", "exec", self.names[host], *arguments]
+        """The command line that runs a command on a host, whose name it has, too."""
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.names[host]]
+        return ["ip", "netns", "exec", self.names[host], *named, *arguments]
 
     def start(
         self, host: int, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None

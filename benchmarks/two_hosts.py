@@ -30,7 +30,7 @@ from convbench.report.content import Column, Table, Value
 from convbench.results.store import load
 from convbench.terminal import say, show_table
 
-PROBLEM: Final = 'ic4ih512iw4096oc4kh11kw11n"two hosts"'  # 17 MB to each host, 17 MB back, 0.7 MB of halo
+PROBLEM: Final = 'mb1ic4ih1024iw4096oc4kh11kw11n"two-hosts"'  # 33 MB to each host, 33 MB back, 0.7 MB of halo
 MEGABIT: Final = 1_000_000
 WITHIN: Final = 0.25
 PING, SCHEDULER = 7000, 8786  # ports
@@ -90,15 +90,16 @@ def _measured(engine: str, rate: int, problem: str, directory: Path) -> Iterator
 
 
 def compared(series: NodeSeries, link: Link) -> Iterator[Compared]:
-    """What two nodes on two hosts took, and the model; what moves within the first host takes no time in it."""
-    cell = series.cells[2]
+    """What two nodes on two hosts took, and the model: half over the wire, half within the first, as on one node."""
+    one, cell = series.cells[1], series.cells[2]
     [grid] = grids(cell.problem, 2, "rows")
     cut = Cut(cell.problem, grid)
     for name, (messages, moved) in (
-        (DISTRIBUTION, cut.distributed(exchanges=True)),
-        (GATHERING, cut.gathered(exchanges=True)),
+        (DISTRIBUTION, cut.distributed(with_halo=not series.exchanges, apart=False)),
+        (GATHERING, cut.gathered(apart=False)),
     ):
-        yield Compared(name, moved, cell.transfers[name], link.seconds(messages, moved))
+        within = one.transfers.get(name, 0.0) / 2 if one.messages.get(name) else 0.0
+        yield Compared(name, moved, cell.transfers[name], within + link.seconds(messages, moved))
     if series.exchanges and cell.communication is not None:
         seconds = link.seconds(cut.messages, cut.halo_bytes)
         yield Compared(HALO, cut.halo_bytes, cell.communication, seconds)

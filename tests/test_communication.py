@@ -48,7 +48,7 @@ problems = st.builds(
     st.sampled_from(["float32", "float64"]),
 )
 links = st.builds(Link, st.floats(0, 1), st.floats(1e3, 1e12))
-clusters = st.builds(Cluster, st.floats(1e-3, 1e3), links, st.floats(0, 1e-2), st.booleans())
+clusters = st.builds(Cluster, st.floats(1e-3, 1e3), links, st.floats(0, 1e-2), st.booleans(), st.booleans())
 
 
 def test_rows_by_hand():
@@ -59,10 +59,10 @@ def test_rows_by_hand():
     assert cut.axes[1].halo.tolist() == [10, 10, 10, 0]
     assert cut.busiest == 178 / 710
     assert (cut.messages, cut.halo_bytes) == (1, 10 * 1280 * 4)
-    assert cut.distributed(exchanges=False) == (4, (720 + 30) * 1280 * 4)
-    assert cut.distributed(exchanges=True) == (3, (720 - 178) * 1280 * 4)
-    assert cut.gathered(exchanges=False) == (4, 710 * 1270 * 128 * 4)
-    assert cut.gathered(exchanges=True) == (3, (710 - 178) * 1270 * 128 * 4)
+    assert cut.distributed(with_halo=True, apart=True) == (4, (720 + 30) * 1280 * 4)
+    assert cut.distributed(with_halo=False, apart=False) == (3, (720 - 178) * 1280 * 4)
+    assert cut.gathered(apart=True) == (4, 710 * 1270 * 128 * 4)
+    assert cut.gathered(apart=False) == (3, (710 - 178) * 1270 * 128 * 4)
 
 
 def test_blocks_by_hand():
@@ -98,7 +98,7 @@ def test_a_call_by_hand():
 
 
 def test_a_scheduler_sends_halos_before_the_call_and_dispatches_to_one_node_after_the_other():
-    cluster = Cluster(seconds=1.0, link=LINK, overhead=0.01, exchanges=False)
+    cluster = Cluster(seconds=1.0, link=LINK, overhead=0.01, exchanges=False, apart=True)
     found = predict(REFERENCE, 4, cluster, "rows")
     assert found.communication == 0.04
     assert found.distribution == pytest.approx(4e-4 + 750 * 1280 * 4 / 1e8)
@@ -110,7 +110,7 @@ def test_a_scheduler_sends_halos_before_the_call_and_dispatches_to_one_node_afte
 def test_a_scheduler_ends_the_scaling_where_dispatching_grows_as_fast_as_computing_shrinks():
     """T = t/P + oP is least at P = sqrt(t/o)."""
     tall = Problem(height=100_000, width=64, out_channels=1, kernel_height=1, kernel_width=1)
-    cluster = Cluster(seconds=4.0, link=LINK, overhead=0.0001, exchanges=False)
+    cluster = Cluster(seconds=4.0, link=LINK, overhead=0.0001, exchanges=False, apart=True)
     predictions = strong(tall, cluster, "rows", range(1, 1000))
     best = most_useful(speedups(predictions, scaled=False))
     assert best == turning_point(predictions) == math.sqrt(4.0 / 0.0001)
@@ -167,7 +167,7 @@ def test_one_node_sends_nothing(problem, cluster, cutting):
     found = predict(problem, 1, cluster, cutting)
     assert (found.compute, found.imbalance) == (cluster.seconds, 0)
     assert found.communication == cluster.overhead
-    if cluster.exchanges:
+    if not cluster.apart:
         assert found.distribution == found.gathering == 0
 
 

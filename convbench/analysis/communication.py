@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from convbench.analysis.cuts import Cut, Cutting, Grid, grids
@@ -35,14 +35,16 @@ class Cluster:
         seconds: That one node needs to compute the whole problem.
         link: Between any two nodes.
         overhead: Seconds that a call takes on one node beside computing.
-        exchanges: Whether nodes exchange their halos in every call, as MPI's ranks do, one of which has the whole;
-            otherwise a scheduler, which has the whole and has sent each part with its halo, dispatches every call.
+        exchanges: Whether nodes exchange their halos in every call, as MPI's ranks do; otherwise each part was sent
+            with its halo, and a scheduler dispatches every call.
+        apart: Whether whoever has the whole is none of the nodes.
     """
 
     seconds: float
     link: Link
     overhead: float = 0.0
     exchanges: bool = True
+    apart: bool = False
 
     def overhead_on(self, nodes: int) -> float:
         """Seconds of a call on so many nodes beside computing and exchanging halos.
@@ -122,7 +124,7 @@ def weak(problem: Problem, cluster: Cluster, cutting: Cutting, counts: Iterable[
     for nodes in counts:
         grown = problem.grown(nodes)
         seconds = cluster.seconds * grown.multiply_adds / problem.multiply_adds
-        scaled = Cluster(seconds, cluster.link, cluster.overhead, cluster.exchanges)
+        scaled = replace(cluster, seconds=seconds)
         found.append(predict(grown, nodes, scaled, cutting))
     return found
 
@@ -159,14 +161,14 @@ def turning_point(predictions: Iterable[Prediction]) -> int | None:
 
 
 def _of_cut(cut: Cut, nodes: int, cluster: Cluster) -> Prediction:
-    link, exchanges = cluster.link, cluster.exchanges
-    halo = link.seconds(cut.messages, cut.halo_bytes) if exchanges else 0.0
+    link = cluster.link
+    halo = link.seconds(cut.messages, cut.halo_bytes) if cluster.exchanges else 0.0
     return Prediction(
         nodes=nodes,
         grid=cut.grid,
         compute=cluster.seconds / nodes,
         imbalance=cluster.seconds * (cut.busiest - 1 / nodes),
         communication=halo + cluster.overhead_on(nodes),
-        distribution=link.seconds(*cut.distributed(exchanges=exchanges)),
-        gathering=link.seconds(*cut.gathered(exchanges=exchanges)),
+        distribution=link.seconds(*cut.distributed(with_halo=not cluster.exchanges, apart=cluster.apart)),
+        gathering=link.seconds(*cut.gathered(apart=cluster.apart)),
     )

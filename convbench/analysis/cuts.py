@@ -118,25 +118,25 @@ class Cut:
         needed, owned = height * (columns.owned + columns.halo), np.multiply.outer(rows.owned, columns.owned)
         return int(images.outputs.max()) * int((needed - owned).max()) * self._line_bytes
 
-    def distributed(self, *, exchanges: bool) -> tuple[int, int]:
+    def distributed(self, *, with_halo: bool, apart: bool) -> tuple[int, int]:
         """Messages and bytes that leave whoever has the whole input, before a call; weights went with the plan, once.
 
         Args:
-            exchanges: Whether nodes exchange halos in every call, and one of them has the whole, so that its part stays
-                and lines travel once; otherwise each part travels with its halo.
+            with_halo: Whether each part travels with its halo, or as the lines that it owns.
+            apart: Whether whoever has the whole is none of the nodes; otherwise the first part stays with it.
         """
         images, rows, columns = self.axes
-        height, width = (axis.owned + (0 if exchanges else axis.halo) for axis in (rows, columns))
+        height, width = (axis.owned + (axis.halo if with_halo else 0) for axis in (rows, columns))
         every = self.problem.batch * int(height.sum()) * int(width.sum())
-        stays = int(images.outputs[0]) * int(height[0]) * int(width[0]) if exchanges else 0
-        return self.parts - exchanges, (every - stays) * self._line_bytes
+        stays = 0 if apart else int(images.outputs[0]) * int(height[0]) * int(width[0])
+        return self.parts - (not apart), (every - stays) * self._line_bytes
 
-    def gathered(self, *, exchanges: bool) -> tuple[int, int]:
+    def gathered(self, *, apart: bool) -> tuple[int, int]:
         """Messages and bytes of the outputs that are brought back to it."""
         _, filters, height, width = self.problem.output_shape
         every = self.problem.batch * height * width
-        stays = math.prod(int(axis.outputs[0]) for axis in self.axes) if exchanges else 0
-        return self.parts - exchanges, (every - stays) * filters * ITEM_SIZE[self.problem.dtype]
+        stays = 0 if apart else math.prod(int(axis.outputs[0]) for axis in self.axes)
+        return self.parts - (not apart), (every - stays) * filters * ITEM_SIZE[self.problem.dtype]
 
     @property
     def _line_bytes(self) -> int:

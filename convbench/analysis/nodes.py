@@ -27,7 +27,8 @@ END_TO_END: Final = "end to end"
 class Observed(NamedTuple):
     """What one record says of nodes, in seconds: a call, what each node computed in it, and what is timed apart.
 
-    `messages` and `moved`, in bytes, are those of "distribution", "halo" (of a call) and "gathering", of all nodes.
+    `messages` and `moved`, in bytes, are those of "distribution", "halo" (of a call) and "gathering", of all nodes;
+    `hosts` is how many machines they are on, and `remote` how many of them are not on that of the process that leads.
     """
 
     nodes: int
@@ -36,6 +37,8 @@ class Observed(NamedTuple):
     transfers: Mapping[str, float]
     messages: Mapping[str, int]
     moved: Mapping[str, int]
+    hosts: int
+    remote: int
 
 
 def of_record(record: Record) -> Observed | None:
@@ -44,12 +47,14 @@ def of_record(record: Record) -> Observed | None:
         return None
     samples = [computed for computed in record.cluster["compute_seconds"] if computed]
     return Observed(
-        nodes=record.cores,
+        nodes=record.cores,  # workers or ranks that were asked for
         seconds=statistics.fmean(record.samples),
         compute=[statistics.fmean(seconds) for seconds in zip(*samples, strict=True)],
-        transfers={name: statistics.fmean(seconds) for name, seconds in record.transfers.items() if seconds},
+        transfers={name: statistics.median(seconds) for name, seconds in record.transfers.items() if seconds},
         messages=record.cluster["messages"],
         moved=record.cluster["bytes"],
+        hosts=record.cluster["hosts"],
+        remote=record.cluster.get("remote", record.cluster["workers"]),
     )
 
 
@@ -66,6 +71,8 @@ class Measured:
         transfers: `DISTRIBUTION`, `GATHERING` and `END_TO_END`, as far as they were measured.
         messages: Of `DISTRIBUTION`, `HALO` (in a call) and `GATHERING`, of all nodes together.
         moved: Their bytes.
+        hosts: Machines that the nodes are on.
+        remote: Nodes on other machines than that of the process that leads.
     """
 
     problem: Problem
@@ -76,6 +83,8 @@ class Measured:
     transfers: Mapping[str, float]
     messages: Mapping[str, int]
     moved: Mapping[str, int]
+    hosts: int
+    remote: int
 
     @property
     def imbalance(self) -> float | None:
@@ -124,10 +133,25 @@ class NodeSeries:
         """Whether nodes exchange halos in a call; an engine that does not has distributed parts with theirs."""
         return any(cell.messages.get(HALO) for cell in self.cells.values())
 
+    @property
+    def apart(self) -> bool:
+        """Whether the process that leads, which has the whole, is none of the nodes, nor on the machine of one.
+
+        On one machine a process that is none of the nodes is apart, too.
+        """
+        largest = self.cells[max(self.cells)]
+        if largest.hosts > 1:
+            return largest.remote >= largest.nodes
+        return largest.messages.get(DISTRIBUTION, 0) >= largest.nodes
+
     @cached_property
     def link(self) -> Link | None:
-        """The link that explains distribution and gathering on all counts; a call's own time has no part in it."""
-        return fitted(transfer for cell in self.cells.values() for transfer in _transfers(cell))
+        """The link that explains distribution and gathering; a call's own time has no part in it.
+
+        Between machines, it is fitted to what was measured on several.
+        """
+        several = [cell for cell in self.cells.values() if cell.hosts > 1]
+        return fitted(transfer for cell in several or self.cells.values() for transfer in _transfers(cell))
 
     @cached_property
     def cluster(self) -> Cluster | None:
@@ -136,7 +160,7 @@ class NodeSeries:
         if one is None or self.link is None:
             return None
         computing = one.seconds.value if one.busiest is None else min(one.busiest, one.seconds.value)
-        return Cluster(computing, self.link, one.seconds.value - computing, self.exchanges)
+        return Cluster(computing, self.link, one.seconds.value - computing, self.exchanges, self.apart)
 
     def predicted(self, cutting: Cutting, counts: Iterable[int] = COUNTS) -> list[Prediction]:
         """By the model, from what was measured on one node; nothing where `cluster` is not known."""
@@ -179,11 +203,14 @@ def _measured(nodes: int, cells: Sequence[tuple[Record, Observed]]) -> Measured:
         },
         messages=every[-1].messages,
         moved=every[-1].moved,
+        hosts=max(observed.hosts for observed in every),
+        remote=max(observed.remote for observed in every),
     )
 
 
 def _transfers(cell: Measured) -> Iterator[Transfer]:
-    """What distribution and gathering moved, and how long that took."""
+    """What distribution and gathering moved, between machines where there are several, and how long that took."""
     for name in (DISTRIBUTION, GATHERING):
         if cell.messages.get(name) and (seconds := cell.transfers.get(name)):
-            yield Transfer(cell.messages[name], cell.moved[name], seconds)
+            share = min(1.0, cell.remote / cell.messages[name]) if cell.hosts > 1 else 1.0
+            yield Transfer(share * cell.messages[name], share * cell.moved[name], seconds)

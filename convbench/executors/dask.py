@@ -211,8 +211,7 @@ class DaskCrew:
             for number, future in enumerate(self._orders)
         ]
         self._inputs = [
-            future if future.status == "finished" else self._input(number)
-            for number, future in enumerate(self._inputs)
+            future if future.status == "finished" else self._input(number) for number, future in enumerate(self._inputs)
         ]
         self._outputs = []
 

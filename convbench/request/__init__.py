@@ -134,7 +134,9 @@ class Request:
         1,
         "Threads that each worker of an executor on a cluster (`dask`, `mpi`) computes on; `cores` is then the number "
         "of workers.",
-        option=Option("Threads of each worker of dask, or of each rank of mpi.", "1", kind=int, also="threads-per-rank"),
+        option=Option(
+            "Threads of each worker of dask, or of each rank of mpi.", "1", kind=int, also="threads-per-rank"
+        ),
         stored=LOOPS,
         optional=True,
         manner=True,
@@ -143,7 +145,7 @@ class Request:
         forms.text_or_nothing,
         None,
         'Address of the scheduler of the Dask cluster that `dask` computes on, such as "tcp://HOST:PORT" or '
-        '"tls://HOST:PORT" (with certificates from Dask\'s configuration); default: the one that Dask\'s configuration '
+        "\"tls://HOST:PORT\" (with certificates from Dask's configuration); default: the one that Dask's configuration "
         "names, or else a cluster that is started on this machine.",
         option=Option("Dask's scheduler.", "a cluster started on this machine", "ADDRESS"),
         stored=TEXT,
