@@ -46,6 +46,7 @@ class Stopped(KeyboardInterrupt):
 def main() -> None:
     """Run the command line; a wrong request is one line on standard error and exit status 2."""
     _hear_signals()
+    _let_one_rank_speak()
     try:
         status = _status()
         sys.stdout.flush()
@@ -76,6 +77,15 @@ def _status() -> Any:
         return cli(standalone_mode=False)
     except SystemExit as end:
         return end.code
+
+
+def _let_one_rank_speak() -> None:
+    """Have what all ranks of an MPI job but the first say go nowhere, since the first says the same."""
+    from convbench.executors.mpi import place
+
+    if (where := place()) is not None and where[0] > 0:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _forget_output() -> None:

@@ -41,6 +41,22 @@ def sweep(
     convbench measure all of it in turns, and this version's time over that of PYTHON's is printed; the other sweep is
     in DIR/against.
     """
+    from convbench.measure.starting import leading
+
+    with leading(request["executors"] or EXECUTORS.defaults, max(request["cores"] or (1,))):
+        sys.exit(_sweep(output, resume=resume, time_limit=time_limit, against=against, fail_above=fail_above, **request))
+
+
+def _sweep(
+    output: Path | None,
+    *,
+    resume: bool,
+    time_limit: float | None,
+    against: str | None,
+    fail_above: float | None,
+    **request: Any,
+) -> int:
+    """Measure; the exit status."""
     from convbench import terminal
     from convbench.analysis.series import widest_interval
     from convbench.measure.spec import make_spec
@@ -54,7 +70,7 @@ def sweep(
         raise RequestError("--resume goes on with the sweep in --output; give the directory")
     if against is not None or (resume and is_pair(directory)):
         how["allowed"] = None if fail_above is None else share_of(fail_above)
-        sys.exit(_sweep_in_turns(directory, against, given, how, resume=resume))
+        return _sweep_in_turns(directory, against, given, how, resume=resume)
     if fail_above is not None:
         raise RequestError(f"fail_above={fail_above:g} is of two versions of convbench; give --against PYTHON, too")
     with terminal.sweep_progress(directory) as progress:
@@ -63,7 +79,7 @@ def sweep(
     status = terminal.show_sweep(finished)
     if learned := learn(finished):
         terminal.say(f"the selection model of this machine has learned from {learned} problems of this sweep")
-    sys.exit(status)
+    return status
 
 
 def _sweep_in_turns(

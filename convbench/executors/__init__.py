@@ -11,6 +11,7 @@ from convbench.registry import Entry, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import DTypeLike, NDArray
@@ -68,12 +69,14 @@ class Executor(Protocol):
             use each other's arrays.
         distributes: Whether workers compute parts of a problem as problems of their own, each where its part lies: then
             it is a `cluster.ClusterExecutor`, and is given a job of them in place of work.
+        launched: Whether the workers start together with the process that leads them: then it is a `LaunchedExecutor`.
     """
 
     backend: str
     scales: bool
     memory: str
     distributes: bool
+    launched: bool
 
     def available(self) -> str | None:
         """Why the executor cannot be used on this machine, and the remedy; None if it can."""
@@ -113,6 +116,26 @@ class GpuExecutor(Executor, Protocol):
         """Whether this process can still use the GPU after an error."""
 
 
+class LaunchedExecutor(Executor, Protocol):
+    """An executor whose workers start together with the process that leads them."""
+
+    def launcher(self, module: str, processes: int) -> list[str] | None:
+        """The command that runs a module of this package as the leader of so many processes, itself included.
+
+        None where there is none: then the module is run alone, and the executor is not available there.
+        """
+
+    def lead(self, workers: int) -> AbstractContextManager[bool]:
+        """Enter a job that somebody else has started, in all of its processes.
+
+        In the leader the value is whether there is such a job, and the others serve until the context is left; in them,
+        entering ends the process.
+
+        Raises:
+            RequestError: It has fewer than `workers` processes.
+        """
+
+
 EXECUTORS: Table[Executor] = Table(
     "executor",
     [
@@ -121,6 +144,7 @@ EXECUTORS: Table[Executor] = Table(
         Entry("processes", "convbench.executors.processes:PROCESSES", "worker processes on shared memory"),
         Entry("gpu", "convbench.executors.gpu:GPU", "an NVIDIA GPU through CuPy"),
         Entry("dask", "convbench.executors.dask:DASK", "workers of a Dask cluster", by_default=False),
+        Entry("mpi", "convbench.executors.mpi:MPI", "ranks of an MPI job", by_default=False),
     ],
 )
 
@@ -130,3 +154,10 @@ def gpu_executor(name: str) -> GpuExecutor | None:
     if name not in EXECUTORS or EXECUTORS[name].memory != "gpu":
         return None
     return cast("GpuExecutor", EXECUTORS[name])
+
+
+def launched(name: str) -> LaunchedExecutor | None:
+    """The executor of that name if its workers start together with their leader; otherwise None."""
+    if name not in EXECUTORS or not EXECUTORS[name].launched:
+        return None
+    return cast("LaunchedExecutor", EXECUTORS[name])

@@ -110,7 +110,8 @@ class Connection:
 
     def gone(self) -> UnavailableError:
         """The error where it does not."""
-        return UnavailableError(f"{self.where} is gone; start it again, and go on with what is missing")
+        remedy = "make a new plan" if self.ours else "start it again, and go on with what is missing"
+        return UnavailableError(f"{self.where} is gone; {remedy}")
 
     def addresses(self) -> list[str]:
         """Of the workers that the scheduler has now, in a fixed order."""

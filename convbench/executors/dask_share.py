@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convbench.executors.cluster import Ledger, make_share
+from convbench.executors.host import readable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,32 +17,57 @@ if TYPE_CHECKING:
 Name = tuple[str, int]
 """A crew's name and the number of the piece."""
 
-_held: dict[Name, tuple[Share, Ledger]] = {}
+
+
+@dataclass
+class Held:
+    """What this worker has of a piece.
+
+    Attributes:
+        share: Computes it.
+        ledger: What its calls took.
+        sent: The input as Dask has it here.
+        x: The same as tiles read it: Dask's arrays need not be aligned, and a copy in each call would take time.
+    """
+
+    share: Share
+    ledger: Ledger = field(default_factory=Ledger)
+    sent: NDArray[Any] | None = None
+    x: NDArray[Any] | None = None
+
+    def input(self, sent: NDArray[Any]) -> NDArray[Any]:
+        """What is to be computed of."""
+        if self.x is None or sent is not self.sent:
+            self.sent, self.x = sent, readable(sent, sent.dtype)
+        return self.x
+
+
+_held: dict[Name, Held] = {}
 
 
 def prepare(name: Name, location: str, order: Any) -> dict[str, Any]:
     """Make the share of a piece on this worker, unless it has it; what the leader is to know of it."""
-    return _share(name, location, order)[0].facts
+    return _of(name, location, order).share.facts
 
 
 def compute(name: Name, location: str, order: Any, x: NDArray[Any]) -> NDArray[Any]:
     """Compute a piece; on a worker that took over from another one, the share is made first."""
-    share, ledger = _share(name, location, order)
+    held = _of(name, location, order)
     begin = time.perf_counter()
-    out = share(x)
-    ledger.entries.append((time.perf_counter() - begin, 0.0))
+    out = held.share(held.input(x))
+    held.ledger.entries.append((time.perf_counter() - begin, 0.0))
     return out
 
 
 def drain(crew: str) -> dict[int, list[tuple[float, float]]]:
     """The times of the pieces of a crew that this worker computed, by number of the piece."""
-    return {name[1]: ledger.drain() for name, (_, ledger) in list(_held.items()) if name[0] == crew}
+    return {name[1]: held.ledger.drain() for name, held in list(_held.items()) if name[0] == crew}
 
 
 def forget(crew: str) -> None:
     """Release the shares of a crew."""
     for name in [name for name in _held if name[0] == crew]:
-        _held.pop(name)[0].close()
+        _held.pop(name).share.close()
 
 
 def version() -> str:
@@ -50,7 +77,7 @@ def version() -> str:
     return __version__
 
 
-def _share(name: Name, location: str, order: Any) -> tuple[Share, Ledger]:
+def _of(name: Name, location: str, order: Any) -> Held:
     if name not in _held:
-        _held[name] = (make_share(location, order), Ledger())
+        _held[name] = Held(make_share(location, order))
     return _held[name]

@@ -42,6 +42,7 @@ class Gpu:
     scales = False
     memory = "gpu"
     distributes = False
+    launched = False
     _pid = 0  # the process that used the GPU first
     _queueing = 0.0  # seconds that the host took to queue a call, last time
 

@@ -17,6 +17,7 @@ class Host:
 
     backend = "numba"
     distributes = False
+    launched = False
 
     def unsupported_precision(self, precision: Precision) -> str | None:  # noqa: ARG002
         """Supports every precision that a form has tiles for."""

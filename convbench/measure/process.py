@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Final
 
 from convbench.machine import gpu
@@ -20,6 +21,11 @@ from convbench.runtime import interpreter
 
 _WORKER: Final = "convbench.measure.worker"
 
+Launch = Callable[[str], list[str] | None]
+
+OF_LAUNCHERS: Final = re.compile(r"(?:EXIT STRING: |exited on )(.*\S)")
+"""Where MPI's launchers say how a process of the job ended, among what to do about it."""
+LEAVING: Final = 10.0  # seconds that a launcher may take to end
 LAST_WORDS: Final = 500  # characters of a worker's last line; compilers say more
 
 
@@ -30,13 +36,18 @@ class WorkerProcess:
         job: What to measure, see `worker`.
         threads: The largest number of threads that a cell of the job needs.
         python: Another environment's interpreter, whose convbench is to measure; by default this convbench does.
+        launch: Gives the command that runs a module with others that serve it, or None if there is none.
 
     Raises:
         OSError: The interpreter cannot be started.
     """
 
-    def __init__(self, job: Mapping[str, Any], threads: int, python: str | None = None) -> None:
+    def __init__(
+        self, job: Mapping[str, Any], threads: int, python: str | None = None, launch: Launch | None = None
+    ) -> None:
         command, environment = interpreter.command(_WORKER), interpreter.environment()
+        launched = None if launch is None else launch(_WORKER)
+        command, self._launched = launched or command, launched is not None
         if python is not None:
             command, environment = other.command(python, "-m", _WORKER), other.environment()
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -53,7 +64,8 @@ class WorkerProcess:
                 env={**environment, "NUMBA_NUM_THREADS": str(threads)},
             )
             weakref.finalize(self, _close, self._process.stdin, self._complaints)  # and then the worker leaves
-            words = (json.dumps(job).encode() + b"\n", self._process.stdin, self._process.stdout, self._lines)
+            others = self._complaints if self._launched else None  # a launcher has words of its own, on both outputs
+            words = (json.dumps(job).encode() + b"\n", self._process.stdin, self._process.stdout, self._lines, others)
             listener = threading.Thread(target=_converse, args=words, daemon=True)
             listener.start()
             self._listener = listener
@@ -109,7 +121,9 @@ class WorkerProcess:
         if code is None:
             return "the worker process closed its output and hung"
         self._complaints.seek(0)
-        words = self._complaints.read().decode(errors="replace").strip().rpartition("\n")[2][:LAST_WORDS]
+        said = self._complaints.read().decode(errors="replace").strip()
+        told = OF_LAUNCHERS.findall(said) if self._launched else []
+        words = (told or [said.rpartition("\n")[2]])[-1][:LAST_WORDS]
         end = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
         if code == -signal.SIGKILL:
             end += " (by hand, or because memory ran out)"
@@ -122,6 +136,10 @@ class WorkerProcess:
             self._complaints.close()
             return
         try:
+            if self._launched:  # its launcher ends what it started, on other machines, too, once the worker has left
+                _close(process.stdin)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=LEAVING)
             if hasattr(os, "killpg"):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -142,14 +160,26 @@ class WorkerProcess:
             return None
 
 
-def _converse(job: bytes, stdin: IO[bytes], stdout: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
-    """Write the job, and pass on whole lines; half a line is the end of a worker that was killed."""
+def _converse(
+    job: bytes,
+    stdin: IO[bytes],
+    stdout: IO[bytes],
+    lines: queue.SimpleQueue[bytes | None],
+    others: IO[bytes] | None,
+) -> None:
+    """Write the job, and pass on whole lines; half a line is the end of a worker that was killed.
+
+    Lines that are no JSON objects go to `others`, where that is given.
+    """
     with contextlib.suppress(OSError, ValueError):  # it died at once, or was stopped; its last line says so
         stdin.write(job)
         stdin.flush()
     with contextlib.suppress(ValueError), stdout:  # closed by a `stop` that was interrupted
         for line in stdout:
-            if line.endswith(b"\n"):
+            if others is not None and not line.startswith(b"{"):
+                with contextlib.suppress(OSError, ValueError):
+                    others.write(line)
+            elif line.endswith(b"\n"):
                 lines.put(line)
     lines.put(None)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from convbench import filters, machine
 from convbench.errors import RequestError
-from convbench.executors import EXECUTORS
+from convbench.executors import EXECUTORS, launched
 from convbench.executors.cluster import ON_THIS_MACHINE, Cluster
 from convbench.images import default_image, load_image
 from convbench.measure import reference
@@ -72,7 +72,16 @@ class Spec(StoredSpec):
         )
 
     def order(self, run: int) -> list[Cell]:
-        """The cells in the random order in which a run measures them: see `shuffle`, and docs/measurement.md."""
+        """The cells in the random order in which a run measures them: see `shuffle`, and docs/measurement.md.
+
+        Cells whose workers start together with a process that leads them follow one another, as they share the process.
+        """
+        shuffled = self._shuffled(run)
+        jobs = sorted({job_of(cell) for cell in shuffled})
+        random.Random(f"{self.seed}/{run}/jobs").shuffle(jobs)
+        return sorted(shuffled, key=lambda cell: jobs.index(job_of(cell)))  # which keeps the random order inside
+
+    def _shuffled(self, run: int) -> list[Cell]:
         shuffled = self.cells()
         draw = random.Random(f"{self.seed}/{run}")
         draw.shuffle(shuffled)
@@ -203,6 +212,11 @@ def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
                 f"leave it out, or measure into another directory"
             )
     return dataclasses.replace(spec, runs=wanted.runs if "runs" in request else spec.runs)
+
+
+def job_of(cell: Cell) -> str:
+    """The executor that a cell's process is launched by, with its workers; empty for cells that share a plain one."""
+    return cell[2] if launched(cell[2]) else ""
 
 
 @cache

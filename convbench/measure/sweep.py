@@ -16,7 +16,8 @@ from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure.outcome import kind
 from convbench.measure.process import WorkerProcess
-from convbench.measure.spec import MOST_RUNS, Spec, same_spec
+from convbench.measure.spec import MOST_RUNS, Spec, job_of, same_spec
+from convbench.measure.starting import Worker, begun
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
 
@@ -207,16 +208,17 @@ def measured(
     """
     left = list(job)
     while left and time.monotonic() < deadline:
-        begin = time.monotonic()
+        begin, first = time.monotonic(), job_of(left[0][1])
+        cells = list(itertools.takewhile(lambda pair: job_of(pair[1]) == first, left))  # noqa: B023  # used at once
         try:
-            worker = WorkerProcess({"spec": spec.for_workers(), "run": run, "cells": left}, max(spec.cores), python)
+            worker = begun(spec, run, cells, python, WorkerProcess)
         except OSError as error:
             raise RequestError(
                 f"{python or 'a worker process'} cannot be started ({error.strerror}); what was measured is kept: "
                 "go on with --resume when it can be"
             ) from None
         try:
-            for record in _records(worker, spec, run, list(left), begin):
+            for record in _records(worker, spec, run, cells, begin):
                 del left[0]
                 yield record
                 if time.monotonic() >= deadline:
@@ -225,7 +227,7 @@ def measured(
             worker.stop()
 
 
-def _records(worker: WorkerProcess, spec: Spec, run: int, job: Job, begin: float) -> Iterator[Record]:
+def _records(worker: Worker, spec: Spec, run: int, job: Job, begin: float) -> Iterator[Record]:
     """A worker's records, cell by cell; if it dies or hangs, the last one says so of the cell that it was measuring.
 
     `begin` is when it was started, so that the first record's time includes the start. A worker may end by itself after

@@ -39,7 +39,7 @@ def main() -> None:
     from convbench.measure.cell import Laboratory
     from convbench.measure.spec import Spec
 
-    laboratory = Laboratory(Spec.from_json(job["spec"]), job["run"], _metadata())
+    laboratory = Laboratory(Spec.from_json(job["spec"]), job["run"], metadata())
     for order, cell in job["cells"]:
         print(laboratory.measure(order, tuple(cell)).to_json(), file=records, flush=True)
         if not laboratory.usable:
@@ -66,7 +66,7 @@ def _leave_with_the_sweep() -> None:
     os._exit(1)
 
 
-def _metadata() -> dict[str, Any]:
+def metadata() -> dict[str, Any]:
     """Pyperf's description of this process and its machine, less names, paths and how Python was built."""
     import pyperf
 

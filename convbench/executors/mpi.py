@@ -1,0 +1,200 @@
+"""Ranks of an MPI job: each has a band of the input or some of its images, and neighbours exchange halos in every call.
+
+The first rank leads: it has the whole input and output, and a piece of its own. Jobs of fewer workers than ranks take the
+first ranks; the others sleep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from convbench.errors import RequestError, UnavailableError
+from convbench.executors.cluster import Cluster, Distributing, Job, Members, Times
+from convbench.runtime import interpreter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from convbench.executors.mpi_piece import RankPiece
+
+VARIABLES: Final = (
+    ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI, Slurm's PMI
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMIX_RANK", "SLURM_NTASKS"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+)
+"""What launchers tell a rank: its number, and how many there are."""
+
+STARTED_HERE: Final = "CONVBENCH_MPI"
+"""Set in the ranks of a job that a sweep has started."""
+
+_RANK: Final = "convbench.executors.mpi_rank"
+INTERRUPTED: Final = 130  # the exit status
+_MISSING: Final = "mpi4py is not installed; pip install 'convbench[mpi]'"
+
+
+class Mpi(Distributing):
+    """Runs pieces on the ranks of an MPI job."""
+
+    launched = True
+    _leads = False  # ranks of a job that somebody else has started
+
+    def available(self) -> str | None:
+        """Needs mpi4py, and to be the first rank of a job whose other ranks serve it, as sweeps see to."""
+        if (reason := _missing()) is not None:
+            return reason
+        if not (self._leads or STARTED_HERE in os.environ):
+            return "this process leads no ranks of an MPI job; see whether mpiexec is installed"
+        return None
+
+    def crew(self, job: Job, cluster: Cluster) -> MpiCrew:  # noqa: ARG002  # ranks have their threads by their orders
+        """See `ClusterExecutor`."""
+        return MpiCrew(job)
+
+    def launcher(self, module: str, processes: int) -> list[str] | None:
+        """The command that runs a module of this package as the first of so many ranks; None where there is none."""
+        program = _mpiexec()
+        if _missing() is not None or program is None:
+            return None
+        own = ["env", f"{STARTED_HERE}=1"]
+        return [program, "-n", str(processes), *own, *interpreter.command(_RANK, module)]
+
+
+    @contextlib.contextmanager
+    def lead(self, workers: int) -> Iterator[bool]:
+        """See `LaunchedExecutor`."""
+        where = place()
+        if where is None or STARTED_HERE in os.environ:
+            yield False
+            return
+        if (reason := _missing()) is not None:
+            raise UnavailableError(reason)
+        from convbench.executors import mpi_rank
+
+        if where[0] > 0:
+            mpi_rank.serve()
+            sys.exit(0)
+        try:
+            if workers > where[1]:
+                raise RequestError(
+                    f"cores={workers} is more than the {where[1]} ranks that were started; start as many, by "
+                    f"mpirun -n {workers}"
+                )
+            self._leads = True
+            yield True
+        finally:
+            self._leads = False
+            if mpi_rank.interrupted:
+                sys.stdout.flush()
+                mpi_rank.WORLD.Abort(INTERRUPTED)
+            mpi_rank.let_go()
+
+
+class MpiCrew:
+    """The first ranks of the job, one for each piece: `executors.cluster.Crew`."""
+
+    def __init__(self, job: Job) -> None:
+        from convbench.executors import mpi_rank
+        from convbench.executors.mpi_piece import Layout, opened
+
+        begin, count, ranks = time.perf_counter(), len(job.pieces), mpi_rank.WORLD.Get_size()
+        if count > ranks:
+            raise UnavailableError(f"{count} workers are more than the {ranks} ranks of this job; start more ranks")
+        self._rank, self.events = mpi_rank, list[str]()
+        layout = Layout.of(job)
+        for number in range(1, count):
+            task = (count, layout, job.pieces[number].order)
+            mpi_rank.WORLD.send(task, number, mpi_rank.CONTROL)
+        self._comm = mpi_rank.group_of(count)
+        self._piece: RankPiece | None
+        self._piece, problems, facts = opened(self._comm, layout, job.pieces[0].order)
+        if self._piece is None:
+            self._comm.Free()
+            raise UnavailableError(f"a rank cannot compute its part: {problems[0]}")
+        self.members = Members(facts, ours=STARTED_HERE in os.environ)
+        self.traffic = layout.traffic()
+        self.setup = {"start": time.perf_counter() - begin}
+
+    def distribute(self, x: NDArray[Any]) -> None:
+        """Send each rank the rows that are its own."""
+        piece = self._held()
+        self._all(self._rank.DISTRIBUTE, lambda: self._rank.send_input(self._comm, piece, x))
+
+    def compute(self) -> None:
+        """Have all ranks exchange halos and compute, this one included."""
+        self._all(self._rank.COMPUTE, self._held().compute)
+
+    def gather(self, out: NDArray[Any]) -> None:
+        """Take the outputs."""
+        piece = self._held()
+        self._all(self._rank.GATHER, lambda: self._rank.take_outputs(self._comm, piece, out))
+
+    def ready(self) -> None:
+        """Ranks that have slept a while answer a little later: not in the call after this one."""
+        self._all(self._rank.WAKE, lambda: None)
+
+    def drain(self) -> Times:
+        """Ask all ranks."""
+        found: list[Times] = []
+        piece = self._held()
+        self._all(self._rank.TIMES, lambda: found.append(piece.times() or []))
+        return found[0]
+
+    def close(self) -> None:
+        """Let the ranks release their pieces."""
+        piece, self._piece = self._piece, None
+        if piece is not None:
+            self._rank.say(self._comm, self._rank.CLOSE)
+            piece.close()
+            self._comm.Free()
+
+    def _held(self) -> RankPiece:
+        if self._piece is None:
+            raise UnavailableError("the plan is closed, or was interrupted; make a new one")
+        return self._piece
+
+    def _all(self, word: int, own: Callable[[], object]) -> None:
+        """Have all ranks do a step, this one included.
+
+        Raises:
+            UnavailableError: One of them could not.
+        """
+        piece, self._piece = self._piece, None  # an interrupt in the middle leaves ranks that wait for one another
+        self._rank.interrupted.append(self._comm)
+        self._rank.say(self._comm, word)
+        problems = self._rank.step(self._comm, own)
+        self._rank.interrupted.clear()
+        self._piece = piece
+        if problems:
+            raise UnavailableError(f"a rank failed: {problems[0]}")
+
+
+def place(variables: Sequence[tuple[str, str]] = VARIABLES) -> tuple[int, int] | None:
+    """This process's rank and the number of ranks, where it is one of several; nothing is started to find out."""
+    for rank, size in variables:
+        words = (os.environ.get(rank, ""), os.environ.get(size, ""))
+        if all(word.isdecimal() for word in words) and int(words[1]) > 1:
+            return int(words[0]), int(words[1])
+    return None
+
+
+def _missing() -> str | None:
+    return None if find_spec("mpi4py") is not None else _MISSING
+
+
+def _mpiexec() -> str | None:
+    """The launcher beside this interpreter, which belongs to the MPI beside it, or the first in PATH."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    return str(beside) if beside.exists() else shutil.which("mpiexec") or shutil.which("mpirun")
+
+
+MPI: Final = Mpi()
