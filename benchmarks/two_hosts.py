@@ -30,7 +30,7 @@ from convbench.report.content import Column, Table, Value
 from convbench.results.store import load
 from convbench.terminal import say, show_table
 
-PROBLEM: Final = 'mb1ic4ih1024iw4096oc4kh11kw11n"two-hosts"'  # 33 MB to each host, 33 MB back, 0.7 MB of halo
+PROBLEM: Final = 'mb1ic4ih1024iw4096oc4kh31kw3n"two-hosts"'  # 33 MB to each host, 33 MB back, 1 MB of halo
 MEGABIT: Final = 1_000_000
 WITHIN: Final = 0.25
 PING, SCHEDULER = 7000, 8786  # ports
@@ -100,9 +100,8 @@ def compared(series: NodeSeries, link: Link) -> Iterator[Compared]:
     ):
         within = one.transfers.get(name, 0.0) / 2 if one.messages.get(name) else 0.0
         yield Compared(name, moved, cell.transfers[name], within + link.seconds(messages, moved))
-    if series.exchanges and cell.communication is not None:
-        seconds = link.seconds(cut.messages, cut.halo_bytes)
-        yield Compared(HALO, cut.halo_bytes, cell.communication, seconds)
+    if series.exchanges and cell.halos is not None:
+        yield Compared(HALO, cut.halo_bytes, cell.halos, link.seconds(cut.messages, cut.halo_bytes))
 
 
 def link_between(hosts: Hosts, directory: Path) -> Link:

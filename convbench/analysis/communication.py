@@ -66,7 +66,8 @@ class Prediction:
         grid: How the problem is cut.
         compute: Of a node if all had the same share.
         imbalance: By which the busiest node's share takes longer.
-        communication: Exchange of halos, barrier or dispatch.
+        halos: Exchange of halos, of the node that has most.
+        overhead: Barrier or dispatch.
         distribution: Bringing the input to the nodes, before any call; they have the weights.
         gathering: Bringing the outputs back, after it.
     """
@@ -75,9 +76,15 @@ class Prediction:
     grid: Grid
     compute: float
     imbalance: float
-    communication: float
+    halos: float
+    overhead: float
     distribution: float
     gathering: float
+
+    @property
+    def communication(self) -> float:
+        """What a call takes beside computing."""
+        return self.halos + self.overhead
 
     @property
     def seconds(self) -> float:
@@ -162,13 +169,13 @@ def turning_point(predictions: Iterable[Prediction]) -> int | None:
 
 def _of_cut(cut: Cut, nodes: int, cluster: Cluster) -> Prediction:
     link = cluster.link
-    halo = link.seconds(cut.messages, cut.halo_bytes) if cluster.exchanges else 0.0
     return Prediction(
         nodes=nodes,
         grid=cut.grid,
         compute=cluster.seconds / nodes,
         imbalance=cluster.seconds * (cut.busiest - 1 / nodes),
-        communication=halo + cluster.overhead_on(nodes),
+        halos=link.seconds(cut.messages, cut.halo_bytes) if cluster.exchanges else 0.0,
+        overhead=cluster.overhead_on(nodes),
         distribution=link.seconds(*cut.distributed(with_halo=not cluster.exchanges, apart=cluster.apart)),
         gathering=link.seconds(*cut.gathered(apart=cluster.apart)),
     )

@@ -1,10 +1,10 @@
 """A problem cut for several nodes: the busiest node's share of the work, and the halo, the input that neighbours share.
 
-Rows of outputs are cut as `Problem.split` cuts them; blocks are cut in both directions in the same way. A node owns the
-input from where its own outputs begin to where the next node's begin, so that each line has one owner; what its outputs
-read beyond that is its halo, and comes from the nodes behind it. A halo grows with a part's surface, work with its
-volume (Fox, Johnson, Lyzenga, Otto, Salmon and Walker, "Solving Problems on Concurrent Processors", 1988): a band of
-rows has a halo as wide as the image however many bands there are, a block's shrinks with the root of their number.
+Rows of outputs are cut as `Problem.split` cuts them; blocks are cut in both directions in the same way. Of input that
+two neighbours both read each has the half on its side, as the executor `mpi` has it (`executors.halo`), and the other
+half is its halo. A halo grows with a part's surface, work with its volume (Fox, Johnson, Lyzenga, Otto, Salmon and
+Walker, "Solving Problems on Concurrent Processors", 1988): a band of rows has a halo as wide as the image however many
+bands there are, a block's shrinks with the root of their number.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Lines:
 
     Attributes:
         outputs: That it computes.
-        owned: Of the input that it owns.
-        halo: Of the input that its outputs read and others own.
-        owners: How many others own those.
+        owned: Of the input that it has before a call.
+        halo: Of the input that its outputs read and others have.
+        owners: How many others have those.
     """
 
     outputs: Counts
@@ -55,15 +55,21 @@ class Lines:
             extent: Lines that a filter spans.
             before: Lines of padding before the input.
         """
-        parts = min(parts, outputs)
-        length, longer = divmod(outputs, parts)
-        first = np.arange(parts + 1) * length + np.minimum(np.arange(parts + 1), longer)
-        begin = np.clip(first * stride - before, 0, size)
-        begin[0], begin[-1] = 0, size  # what is before the first part's outputs and behind the last's has an owner, too
+        numbers = np.arange(min(parts, outputs) + 1)
+        length, longer = divmod(outputs, numbers[-1])
+        first = numbers * length + np.minimum(numbers, longer)
+        begin = np.clip(first[:-1] * stride - before, 0, size)  # of what each part reads
         end = np.clip((first[1:] - 1) * stride - before + extent, 0, size)
-        halo = np.maximum(0, end - begin[1:])
-        owners = np.searchsorted(begin[:-1], end, side="left") - np.arange(1, parts + 1)
-        return cls(np.diff(first), np.diff(begin), halo, np.where(halo > 0, owners, 0))
+        if (begin == begin[0]).all() and (end == end[0]).all():
+            return cls(np.diff(first), end - begin, np.zeros_like(begin), np.zeros_like(begin))
+        middle = (begin[1:] + end[:-1]) // 2
+        shared = begin[1:] <= end[:-1]
+        low = np.concatenate([begin[:1], np.where(shared, middle, begin[1:])])
+        high = np.concatenate([np.where(shared, middle, end[:-1]), end[-1:]])
+        owned = np.maximum(0, high - low)
+        owning = np.concatenate([[0], np.cumsum(owned > 0)])  # parts before each that own anything
+        reached = owning[np.searchsorted(low, end, "left")] - owning[np.searchsorted(high, begin, "right")]
+        return cls(np.diff(first), owned, np.maximum(0, end - begin - owned), reached - (owned > 0))
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Cut:
 
     @property
     def messages(self) -> int:
-        """The most messages that a node gets its halo in: one from each owner of any of it."""
+        """The most messages that a node gets its halo in: one from each node that has any of it."""
         _, rows, columns = self.axes
         return (int(rows.owners.max()) + 1) * (int(columns.owners.max()) + 1) - 1
 

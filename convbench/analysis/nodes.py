@@ -25,8 +25,9 @@ END_TO_END: Final = "end to end"
 
 
 class Observed(NamedTuple):
-    """What one record says of nodes, in seconds: a call, what each node computed in it, and what is timed apart.
+    """What one record says of nodes, in seconds: a call, what each node did in it, and what is timed apart.
 
+    `compute` has the seconds that each node computed, `halos` those in which it exchanged halos and waited for others.
     `messages` and `moved`, in bytes, are those of "distribution", "halo" (of a call) and "gathering", of all nodes;
     `hosts` is how many machines they are on, and `remote` how many of them are not on that of the process that leads.
     """
@@ -34,6 +35,7 @@ class Observed(NamedTuple):
     nodes: int
     seconds: float
     compute: Sequence[float]
+    halos: Sequence[float]
     transfers: Mapping[str, float]
     messages: Mapping[str, int]
     moved: Mapping[str, int]
@@ -45,17 +47,22 @@ def of_record(record: Record) -> Observed | None:
     """What a record says of nodes; None if it was not measured on any, or is not ok."""
     if record.status != "ok" or not record.cluster:
         return None
-    samples = [computed for computed in record.cluster["compute_seconds"] if computed]
     return Observed(
         nodes=record.cores,  # workers or ranks that were asked for
         seconds=statistics.fmean(record.samples),
-        compute=[statistics.fmean(seconds) for seconds in zip(*samples, strict=True)],
+        compute=_by_node(record.cluster["compute_seconds"]),
+        halos=_by_node(record.cluster["communication_seconds"]),
         transfers={name: statistics.median(seconds) for name, seconds in record.transfers.items() if seconds},
         messages=record.cluster["messages"],
         moved=record.cluster["bytes"],
         hosts=record.cluster["hosts"],
         remote=record.cluster.get("remote", record.cluster["workers"]),
     )
+
+
+def _by_node(samples: Sequence[Sequence[float]]) -> list[float]:
+    """The mean over samples of each node, of the samples in which no node died."""
+    return [statistics.fmean(seconds) for seconds in zip(*filter(None, samples), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Measured:
         seconds: A call, with its interval over runs.
         busiest: The node that computed longest; None where records do not tell.
         average: A node.
+        halos: The exchange of halos, by the node that waited least for the others in it.
         transfers: `DISTRIBUTION`, `GATHERING` and `END_TO_END`, as far as they were measured.
         messages: Of `DISTRIBUTION`, `HALO` (in a call) and `GATHERING`, of all nodes together.
         moved: Their bytes.
@@ -80,6 +88,7 @@ class Measured:
     seconds: Estimate
     busiest: float | None
     average: float | None
+    halos: float | None
     transfers: Mapping[str, float]
     messages: Mapping[str, int]
     moved: Mapping[str, int]
@@ -103,7 +112,8 @@ class Measured:
 
     def part(self, name: str) -> float | None:
         """A part of a call, or what is timed apart, by the name that it has in a `Prediction`; None if not measured."""
-        own = {"compute": self.average, "imbalance": self.imbalance, "communication": self.communication}
+        own = {"compute": self.average, "imbalance": self.imbalance}
+        own |= {"halos": self.halos, "communication": self.communication}
         return own[name] if name in own else self.transfers.get(name.replace("_", " "))
 
 
@@ -197,6 +207,7 @@ def _measured(nodes: int, cells: Sequence[tuple[Record, Observed]]) -> Measured:
         seconds=mean_time([observed.seconds for observed in every]),
         busiest=statistics.fmean(map(max, told)) if told else None,
         average=statistics.fmean(map(statistics.fmean, told)) if told else None,
+        halos=statistics.fmean(min(observed.halos) for observed in every if observed.halos) if told else None,
         transfers={
             name: statistics.fmean(observed.transfers[name] for observed in every if name in observed.transfers)
             for name in names

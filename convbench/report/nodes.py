@@ -17,7 +17,8 @@ TEXT: Final = (
     "A node is a worker or a rank. A call begins when the parts of the input and the weights lie on the nodes, and "
     "ends when the last part of the output lies there; distribution and gathering are timed apart. Compute is what a "
     "node computes on average, imbalance by how much the one that computes longest takes longer, and communication the "
-    "rest of the call: exchange of halos, dispatch, messages.",
+    "rest of the call: dispatch, messages, and the exchange of halos, which stands apart, too, by the node that waits "
+    "least for the others in it.",
     "What is called predicted was not measured. The model takes one node's seconds t, and a link's latency and "
     "bandwidth, fitted to distribution and gathering alone: T(P) = t max_i share_i + messages latency + bytes / "
     "bandwidth + overhead(P) (a superstep, Valiant 1990; the link is Hockney's, 1994). Shares and halos are those of "
@@ -25,7 +26,7 @@ TEXT: Final = (
     "dispatches, and once for each round of a barrier where ranks exchange halos. Nothing is overlapped, and links are "
     f"not shared. Predictions go by powers of two, up to {MOST_NODES} nodes.",
 )
-PARTS: Final = ("compute", "imbalance", "communication", "distribution", "gathering", "end_to_end")
+PARTS: Final = ("compute", "imbalance", "communication", "halos", "distribution", "gathering", "end_to_end")
 """Of a `Prediction`, and of what was measured."""
 CAPTION: Final = (
     "Markers are measured, with 95 % confidence intervals over runs; dashed lines are predicted from one node, on a "
