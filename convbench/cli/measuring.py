@@ -26,15 +26,7 @@ BESIDE_PEERS: Final = ("threads", "gpu")
     "--against", metavar="PYTHON", help="Measure in turns with the convbench of another environment's python."
 )
 @click.option("--fail-above", type=float, metavar="PERCENT", help="With --against, exit 1 as compare does.")
-def sweep(
-    output: Path | None,
-    *,
-    resume: bool,
-    time_limit: float | None,
-    against: str | None,
-    fail_above: float | None,
-    **request: Any,
-) -> None:
+def sweep(**request: Any) -> None:
     """Measure algorithms on executors and core counts.
 
     Every run is a fresh process that measures every combination once, in random order. With --against, two versions of
@@ -44,7 +36,8 @@ def sweep(
     from convbench.measure.starting import leading
 
     with leading(request["executors"] or EXECUTORS.defaults, max(request["cores"] or (1,))):
-        sys.exit(_sweep(output, resume=resume, time_limit=time_limit, against=against, fail_above=fail_above, **request))
+        status = _sweep(**request)
+    sys.exit(status)
 
 
 def _sweep(

@@ -125,14 +125,14 @@ class LaunchedExecutor(Executor, Protocol):
         None where there is none: then the module is run alone, and the executor is not available there.
         """
 
-    def lead(self, workers: int) -> AbstractContextManager[bool]:
+    def lead(self, workers: int | None) -> AbstractContextManager[bool]:
         """Enter a job that somebody else has started, in all of its processes.
 
         In the leader the value is whether there is such a job, and the others serve until the context is left; in them,
         entering ends the process.
 
         Raises:
-            RequestError: It has fewer than `workers` processes.
+            RequestError: It has fewer than `workers` processes, or any, where that is None.
         """
 
 

@@ -1,8 +1,8 @@
 """Workers of a Dask cluster: a local one, or any that has a scheduler.
 
-Each worker is sent its piece of the input once. A call is a task for each worker; its result, the output, stays where it
-is, and only what is gathered moves. Dask replaces workers that die, and computes again what it can; what was scattered is
-lost with a worker, so it is scattered again.
+Each worker is sent its piece of the input once. A call is a task for each worker; its result, the output, stays where
+it is, and only what is gathered moves. Dask replaces workers that die, and computes again what it can; what was
+scattered is lost with a worker, so it is scattered again.
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ import contextlib
 import logging
 import os
 import sys
+import threading
+from typing import Final
+
+CLOSING: Final = 3.0  # seconds that workers may take to leave by themselves
 
 
 def main() -> None:
@@ -30,8 +34,9 @@ def main() -> None:
     print(cluster.scheduler_address, file=answers, flush=True)
     for line in sys.stdin:
         cluster.scale(int(line))
+    threading.Timer(CLOSING, os._exit, (0,)).start()  # workers leave with this process, whatever they are at
     with contextlib.suppress(Exception):
-        cluster.close(timeout=5)
+        cluster.close(timeout=CLOSING)
     os._exit(0)
 
 

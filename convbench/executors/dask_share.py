@@ -18,7 +18,6 @@ Name = tuple[str, int]
 """A crew's name and the number of the piece."""
 
 
-
 @dataclass
 class Held:
     """What this worker has of a piece.

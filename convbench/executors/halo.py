@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Range = tuple[int, int]  # [first, last)
 
@@ -36,7 +37,7 @@ def owned(reads: Sequence[Range]) -> list[Range]:
     if len(set(reads)) == 1:
         return list(reads)
     begins, ends = [reads[0][0]], []
-    for (_, end), (begin, _) in zip(reads, reads[1:], strict=False):
+    for (_, end), (begin, _) in pairwise(reads):
         middle = (begin + end) // 2
         ends.append(min(end, middle) if begin <= end else end)
         begins.append(max(begin, middle) if begin <= end else begin)

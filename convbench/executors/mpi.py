@@ -1,7 +1,7 @@
 """Ranks of an MPI job: each has a band of the input or some of its images, and neighbours exchange halos in every call.
 
-The first rank leads: it has the whole input and output, and a piece of its own. Jobs of fewer workers than ranks take the
-first ranks; the others sleep.
+The first rank leads: it has the whole input and output, and a piece of its own. Jobs of fewer workers than ranks take
+the first ranks; the others sleep.
 """
 
 from __future__ import annotations
@@ -68,14 +68,17 @@ class Mpi(Distributing):
         own = ["env", f"{STARTED_HERE}=1"]
         return [program, "-n", str(processes), *own, *interpreter.command(_RANK, module)]
 
-
     @contextlib.contextmanager
-    def lead(self, workers: int) -> Iterator[bool]:
+    def lead(self, workers: int | None) -> Iterator[bool]:
         """See `LaunchedExecutor`."""
         where = place()
         if where is None or STARTED_HERE in os.environ:
             yield False
             return
+        if workers is None:
+            raise RequestError(
+                f"{where[1]} ranks would each do the same; name mpi among the executors, or leave mpirun out"
+            )
         if (reason := _missing()) is not None:
             raise UnavailableError(reason)
         from convbench.executors import mpi_rank

@@ -141,7 +141,7 @@ class RankPiece:
         mine = np.array(self._ledger.drain(), np.float64).reshape(-1, 2)
         every = np.empty((self._comm.Get_size(), *mine.shape)) if self.number == 0 else None
         self._comm.Gather(mine, every, 0)
-        return None if every is None else [[tuple(one) for one in call] for call in every.swapaxes(0, 1).tolist()]
+        return None if every is None else [[(one[0], one[1]) for one in call] for call in every.swapaxes(0, 1).tolist()]
 
     def close(self) -> None:
         """Free what MPI has of it, and the share."""

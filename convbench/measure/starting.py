@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from convbench import machine
-from convbench.executors import launched
+from convbench.executors import EXECUTORS, launched
 from convbench.measure.affinity import pin
 from convbench.measure.spec import Spec, job_of
 from convbench.results.record import Cell
@@ -74,11 +74,12 @@ def leading(executors: Sequence[str], workers: int) -> Iterator[None]:
         workers: The most that are needed.
 
     Raises:
-        RequestError: There are fewer.
+        RequestError: There are fewer, or several that none of the executors asked for.
     """
     with ExitStack() as jobs:
-        for name in executors:
-            if (executor := launched(name)) is not None and jobs.enter_context(executor.lead(workers)):
+        for name in EXECUTORS:
+            needed = workers if name in executors else None
+            if (executor := launched(name)) is not None and jobs.enter_context(executor.lead(needed)):
                 jobs.callback(_here.remove, name)
                 _here.append(name)
         yield
@@ -101,4 +102,3 @@ def begun(
     if executor is None:
         return process(order, threads, python)
     return process(order, threads, None, partial(executor.launcher, processes=most))
-

@@ -47,9 +47,8 @@ class Candidate:
     def of_worker(self) -> Candidate:
         """How each worker computes its part."""
         threads = self.cluster.threads
-        return replace(
-            self, executor=ON_THREADS if threads > 1 else ON_ONE_CORE, cores=threads, cluster=ON_THIS_MACHINE
-        )
+        executor = ON_THREADS if threads > 1 else ON_ONE_CORE
+        return replace(self, executor=executor, cores=threads, cluster=ON_THIS_MACHINE)
 
     def unsupported_reason(self, problem: Problem) -> str | None:
         """Why the candidate cannot compute `problem` on this machine; None if it can."""

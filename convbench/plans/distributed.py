@@ -13,7 +13,7 @@ from convbench.arrays import as_array
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS
-from convbench.executors.cluster import ClusterExecutor, Job, Piece, Slices
+from convbench.executors.cluster import ClusterExecutor, Job, Piece
 from convbench.executors.host import readable
 from convbench.plans.candidate import Candidate
 from convbench.plans.forms import Closing, as_weights
@@ -22,7 +22,7 @@ from convbench.precision import PRECISIONS
 from convbench.problem import Problem
 
 if TYPE_CHECKING:
-    from convbench.executors.cluster import Crew, Times
+    from convbench.executors.cluster import Times
     from convbench.problem.split import Part
 
 
@@ -218,7 +218,7 @@ class DistributedPlan(Closing):
 def _piece(part: Part[Problem], weights: NDArray[Any], candidate: Candidate, epilogue: Epilogue) -> Piece:
     own = epilogue if epilogue.bias is None else Epilogue(epilogue.bias[part.weights], epilogue.relu)
     order = Order(part.problem, weights[part.weights], candidate.of_worker, own)
-    return Piece(order, cast("Slices", part.input), cast("Slices", part.output))
+    return Piece(order, part.input, part.output)
 
 
 def _axis(parts: Sequence[Part[Problem]]) -> str:

@@ -134,9 +134,7 @@ class Request:
         1,
         "Threads that each worker of an executor on a cluster (`dask`, `mpi`) computes on; `cores` is then the number "
         "of workers.",
-        option=Option(
-            "Threads of each worker of dask, or of each rank of mpi.", "1", kind=int, also="threads-per-rank"
-        ),
+        option=Option("Threads of each worker of dask or rank of mpi.", "1", kind=int, also="threads-per-rank"),
         stored=LOOPS,
         optional=True,
         manner=True,

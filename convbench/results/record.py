@@ -47,8 +47,8 @@ CLUSTER: Final = Fields(
     {
         **dict.fromkeys(("workers", "threads_per_worker", "hosts", "replaced"), COUNT),
         "axis": TEXT,
-        **dict.fromkeys(("bytes", "messages"), {NAME: AMOUNT}),
-        **dict.fromkeys(("compute_seconds", "communication_seconds"), [[AMOUNT]]),
+        **{name: {NAME: AMOUNT} for name in ("bytes", "messages")},
+        **{name: [[AMOUNT]] for name in ("compute_seconds", "communication_seconds")},
     }
 )
 RECORD: Final = Fields(
