@@ -21,7 +21,7 @@ from convbench.problem import Problem
 from convbench.rounding import gamma
 
 HAS_CLOCK = ("x86_64", "AMD64", "aarch64", "arm64")
-HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].backend == "numba"]
+HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].backend == "numba" and not EXECUTORS[name].distributes]
 LEAST_SUPPORTED = 12  # of the problems, by every algorithm
 SUMS = ("naive", "direct", "unrolled")  # whose outputs are sums of products, rounded as often as there are taps
 TRANSFORMS = ("winograd", "fft")

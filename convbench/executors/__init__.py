@@ -115,6 +115,15 @@ class GpuExecutor(Executor, Protocol):
     def usable(self) -> bool:
         """Whether this process can still use the GPU after an error."""
 
+    def device_of(self, worker: int) -> int:
+        """Number of the GPU that one of several workers takes."""
+
+    def device(self, worker: int) -> AbstractContextManager[object]:
+        """That GPU, as a context manager in which everything happens there."""
+
+    def wait(self) -> None:
+        """Wait until everything that was queued is done."""
+
 
 class LaunchedExecutor(Executor, Protocol):
     """An executor whose workers start together with the process that leads them."""

@@ -45,15 +45,18 @@ class Cluster:
 
     Attributes:
         threads: Threads that each worker computes on.
+        processor: What each worker computes on, "cpu" or "gpu": one GPU for each.
         scheduler: Address of Dask's scheduler, such as "tcp://HOST:PORT"; empty where there is none to be used.
         scheduler_file: Path of the file that tells that address; empty where there is none.
     """
 
     threads: int = 1
+    processor: str = "cpu"
     scheduler: str = ""
     scheduler_file: str = ""
 
 
+PROCESSORS: Final = ("cpu", "gpu")
 ON_THIS_MACHINE: Final = Cluster()
 
 
@@ -104,8 +107,17 @@ class Share(Protocol):
 
     facts: dict[str, Any]
 
-    def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Compute the piece's output from its input; every call returns the same array."""
+    def load(self, x: NDArray[Any]) -> None:
+        """Take the input of the calls that follow: a reference to it, or a copy of it as it is."""
+
+    def __call__(self) -> None:
+        """Compute the piece's output."""
+
+    def output(self) -> Any:
+        """The output of the last call where it is: an array, or what becomes one when it is pickled."""
+
+    def result(self) -> NDArray[Any]:
+        """The same in the host's memory."""
 
     def close(self) -> None:
         """Release all resources."""

@@ -7,9 +7,11 @@ scattered is lost with a worker, so it is scattered again.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 import uuid
+from concurrent.futures import CancelledError
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
     from convbench.executors.dask_connection import Connection
 
-ATTEMPTS: Final = 5  # calls in a row that may lose a worker
+ATTEMPTS: Final = 6  # calls in a row that may lose a worker
+PAUSE: Final = 0.1  # seconds before the second of them; longer before later ones
 
 
 class Dask(Distributing):
@@ -78,7 +81,6 @@ class DaskCrew:
             inputs.add(job.bytes(piece.reads, job.input_shape))
             outputs.add(job.bytes(piece.writes, job.output_shape))
         self.traffic = {"distribution": inputs, "halo": Traffic(), "gathering": outputs}
-        self._orders = [self._send(number, piece.order) for number, piece in enumerate(job.pieces)]
         facts = self._persistently(self._prepared)
         self.members = Members(facts, connection.ours)
         self.setup = {"start": start}
@@ -87,7 +89,7 @@ class DaskCrew:
         """Scatter the pieces, each to its worker."""
         self._x = x
         self._outputs = []
-        self._inputs = [self._input(number) for number in range(len(self._places))]
+        self._persistently(self._scattered)
 
     def compute(self) -> None:
         """Run a task for each piece, and wait for all."""
@@ -121,23 +123,29 @@ class DaskCrew:
     def close(self) -> None:
         """Release data and shares."""
         self._orders, self._inputs, self._outputs, self._x = [], [], [], None
-        if self._connection.alive():
-            self._connection.on_each(dask_share.forget, self._name, workers=self._live())
+        with contextlib.suppress(OSError, CancelledError, ValueError):  # the scheduler may go just then
+            if self._connection.alive():
+                self._connection.on_each(dask_share.forget, self._name, workers=self._live())
 
     def _persistently(self, step: Callable[[], Any]) -> Any:
         """Do a step, again after a worker was lost; interrupts and other errors are raised."""
-        from concurrent.futures import CancelledError
-
-        from distributed.comm.core import CommClosedError
-
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
+                if attempt:
+                    self._recover()
                 return step()
-            except (LostError, CancelledError, CommClosedError, KeyError):
-                self._recover()
+            except (LostError, CancelledError, OSError, KeyError):  # of which Dask raises one or the other
+                time.sleep(attempt * PAUSE)  # until the scheduler has noticed
+        if not self._connection.alive():
+            raise self._connection.gone()
         raise UnavailableError(f"Dask lost a worker in {ATTEMPTS} calls in a row; see the workers' logs")
 
+    def _scattered(self) -> None:
+        self._inputs = [self._input(number) for number in range(len(self._places))]
+
     def _prepared(self) -> list[dict[str, Any]]:
+        if not self._orders:
+            self._orders = [self._send(number, piece.order) for number, piece in enumerate(self._job.pieces)]
         tasks = self._tasks(dask_share.prepare, self._orders)
         self._finish(tasks)
         return list(self._client.gather(tasks))

@@ -34,10 +34,11 @@ def main() -> None:
     print(cluster.scheduler_address, file=answers, flush=True)
     for line in sys.stdin:
         cluster.scale(int(line))
-    threading.Timer(CLOSING, os._exit, (0,)).start()  # workers leave with this process, whatever they are at
+    leaving = threading.Timer(CLOSING, os._exit, (0,))  # workers leave with this process, whatever they are at
+    leaving.daemon = True
+    leaving.start()
     with contextlib.suppress(Exception):
         cluster.close(timeout=CLOSING)
-    os._exit(0)
 
 
 if __name__ == "__main__":

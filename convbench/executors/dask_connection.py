@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from convbench.errors import UnavailableError, shown
 from convbench.executors.cluster import Cluster
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 START_SECONDS: Final = 60.0  # for a scheduler to answer, and for workers to come
+SETTINGS: Final = {
+    "DASK_DISTRIBUTED__DIAGNOSTICS__NVML": "False",  # which would take memory of every GPU
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",  # samples of stacks, during ours
+}
 _MODULE: Final = "convbench.executors.dask_cluster"
 
 
@@ -31,21 +36,26 @@ class LocalCluster:
     """
 
     def __init__(self, workers: int, threads: int) -> None:
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `_end`
         self._process = subprocess.Popen(
             interpreter.command(_MODULE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=complaints,
             text=True,
-            env=interpreter.environment({"NUMBA_NUM_THREADS": str(threads)}),
+            env=interpreter.environment({"NUMBA_NUM_THREADS": str(threads), **SETTINGS}),
         )
         self.workers = workers
-        self._end = weakref.finalize(self, _end, self._process)
+        self._end = weakref.finalize(self, _end, self._process, complaints)
         self._say(workers)
         assert self._process.stdout is not None  # noqa: S101  # a pipe
         self.address = self._process.stdout.readline().strip()
         if not self.address:
+            self._process.wait()
+            complaints.seek(0)
+            words = complaints.read().decode(errors="replace").strip().rpartition("\n")[2]
             self.close()
-            raise UnavailableError("Dask cannot start a local cluster; see what it says above")
+            raise UnavailableError(f"Dask cannot start a cluster on this machine ({words}); give a scheduler")
 
     def grow(self, workers: int) -> None:
         """Start workers until there are so many."""
@@ -187,9 +197,9 @@ def disconnect() -> None:
         _connections.popitem()[1].close()
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], complaints: IO[bytes]) -> None:
     """Let a cluster end, and see that it does."""
-    for pipe in (process.stdin, process.stdout):
+    for pipe in (process.stdin, process.stdout, complaints):
         if pipe is not None:
             with contextlib.suppress(OSError):
                 pipe.close()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from convbench.executors.cluster import Ledger, make_share
-from convbench.executors.host import readable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,20 +24,13 @@ class Held:
     Attributes:
         share: Computes it.
         ledger: What its calls took.
-        sent: The input as Dask has it here.
-        x: The same as tiles read it: Dask's arrays need not be aligned, and a copy in each call would take time.
+        sent: The input that the share has taken: it may have copied it, as Dask's arrays need not be aligned, and a
+            copy in each call would take time.
     """
 
     share: Share
     ledger: Ledger = field(default_factory=Ledger)
     sent: NDArray[Any] | None = None
-    x: NDArray[Any] | None = None
-
-    def input(self, sent: NDArray[Any]) -> NDArray[Any]:
-        """What is to be computed of."""
-        if self.x is None or sent is not self.sent:
-            self.sent, self.x = sent, readable(sent, sent.dtype)
-        return self.x
 
 
 _held: dict[Name, Held] = {}
@@ -49,13 +41,20 @@ def prepare(name: Name, location: str, order: Any) -> dict[str, Any]:
     return _of(name, location, order).share.facts
 
 
-def compute(name: Name, location: str, order: Any, x: NDArray[Any]) -> NDArray[Any]:
-    """Compute a piece; on a worker that took over from another one, the share is made first."""
+def compute(name: Name, location: str, order: Any, x: NDArray[Any]) -> Any:
+    """Compute a piece; on a worker that took over from another one, the share is made first.
+
+    Returns:
+        The output, which stays on this worker until it is asked for.
+    """
     held = _of(name, location, order)
+    if x is not held.sent:
+        held.share.load(x)
+        held.sent = x
     begin = time.perf_counter()
-    out = held.share(held.input(x))
+    held.share()
     held.ledger.entries.append((time.perf_counter() - begin, 0.0))
-    return out
+    return held.share.output()
 
 
 def drain(crew: str) -> dict[int, list[tuple[float, float]]]:

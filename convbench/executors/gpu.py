@@ -27,6 +27,7 @@ TOGETHER: Final = 128  # maximum number of calls that are queued at once, bounde
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -146,6 +147,18 @@ class Gpu:
         except cuda.runtime.CUDARuntimeError:
             return False
         return True
+
+    def device_of(self, worker: int) -> int:
+        """Workers take the GPUs of a machine in turns."""
+        return worker % int(self.module().cuda.runtime.getDeviceCount())
+
+    def device(self, worker: int) -> AbstractContextManager[object]:
+        """See `GpuExecutor`."""
+        return self.module().cuda.Device(self.device_of(worker))  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Wait for the current GPU."""
+        self.module().cuda.Device().synchronize()
 
     def open(self, work: GpuWork, cores: int) -> Runner:  # noqa: ARG002
         """Compile the kernels for the current GPU, and copy the weights to it."""

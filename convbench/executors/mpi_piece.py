@@ -87,7 +87,7 @@ class RankPiece:
         self.share = make_share(layout.share, order)
         self._ledger = Ledger()
         self.x = private_empty(extents(layout.reads[self.number], layout.input_shape), layout.dtype)
-        self.out: NDArray[Any] | None = None
+        self._loaded = False
         self._first = layout.rows[self.number][0]
         self._types: list[MPI.Datatype] = []
         self._halo = [self._request(message) for message in messages(layout.rows, self.number)]
@@ -119,11 +119,20 @@ class RankPiece:
             MPI.Prequest.Startall(self._halo)
             MPI.Request.Waitall(self._halo)
         exchanged = time.perf_counter()
-        self.out = self.share(self.x)
+        if self._halo or not self._loaded:
+            self.share.load(self.x)
+            self._loaded = True
+        self.share()
         self._ledger.entries.append((time.perf_counter() - exchanged, exchanged - begin))
+
+    def keep(self, own: NDArray[Any]) -> None:
+        """Take one's own rows from the whole input, on the rank that leads."""
+        self.x[self.own] = own
+        self._loaded = False
 
     def receive(self) -> None:
         """Take the input from the rank that leads."""
+        self._loaded = False
         if self.x[self.own].size:
             kind = self.part(self.x.shape, self.own)
             self._comm.Recv([self.x, 1, kind], 0)
@@ -131,9 +140,9 @@ class RankPiece:
 
     def hand_out(self) -> None:
         """Send the output to the rank that leads."""
-        assert self.out is not None  # noqa: S101  # `compute` comes first
-        kind = self.part(self.out.shape, (slice(None),) * 4)
-        self._comm.Send([self.out, 1, kind], 0)
+        out = self.share.result()
+        kind = self.part(out.shape, (slice(None),) * 4)
+        self._comm.Send([out, 1, kind], 0)
         kind.Free()
 
     def times(self) -> list[list[tuple[float, float]]] | None:

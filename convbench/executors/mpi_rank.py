@@ -116,7 +116,7 @@ def send_input(comm: MPI.Comm, piece: RankPiece, x: NDArray[Any]) -> None:
         if x[own].size:
             kinds.append(piece.part(layout.input_shape, own))
             sent.append(comm.Isend([x, 1, kinds[-1]], rank))
-    piece.x[piece.own] = x[layout.own(0)]
+    piece.keep(x[layout.own(0)])
     MPI.Request.Waitall(sent)
     for kind in kinds:
         kind.Free()
@@ -129,7 +129,7 @@ def take_outputs(comm: MPI.Comm, piece: RankPiece, out: NDArray[Any]) -> None:
     for rank in range(1, comm.Get_size()):
         kinds.append(piece.part(layout.output_shape, layout.writes[rank]))
         received.append(comm.Irecv([out, 1, kinds[-1]], rank))
-    out[layout.writes[0]] = piece.out
+    out[layout.writes[0]] = piece.share.result()
     MPI.Request.Waitall(received)
     for kind in kinds:
         kind.Free()

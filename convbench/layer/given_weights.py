@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from convbench.arrays import as_array, on_gpu, on_host
+from convbench.layer.blocks import convolved, is_lazy
 from convbench.layer.operation import (
     as_filters,
     as_image,
@@ -40,6 +41,13 @@ MOST_BYTES: Final = 2**29
 
 SAMPLES: Final = 64
 """Numbers of an array of weights that every call compares with those that were packed."""
+
+
+HOW: Final = (
+    *("stride", "padding", "dilation", "groups", "cores", "memory_limit"),
+    *("algorithm", "allow_tf32", "activation", "arithmetic"),
+)
+"""The arguments beside image, weights and bias."""
 
 
 @dataclass(eq=False)
@@ -97,7 +105,8 @@ def conv2d(  # over 40 lines: the documentation of its arguments
     Args:
         x: Shape (height, width), (channels, height, width) or (batch, channels, height, width), of any layout, byte
             order and alignment, writable or not. A CuPy array, or any other object on a GPU that supports the CUDA
-            array interface or DLPack, is convolved on that GPU without a copy.
+            array interface or DLPack, is convolved on that GPU without a copy. A Dask array gives a Dask array, of
+            which nothing is computed yet: see `convbench.layer.blocks`.
         w: Shape (filters, rows, columns) for one channel per group, or (filters, channels // groups, rows, columns).
             Weights are packed on the host, after a copy from the GPU if necessary.
         bias: Shape (filters,), added to each output channel while outputs are in registers.
@@ -128,6 +137,8 @@ def conv2d(  # over 40 lines: the documentation of its arguments
             insufficient.
     """
     how = (stride, padding, dilation, groups, cores, memory_limit, algorithm, allow_tf32, activation, arithmetic)
+    if type(x) is not np.ndarray and is_lazy(x):
+        return _lazily(x, w, bias, how, out)
     if type(w) is np.ndarray:
         flags = w.flags
         if flags.owndata and not flags.writeable:
@@ -137,6 +148,15 @@ def conv2d(  # over 40 lines: the documentation of its arguments
         elif _given:
             _given.pop(id(w), None)  # its weights may change from now on
     return _packed_for_once(x, w, bias, how, out)
+
+
+def _lazily(
+    x: Any, w: ArrayLike, bias: ArrayLike | None, how: tuple[Any, ...], out: NDArray[Any] | None
+) -> NDArray[Any]:
+    """The convolution of a Dask array, as a Dask array."""
+    arguments = {**dict(zip(HOW, how, strict=True)), "bias": bias}
+    found: NDArray[Any] = convolved(x, w, _operation(bias, how), conv2d, arguments, out)
+    return found
 
 
 def _packed_for_once(

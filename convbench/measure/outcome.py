@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from convbench.executors import EXECUTORS
 from convbench.measure.resident import Peak
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans import DistributedPlan, PeerPlan, Plan
@@ -29,6 +28,6 @@ def counted_of(plan: Plan | PeerPlan | DistributedPlan, peak: Peak) -> dict[str,
 
 def variant(plan: Plan | PeerPlan | DistributedPlan) -> dict[str, Fact]:
     """What was chosen for a problem: backend (of a peer on the host "library"), precision, and what the form adds."""
-    executor = plan.candidate.executor
-    backend = LIBRARY if executor == LIBRARY else EXECUTORS[executor].backend
+    candidate = plan.candidate
+    backend = LIBRARY if candidate.executor == LIBRARY else candidate.backend
     return {"backend": backend, "precision": plan.precision.name, **plan.variant}

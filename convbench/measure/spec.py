@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -28,6 +28,7 @@ from convbench.plans import Candidate
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.request import MOST_RUNS, Request
 from convbench.request.field import called_with, fields_of, settled
+from convbench.request.forms import core_counts_here
 from convbench.request.stored import Source, StoredSpec, Timing
 from convbench.results.record import Cell, Record
 
@@ -52,6 +53,12 @@ class Spec(StoredSpec):
             for pair in pairs
             for cores in (self.cores if pair[1] == LIBRARY or EXECUTORS[pair[1]].scales else (1,))
         ]
+
+    @property
+    def cores_here(self) -> tuple[int, ...]:
+        """How many threads the processes that measure compute on, where they do so themselves."""
+        others = () if not self.peers and _all_distribute(self.executors) else self.cores
+        return (*others, self.threads_per_worker)
 
     def candidate(self, cell: Cell) -> Candidate:
         """The way to compute that a cell stands for."""
@@ -119,7 +126,7 @@ class Spec(StoredSpec):
         """What is asked of the workers of an executor, where it has workers of its own."""
         if executor == LIBRARY or not EXECUTORS[executor].distributes:
             return ON_THIS_MACHINE
-        return Cluster(self.threads_per_worker, self.scheduler, self.scheduler_file)
+        return Cluster(self.threads_per_worker, self.workers_on, self.scheduler, self.scheduler_file)
 
     def _sized(self, descriptor: str, cores: int) -> str:
         """What so many cores compute of one of the problems."""
@@ -144,6 +151,8 @@ def spec_of(request: Request) -> Spec:
         RequestError: A value is wrong, or a problem's arrays do not fit into memory.
     """
     found = settled(request, Request)
+    if found["peers"] or not _all_distribute(found["executors"]):
+        core_counts_here(found["cores"])
     image, source = found.pop("image"), None
     asked = [found.pop(name) for name in ("problems", "network", "mb", "layers")]
     problems = _asked_for(*asked)
@@ -217,6 +226,10 @@ def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
 def job_of(cell: Cell) -> str:
     """The executor that a cell's process is launched by, with its workers; empty for cells that share a plain one."""
     return cell[2] if launched(cell[2]) else ""
+
+
+def _all_distribute(executors: Iterable[str]) -> bool:
+    return all(EXECUTORS[name].distributes for name in executors)
 
 
 @cache

@@ -98,7 +98,7 @@ def begun(
         return WorkerHere(spec, run, cells)
     order: dict[str, Any] = {"spec": spec.for_workers(), "run": run, "cells": cells}
     executor = launched(job) if python is None else None
-    threads = max(*spec.cores, spec.threads_per_worker)
+    threads = max(spec.cores_here)
     if executor is None:
         return process(order, threads, python)
     return process(order, threads, None, partial(executor.launcher, processes=most))

@@ -12,6 +12,7 @@ from convbench.arrays import as_array, on_host
 from convbench.epilogue import ACTIVATIONS, Epilogue
 from convbench.errors import RequestError, UnavailableError, shown
 from convbench.executors import EXECUTORS
+from convbench.executors.cluster import ON_THIS_MACHINE, PROCESSORS, Cluster
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans.candidate import Candidate
 from convbench.plans.distributed import DistributedPlan
@@ -63,6 +64,10 @@ def plan(  # over 40 lines: the documentation of its arguments
     bias: ArrayLike | None = None,
     activation: str | None = None,
     arithmetic: str = "exact",
+    threads_per_worker: int = 1,
+    workers_on: str = "cpu",
+    scheduler: str = "",
+    scheduler_file: str = "",
 ) -> Plan | DistributedPlan:
     """Bind a candidate to a problem and its weights.
 
@@ -77,6 +82,11 @@ def plan(  # over 40 lines: the documentation of its arguments
         activation: "relu" makes negative outputs zero, in the same pass; None for no activation.
         arithmetic: Precision that products may be computed in, one of `convbench.precision.PRECISIONS`. Products are
             exact where executor, dtype or form does not support it; the plan's `precision` is the one in use.
+        threads_per_worker: Threads that each worker of `dask` or `mpi` computes on; `cores` is the number of workers.
+        workers_on: "cpu", or "gpu" where each worker has a GPU of its machine.
+        scheduler: Address of Dask's scheduler; default: the one that Dask's configuration names, or else a cluster that
+            is started on this machine.
+        scheduler_file: Path of the file that tells that address.
 
     Returns:
         The plan, to be called as `plan(x, out=out)` and closed when done.
@@ -86,11 +96,18 @@ def plan(  # over 40 lines: the documentation of its arguments
         UnavailableError: The candidate cannot compute the problem on this machine, or memory is insufficient.
     """
     problem = as_problem(problem)
-    cores = checked_cores(cores)
+    cores = whole_number("cores", cores, least=1) if EXECUTORS[executor].distributes else checked_cores(cores)
     if cores > 1 and not EXECUTORS[executor].scales:
         raise RequestError(f"cores={cores} is not allowed; give 1, which is all {executor} uses")
     precision = allowed_precision(arithmetic, allow_tf32=allow_tf32)
-    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision)
+    threads, processor = (
+        whole_number("threads_per_worker", threads_per_worker, least=1),
+        one_of("workers_on", workers_on, PROCESSORS),
+    )
+    cluster = ON_THIS_MACHINE
+    if EXECUTORS[executor].distributes:
+        cluster = Cluster(threads, processor, scheduler, scheduler_file)
+    candidate = Candidate(ALGORITHMS.check(algorithm), executor, cores, precision, cluster)
     epilogue = as_epilogue(problem, bias, activation)
     try:
         if EXECUTORS[executor].distributes:

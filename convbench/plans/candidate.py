@@ -12,9 +12,11 @@ from convbench.peers import LIBRARY, PEERS
 from convbench.precision import EXACT, PRECISIONS, Precision
 from convbench.problem import Problem
 
+WORKERS_ON: Final = {"cpu": "threads", "gpu": "gpu"}
+"""The executors that workers on a cluster compute on, by processor."""
+
 ON_ONE_CORE: Final = "serial"
-ON_THREADS: Final = "threads"
-"""The executors that workers on a cluster compute on."""
+"""The one for workers of one thread."""
 
 HOST: Final = "numba"
 """The backend whose forms' work is counted in vectors of the host."""
@@ -46,9 +48,20 @@ class Candidate:
     @property
     def of_worker(self) -> Candidate:
         """How each worker computes its part."""
-        threads = self.cluster.threads
-        executor = ON_THREADS if threads > 1 else ON_ONE_CORE
+        threads, executor = self.cluster.threads, WORKERS_ON[self.cluster.processor]
+        if EXECUTORS[executor].scales and threads == 1:
+            executor = ON_ONE_CORE
         return replace(self, executor=executor, cores=threads, cluster=ON_THIS_MACHINE)
+
+    @property
+    def backend(self) -> str:
+        """The backend that its work is compiled for."""
+        return EXECUTORS[self._local].backend
+
+    @property
+    def _local(self) -> str:
+        """The executor that computes, on each worker where there are several."""
+        return self.of_worker.executor if EXECUTORS[self.executor].distributes else self.executor
 
     def unsupported_reason(self, problem: Problem) -> str | None:
         """Why the candidate cannot compute `problem` on this machine; None if it can."""
@@ -56,7 +69,7 @@ class Candidate:
         if self.algorithm in PEERS:
             peer = PEERS[self.algorithm]
             return reason or peer.available() or peer.supports(problem)
-        return reason or ALGORITHMS[self.algorithm].unsupported_reason(problem, EXECUTORS[self.executor].backend)
+        return reason or ALGORITHMS[self.algorithm].unsupported_reason(problem, self.backend)
 
     def precision_for(self, problem: Problem) -> str:
         """Name of the precision of products: `precision` where executor, dtype and form support it, otherwise "exact".
@@ -68,7 +81,7 @@ class Candidate:
         return self.precision
 
     def _has(self, precision: Precision, problem: Problem) -> bool:
-        executor = EXECUTORS[self.executor]
+        executor = EXECUTORS[self._local]
         if precision.unsupported_reason(problem.dtype) or executor.unsupported_precision(precision):
             return False
         if self.algorithm in PEERS:
@@ -78,7 +91,7 @@ class Candidate:
 
     def implementation(self, problem: Problem) -> Implementation:
         """The implementation for a problem that one of our algorithms supports."""
-        found = ALGORITHMS[self.algorithm].find(EXECUTORS[self.executor].backend, self.precision_for(problem))
+        found = ALGORITHMS[self.algorithm].find(self.backend, self.precision_for(problem))
         assert found is not None  # noqa: S101  # `unsupported_reason` has checked this
         return found
 
@@ -87,7 +100,7 @@ class Candidate:
         return self._footprint(problem).total(self.cores)
 
     def _footprint(self, problem: Problem) -> Footprint:
-        backend, precision = EXECUTORS[self.executor].backend, self.precision_for(problem)
+        backend, precision = self.backend, self.precision_for(problem)
         return ALGORITHMS[self.algorithm].footprint(problem, backend, precision)
 
     def work(self, problem: Problem) -> dict[str, float]:

@@ -68,7 +68,7 @@ class DistributedPlan(Closing):
             raise UnavailableError(f"{candidate} cannot compute {problem}: {reason}")
         self.problem, self.candidate = problem, candidate
         given, parts = as_weights(weights, problem), problem.split(candidate.cores)
-        pieces = tuple(_piece(part, given, candidate, epilogue) for part in parts)
+        pieces = tuple(_piece(number, part, given, candidate, epilogue) for number, part in enumerate(parts))
         job = Job(LOCATION, pieces, problem.input_shape, problem.output_shape, problem.dtype)
         self.workers, self.axis = len(parts), _axis(parts)
         self._crew = cast("ClusterExecutor", EXECUTORS[candidate.executor]).crew(job, candidate.cluster)
@@ -215,9 +215,9 @@ class DistributedPlan(Closing):
         self._crew.close()
 
 
-def _piece(part: Part[Problem], weights: NDArray[Any], candidate: Candidate, epilogue: Epilogue) -> Piece:
+def _piece(number: int, part: Part[Problem], weights: NDArray[Any], candidate: Candidate, epilogue: Epilogue) -> Piece:
     own = epilogue if epilogue.bias is None else Epilogue(epilogue.bias[part.weights], epilogue.relu)
-    order = Order(part.problem, weights[part.weights], candidate.of_worker, own)
+    order = Order(number, part.problem, weights[part.weights], candidate.of_worker, own)
     return Piece(order, part.input, part.output)
 
 

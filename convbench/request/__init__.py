@@ -15,6 +15,7 @@ from convbench.algorithms import ALGORITHMS
 from convbench.arguments import share, truth
 from convbench.errors import RequestError, shown
 from convbench.executors import EXECUTORS
+from convbench.executors.cluster import PROCESSORS
 from convbench.peers import PEERS
 from convbench.precision import EXACT, PRECISIONS, TF32
 from convbench.request import forms
@@ -125,7 +126,6 @@ class Request:
         None,
         "A core count, or several; default: 1, 2, 4, ... up to this machine's.",
         option=Option("Core counts.", "1,2,4,... up to this machine's", "LIST"),
-        settle=forms.core_counts_here,
         stored=[CORES],
         needed=True,
     )
@@ -136,6 +136,15 @@ class Request:
         "of workers.",
         option=Option("Threads of each worker of dask or rank of mpi.", "1", kind=int, also="threads-per-rank"),
         stored=LOOPS,
+        optional=True,
+        manner=True,
+    )
+    workers_on: Field[str, str] = Field(
+        forms.word(PROCESSORS),
+        "cpu",
+        '"cpu", or "gpu": each worker of an executor on a cluster has a GPU of its machine.',
+        option=Option("What workers of dask and mpi compute on.", "cpu", "cpu|gpu"),
+        stored=TEXT,
         optional=True,
         manner=True,
     )

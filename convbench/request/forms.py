@@ -130,7 +130,7 @@ def core_counts(name: str, value: int | str | Iterable[int] | None) -> tuple[int
 
 
 def core_counts_here(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """Those, where this machine can be asked for each."""
+    """Those, where this machine can be asked for each; workers on a cluster may be on others."""
     from convbench import machine
 
     most = machine.most_cores()

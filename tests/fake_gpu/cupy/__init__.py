@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -155,14 +155,36 @@ def synchronize() -> None:
         raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
 
 
+class Device:
+    """A GPU; as a context manager, the one that everything happens on."""
+
+    cublas_handle = 1
+
+    def __init__(self, number: int = 0) -> None:
+        assert 0 <= number < getDeviceCount()
+
+    @property
+    def compute_capability(self) -> str:
+        return os.environ.get("FAKE_CAPABILITY", "80")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        synchronize()
+
+
+def getDeviceCount() -> int:  # noqa: N802  # CUDA's name
+    return int(os.environ.get("FAKE_GPUS", "1"))
+
+
 cuda = SimpleNamespace(
     Event=Event,
     get_elapsed_time=lambda begin, end: 1e3 * (end.seconds - begin.seconds),
-    Device=lambda: SimpleNamespace(
-        synchronize=synchronize,
-        compute_capability=os.environ.get("FAKE_CAPABILITY", "80"),
-        cublas_handle=1,
-    ),
+    Device=Device,
     cublas=SimpleNamespace(
         CUBLAS_DEFAULT_MATH=0,
         setMathMode=lambda _, mode: math_mode.__setitem__(0, mode),
@@ -170,7 +192,7 @@ cuda = SimpleNamespace(
     get_current_stream=lambda: SimpleNamespace(ptr=0),
     runtime=SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
-        getDeviceCount=lambda: 1,
+        getDeviceCount=getDeviceCount,
         getDeviceProperties=lambda _: {
             "name": b"a GPU on the host",
             "major": 9,
