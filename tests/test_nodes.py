@@ -101,6 +101,29 @@ def test_the_cluster_is_found_again(cluster):
     assert (found.exchanges, found.apart) == (cluster.exchanges, cluster.apart)
 
 
+def test_overhead_is_told_apart_from_three_counts_up():
+    """Two milliseconds in any call and half of one for each worker; of two counts all of one node's is each one's."""
+    cluster = dataclasses.replace(WORKERS, constant=2e-3, overhead=5e-4)
+    [several] = on_nodes(records(cluster, "dask"))
+    assert (several.cluster.constant, several.cluster.overhead) == pytest.approx((2e-3, 5e-4))
+    [few] = on_nodes(records(cluster, "dask", (1, 2)))
+    assert (few.cluster.constant, few.cluster.overhead) == pytest.approx((0, 2.5e-3))
+
+
+def test_what_had_too_few_cpus_is_shown_and_in_no_fit():
+    every = records(WORKERS, "dask", (1, 2, 4, 8))
+    slow = [
+        dataclasses.replace(each, flags=("oversubscribed",), samples=(5.0,), transfers={"distribution": (5.0,)})
+        if each.cores == 8
+        else each
+        for each in every
+    ]
+    [expected], [found] = on_nodes(records(WORKERS, "dask")), on_nodes(slow)
+    assert found.cluster == expected.cluster
+    calls, *_ = section(material(slow)).tables
+    assert [row[-1] for row in calls.rows] == ["", "", "", "oversubscribed"]
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_predictions_start_from_one_node(cluster, scaled):
     series = one_series(cluster, scaled=scaled)

@@ -34,10 +34,11 @@ class Cluster:
     Attributes:
         seconds: That one node needs to compute the whole problem.
         link: Between any two nodes.
-        overhead: Seconds that a call takes on one node beside computing.
+        overhead: Seconds that a call takes beside computing and exchanging halos, for each node or round, see `rounds`.
         exchanges: Whether nodes exchange their halos in every call, as MPI's ranks do; otherwise each part was sent
             with its halo, and a scheduler dispatches every call.
         apart: Whether whoever has the whole is none of the nodes.
+        constant: Seconds that a call takes beside all that, on any number of nodes.
     """
 
     seconds: float
@@ -45,16 +46,21 @@ class Cluster:
     overhead: float = 0.0
     exchanges: bool = True
     apart: bool = False
+    constant: float = 0.0
 
     def overhead_on(self, nodes: int) -> float:
-        """Seconds of a call on so many nodes beside computing and exchanging halos.
+        """Seconds of a call on so many nodes beside computing and exchanging halos."""
+        return self.constant + self.overhead * rounds(nodes, exchanges=self.exchanges)
 
-        A barrier among nodes takes a number of rounds that grows with the logarithm (Thakur, Rabenseifner and Gropp,
-        "Optimization of collective communication operations in MPICH", IJHPCA 19(1), 2005); a scheduler dispatches to
-        one node after the other.
-        """
-        rounds = 1 + math.ceil(math.log2(nodes)) if self.exchanges else nodes
-        return self.overhead * rounds
+
+def rounds(nodes: int, *, exchanges: bool) -> int:
+    """How often a call's overhead is paid: by a scheduler for one node after the other.
+
+    Nodes that exchange halos begin and end a call together, which takes a number of rounds that grows with the
+    logarithm (Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH",
+    IJHPCA 19(1), 2005).
+    """
+    return 1 + math.ceil(math.log2(nodes)) if exchanges else nodes
 
 
 @dataclass(frozen=True)

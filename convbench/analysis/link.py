@@ -6,12 +6,12 @@ Meiko CS-2", Parallel Computing 20(3), 1994). Both directions of a link work at 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,24 @@ def fitted(transfers: Iterable[Transfer]) -> Link | None:
     Returns:
         The link; None where there are no transfers, or where they do not take longer for more bytes.
     """
-    from scipy import optimize
-
-    found = np.array([transfer for transfer in transfers if transfer.seconds > 0 and transfer.moved > 0], float)
-    if not found.size:
+    found = [each for each in transfers if each.seconds > 0 and each.moved > 0]
+    if not found:
         return None
-    messages, moved, seconds = found.T
+    messages, moved, seconds = np.array(found, float).T
     if np.linalg.matrix_rank(np.stack([messages / messages.max(), moved / moved.max()])) < 2:
         return Link(0.0, float(1 / np.mean(seconds / moved)))
-    scale = np.array([messages.max(), moved.max()])
-    (latency, inverse), _ = optimize.nnls(found[:, :2] / scale / seconds[:, None], np.ones(len(found)))
-    if inverse <= 0:
-        return None
-    return Link(float(latency / scale[0]), float(scale[1] / inverse)) if math.isfinite(latency) else None
+    latency, inverse = weights((messages, moved), seconds)
+    return Link(latency, 1 / inverse) if inverse > 0 else None
+
+
+def weights(terms: tuple[ArrayLike, ArrayLike], seconds: ArrayLike) -> tuple[float, float]:
+    """The weights, none of them negative, with which the sum of two terms comes closest to some seconds.
+
+    Least squares of relative deviations, since the deviation of times is proportional to them.
+    """
+    from scipy import optimize
+
+    columns, times = np.stack([np.asarray(term, float) for term in terms], axis=1), np.asarray(seconds, float)
+    scale = columns.max(axis=0)
+    one, other = optimize.nnls(columns / scale / times[:, None], np.ones(len(times)))[0] / scale
+    return float(one), float(other)

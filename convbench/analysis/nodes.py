@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from convbench.analysis.communication import COUNTS, Cluster, Prediction, strong, weak
+from convbench.analysis.communication import COUNTS, Cluster, Prediction, rounds, strong, weak
 from convbench.analysis.cuts import Cutting
-from convbench.analysis.link import Link, Transfer, fitted
+from convbench.analysis.link import Link, Transfer, fitted, weights
 from convbench.analysis.statistics import Estimate, mean_time
+from convbench.analysis.times import OUT_OF_FITS
 from convbench.problem import Problem
 from convbench.results.record import Record
 
@@ -22,6 +23,8 @@ DISTRIBUTION: Final = "distribution"
 HALO: Final = "halo"
 GATHERING: Final = "gathering"
 END_TO_END: Final = "end to end"
+OVERHEAD_COUNTS: Final = 3
+"""Counts of nodes from which a call's overhead is fitted."""
 
 
 class Observed(NamedTuple):
@@ -29,7 +32,8 @@ class Observed(NamedTuple):
 
     `compute` has the seconds that each node computed, `halos` those in which it exchanged halos and waited for others.
     `messages` and `moved`, in bytes, are those of "distribution", "halo" (of a call) and "gathering", of all nodes;
-    `hosts` is how many machines they are on, and `remote` how many of them are not on that of the process that leads.
+    `hosts` is how many machines they are on, `remote` how many of them are not on that of the process that leads, and
+    `fit` whether there were CPUs for all of them.
     """
 
     nodes: int
@@ -41,6 +45,7 @@ class Observed(NamedTuple):
     moved: Mapping[str, int]
     hosts: int
     remote: int
+    fit: bool
 
 
 def of_record(record: Record) -> Observed | None:
@@ -57,6 +62,7 @@ def of_record(record: Record) -> Observed | None:
         moved=record.cluster["bytes"],
         hosts=record.cluster["hosts"],
         remote=record.cluster.get("remote", record.cluster["workers"]),
+        fit=OUT_OF_FITS not in record.flags,
     )
 
 
@@ -81,6 +87,7 @@ class Measured:
         moved: Their bytes.
         hosts: Machines that the nodes are on.
         remote: Nodes on other machines than that of the process that leads.
+        fit: Whether it may enter fits: there were CPUs for all nodes.
     """
 
     problem: Problem
@@ -94,6 +101,7 @@ class Measured:
     moved: Mapping[str, int]
     hosts: int
     remote: int
+    fit: bool
 
     @property
     def imbalance(self) -> float | None:
@@ -160,17 +168,38 @@ class NodeSeries:
 
         Between machines, it is fitted to what was measured on several.
         """
-        several = [cell for cell in self.cells.values() if cell.hosts > 1]
-        return fitted(transfer for cell in several or self.cells.values() for transfer in _transfers(cell))
+        several = [cell for cell in self._fit if cell.hosts > 1]
+        return fitted(transfer for cell in several or self._fit for transfer in _transfers(cell))
+
+    @property
+    def _fit(self) -> list[Measured]:
+        return [cell for cell in self.cells.values() if cell.fit]
 
     @cached_property
     def cluster(self) -> Cluster | None:
-        """What a prediction starts from: one node's seconds, and the link. None where one of them is not known."""
+        """What a prediction starts from; None where one node was not measured, or the link is not known."""
         one = self.cells.get(1)
         if one is None or self.link is None:
             return None
         computing = one.seconds.value if one.busiest is None else min(one.busiest, one.seconds.value)
-        return Cluster(computing, self.link, one.seconds.value - computing, self.exchanges, self.apart)
+        constant, overhead = self._overhead(one.seconds.value - computing)
+        return Cluster(computing, self.link, overhead, self.exchanges, self.apart, constant)
+
+    def _overhead(self, on_one: float) -> tuple[float, float]:
+        """What a call takes beside computing and halos: in any case, and for each node or round.
+
+        Of fewer than `OVERHEAD_COUNTS` counts it cannot be told apart: then all that one node's call takes, `on_one`,
+        is taken for the latter, so that predictions are rather too slow.
+        """
+        found = [
+            (rounds(cell.nodes, exchanges=self.exchanges), beside)
+            for cell in self._fit
+            if cell.communication is not None and (beside := cell.communication - (cell.halos or 0.0)) > 0
+        ]
+        if len(found) < OVERHEAD_COUNTS:
+            return 0.0, on_one
+        counts, seconds = zip(*found, strict=True)
+        return weights(([1.0] * len(counts), counts), seconds)
 
     def predicted(self, cutting: Cutting, counts: Iterable[int] = COUNTS) -> list[Prediction]:
         """By the model, from what was measured on one node; nothing where `cluster` is not known."""
@@ -216,6 +245,7 @@ def _measured(nodes: int, cells: Sequence[tuple[Record, Observed]]) -> Measured:
         moved=every[-1].moved,
         hosts=max(observed.hosts for observed in every),
         remote=max(observed.remote for observed in every),
+        fit=all(observed.fit for observed in every),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from convbench.analysis.communication import MOST_NODES, Prediction, end_to_end, most_useful, speedups, turning_point
 from convbench.analysis.cuts import CUTTINGS, Cutting
-from convbench.analysis.nodes import HALO, Measured, NodeSeries, on_nodes
+from convbench.analysis.nodes import HALO, OVERHEAD_COUNTS, Measured, NodeSeries, on_nodes
+from convbench.analysis.times import OUT_OF_FITS
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
 
@@ -23,15 +24,17 @@ TEXT: Final = (
     "bandwidth, fitted to distribution and gathering alone: T(P) = t max_i share_i + messages latency + bytes / "
     "bandwidth + overhead(P) (a superstep, Valiant 1990; the link is Hockney's, 1994). Shares and halos are those of "
     "the cut; the overhead is what a call on one node takes beside computing, once for each node where a scheduler "
-    "dispatches, and once for each round of a barrier where ranks exchange halos. Nothing is overlapped, and links are "
-    f"not shared. Predictions go by powers of two, up to {MOST_NODES} nodes.",
+    "dispatches, and once for each round of a barrier where ranks exchange halos; where a constant part can be told "
+    f"from that, because {OVERHEAD_COUNTS} counts or more were measured, both are fitted. Nothing is overlapped, and "
+    f"links are not shared. Predictions go by powers of two, up to {MOST_NODES} nodes. Counts for which there were too "
+    "few CPUs are in no fit.",
 )
 PARTS: Final = ("compute", "imbalance", "communication", "halos", "distribution", "gathering", "end_to_end")
 """Of a `Prediction`, and of what was measured."""
 CAPTION: Final = (
-    "Markers are measured, with 95 % confidence intervals over runs; dashed lines are predicted from one node, on a "
-    "grey ground for more nodes than were measured. Left: a call, cut in one and in two dimensions, and with "
-    "distribution and gathering. Right: the parts of a call cut in one dimension."
+    f"Markers are measured, with {CONFIDENCE:.0%} confidence intervals over runs, hollow where there were too few CPUs; "
+    "dashed lines are predicted from one node, on a grey ground for more nodes than were measured. Left: a call, cut in "
+    "one and in two dimensions, and with distribution and gathering. Right: the parts of a call cut in one dimension."
 )
 
 
@@ -69,6 +72,7 @@ def _tables(material: Material, series: NodeSeries) -> Iterator[Table]:
             *(Column("nodes", "d"), Column("measured", spec), Column("predicted", spec), Column("off by", "+.1%")),
             *(Column("scaled speedup" if series.scaled else "speedup", ".3f"), Column("efficiency", ".3f")),
             *(Column("predicted speedup", ".3f"), Column("halos, bytes", "d"), Column("messages", "d")),
+            Column("caveat"),
         ],
         [_call(series, cell, predicted) for cell in series.cells.values()],
     )
@@ -103,6 +107,7 @@ def _call(series: NodeSeries, cell: Measured, predicted: dict[int, Prediction]) 
         None if found is None or one is None else work * predicted[1].seconds / found.seconds,
         cell.moved.get(HALO, 0),
         cell.messages.get(HALO, 0),
+        "" if cell.fit else OUT_OF_FITS,
     ]
 
 

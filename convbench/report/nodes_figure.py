@@ -56,6 +56,9 @@ def _calls(axes: Axes, series: NodeSeries, rows: Sequence[Prediction], blocks: S
     )
     style: dict[str, Any] = {"color": CALL, "marker": "o", "capsize": 2.5, "zorder": 3}
     axes.errorbar(list(series.cells), values, yerr=[low, high], label="measured", **style)
+    hollow = [cell for cell in series.cells.values() if not cell.fit]
+    places = [cell.nodes for cell in hollow], [cell.seconds.value for cell in hollow]
+    axes.plot(*places, "o", color=CALL, markerfacecolor="white", zorder=4)
     ends = {n: cell.end_to_end for n, cell in series.cells.items() if cell.end_to_end is not None}
     if ends:
         axes.plot(*zip(*ends.items(), strict=True), color=WHOLE, marker="s", label="measured, end to end", zorder=3)
