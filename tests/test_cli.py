@@ -50,7 +50,7 @@ def test_help_loads_little():
     ours = {name for name in found if name.startswith("convbench")}
     tables = {"convbench.algorithms", "convbench.executors", "convbench.peers", "convbench.registry"}
     few = {"arguments", "epilogue", "errors", "integers", "precision", "runtime", "runtime.loading"}
-    few |= {"runtime.starting", "shape"}
+    few |= {"runtime.ranks", "runtime.starting", "shape"}
     few |= {"cli", "cli.measuring", "cli.networks", "cli.options", "cli.reading", "cli.selecting"}
     few |= {"request", "request.field", "request.forms"}
     assert ours == {"convbench", *(f"convbench.{name}" for name in few), *tables}

@@ -81,7 +81,7 @@ def test_the_text_has_a_module_and_a_line_for_each():
 def test_they_are_among_the_choices(extended):
     told = " ".join(run(extended, "convbench", "sweep", "--help").split())
     assert "fft, padded, halved" in told
-    assert "gpu, backwards" in told
+    assert "mpi, backwards" in told
 
 
 @pytest.mark.long

@@ -20,6 +20,7 @@ from convbench.executors.halo import Message, messages, owned
 from convbench.plans import plan
 from convbench.problem import Problem
 from convbench.results.store import load
+from convbench.runtime import ranks
 
 RANKS = 3
 SMALL = "mb1ic2ih12iw13oc8kh3kw5ph1pw2"
@@ -182,12 +183,12 @@ def test_without_mpi_a_line_says_what_to_install(monkeypatch):
     ],
 )
 def test_launchers_tell_a_rank_its_place(monkeypatch, variables, expected):
-    for names in mpi.VARIABLES:
+    for names in ranks.VARIABLES:
         for name in names:
             monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert mpi.place() == expected
+    assert ranks.place() == expected
 
 
 def ranks_of(sweep: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -211,15 +212,15 @@ def test_a_rank_that_is_killed_costs_a_record_and_none_outlives_the_sweep(tmp_pa
     words = command([*WORDS, "--executors", "mpi", "--output", tmp_path / "sweep"])
     with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True) as sweep:
         wait_until((gate / "reached").exists, alive=sweep)
-        ranks = ranks_of(sweep)
+        started = ranks_of(sweep)
         first = int((gate / "reached").read_text())
-        (other,) = (rank for rank in ranks if rank.pid != first)
+        (other,) = (rank for rank in started if rank.pid != first)
         if end == "rank":
             other.send_signal(signal.SIGKILL)
         else:
             sweep.send_signal(signal.SIGTERM)
         said = sweep.communicate(timeout=DEADLINE)[1]
-    gone, alive = psutil.wait_procs(ranks, timeout=60)
+    gone, alive = psutil.wait_procs(started, timeout=60)
     assert len(gone) == 2
     assert not alive
     records = load(tmp_path / "sweep").records

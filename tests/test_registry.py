@@ -19,13 +19,15 @@ def test_a_name_that_is_listed_twice_raises():
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(RequestError) as error:
         EXECUTORS["gpus"]
-    assert str(error.value) == "unknown executor 'gpus'; choose from serial, threads, processes, gpu"
+    assert str(error.value) == "unknown executor 'gpus'; choose from serial, threads, processes, gpu, dask, mpi"
 
 
 @pytest.mark.parametrize("name", [None, 1, ["serial"], {}, b"serial", "", "serial "])
 def test_what_is_no_name_is_answered_as_well(name):
     assert name not in EXECUTORS
-    with pytest.raises(RequestError, match=r"^unknown executor .+; choose from serial, threads, processes, gpu$"):
+    with pytest.raises(
+        RequestError, match=r"^unknown executor .+; choose from serial, threads, processes, gpu, dask, mpi$"
+    ):
         EXECUTORS[name]
 
 

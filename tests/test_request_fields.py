@@ -203,7 +203,8 @@ def test_a_field_is_added_by_one_entry(capsys):
 
 
 def test_the_shape_of_a_stored_spec_is_that_of_the_fields_which_are_stored():
-    assert set(SPEC.known) == {*BEFORE, "arithmetic", "memory_limit", "networks", "shuffle"}
+    of_clusters = ("scheduler", "scheduler_file", "threads_per_worker", "workers_on")
+    assert set(SPEC.known) == {*BEFORE, "arithmetic", "memory_limit", "networks", "shuffle", *of_clusters}
     check(BEFORE, SPEC, "")
 
 

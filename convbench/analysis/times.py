@@ -14,6 +14,7 @@ from convbench.problem import Problem
 from convbench.results.record import Fact, Record
 
 OUT_OF_FITS: Final = "oversubscribed"
+TO_GPU: Final = "host to device"  # as records call the transfer of an input to a GPU
 WAITING: Final = "waiting"
 """The part of a call's time outside all stages: starting, claiming units, waiting for the last worker."""
 
@@ -30,7 +31,8 @@ class CellTimes:
         flags: How many runs raised each flag.
         stages: For each stage of the algorithm and each run, seconds of a call that a worker spent in it.
         setup: For each step of set-up and each run, its seconds.
-        transfers: For each direction between the host's memory and a GPU's and each run, its seconds.
+        transfers: For each direction between the host's memory and a GPU's, or workers' on a cluster, and each run, its
+            seconds.
         peer: Whether another library computed it.
         bound: Whether only a part of the convolution was timed.
         variants: What ran, see `Record.variant`: one, unless runs differ; none in sweeps of before.
@@ -148,7 +150,7 @@ class CellTimes:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU computed it, with memory of its own."""
-        return "host to device" in self.transfers
+        return TO_GPU in self.transfers
 
     def end_to_end(self) -> dict[int, float]:
         """Seconds of each run from having the input on the host to having the output there."""

@@ -12,6 +12,7 @@ import click
 from convbench import __version__
 from convbench.cli import measuring, networks, reading, selecting
 from convbench.errors import ConvbenchError
+from convbench.runtime.ranks import place
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -81,8 +82,6 @@ def _status() -> Any:
 
 def _let_one_rank_speak() -> None:
     """Have what all ranks of an MPI job but the first say go nowhere, since the first says the same."""
-    from convbench.executors.mpi import place
-
     if (where := place()) is not None and where[0] > 0:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -5,7 +5,7 @@ An executor takes `Work` and assigns its units to workers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from convbench.registry import Entry, Table
 
@@ -144,6 +144,9 @@ class LaunchedExecutor(Executor, Protocol):
             RequestError: It has fewer than `workers` processes, or any, where that is None.
         """
 
+
+PROCESSORS: Final = ("cpu", "gpu")
+"""What workers on a cluster compute on."""
 
 EXECUTORS: Table[Executor] = Table(
     "executor",

@@ -56,7 +56,6 @@ class Cluster:
     scheduler_file: str = ""
 
 
-PROCESSORS: Final = ("cpu", "gpu")
 ON_THIS_MACHINE: Final = Cluster()
 
 

@@ -18,21 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors.cluster import Cluster, Distributing, Job, Members, Times
 from convbench.runtime import interpreter
+from convbench.runtime.ranks import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from convbench.executors.mpi_piece import RankPiece
-
-VARIABLES: Final = (
-    ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI, Slurm's PMI
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMIX_RANK", "SLURM_NTASKS"),
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
-)
-"""What launchers tell a rank: its number, and how many there are."""
 
 STARTED_HERE: Final = "CONVBENCH_MPI"
 """Set in the ranks of a job that a sweep has started."""
@@ -179,15 +172,6 @@ class MpiCrew:
         self._piece = piece
         if problems:
             raise UnavailableError(f"a rank failed: {problems[0]}")
-
-
-def place(variables: Sequence[tuple[str, str]] = VARIABLES) -> tuple[int, int] | None:
-    """This process's rank and the number of ranks, where it is one of several; nothing is started to find out."""
-    for rank, size in variables:
-        words = (os.environ.get(rank, ""), os.environ.get(size, ""))
-        if all(word.isdecimal() for word in words) and int(words[1]) > 1:
-            return int(words[0]), int(words[1])
-    return None
 
 
 def _missing() -> str | None:

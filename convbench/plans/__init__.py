@@ -11,8 +11,8 @@ from convbench.arguments import one_of, truth, whole_number
 from convbench.arrays import as_array, on_host
 from convbench.epilogue import ACTIVATIONS, Epilogue
 from convbench.errors import RequestError, UnavailableError, shown
-from convbench.executors import EXECUTORS
-from convbench.executors.cluster import ON_THIS_MACHINE, PROCESSORS, Cluster
+from convbench.executors import EXECUTORS, PROCESSORS
+from convbench.executors.cluster import ON_THIS_MACHINE, Cluster
 from convbench.peers import LIBRARY, PEERS
 from convbench.plans.candidate import Candidate
 from convbench.plans.distributed import DistributedPlan

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
+from convbench.analysis.times import TO_GPU
 from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, arithmetic
@@ -20,6 +21,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "unpinned": "the threads could not be pinned to the cell's CPUs, or were allowed on others when sampling ended",
     "threads_differ": "another number of threads computed, or a library's own pool had another, than was asked for; or "
     "BLAS had more than one",
+    "worker_replaced": "a worker on a cluster died, and another one took its part over",
     "unsettled": "times had not settled when sampling began",
     "page_faults": "memory was touched for the first time, or read from a disk, while samples were taken",
     "late_setup": "something was compiled, or a thread was started, while samples were taken",
@@ -69,7 +71,7 @@ def _text(material: Material) -> list[str]:
         lines.append("This system cannot pin threads to CPUs: the scheduler was free to move them.")
     if not machine.get("can_count", True):
         lines.append("This system has no /proc: page faults, steal time and pressure could not be read.")
-    if any(record.status == "ok" and record.transfers and not record.device for record in records):
+    if any(record.status == "ok" and TO_GPU in record.transfers and not record.device for record in records):
         lines.append("The GPU's clocks, temperature and power were not read; that takes nvidia-ml-py and a driver.")
     return lines + [f"Left out: {fault}." for fault in material.sweep.faults]
 

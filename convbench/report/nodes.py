@@ -9,6 +9,7 @@ from typing import Final
 from convbench.analysis.communication import MOST_NODES, Prediction, end_to_end, most_useful, speedups, turning_point
 from convbench.analysis.cuts import CUTTINGS, Cutting
 from convbench.analysis.nodes import HALO, OVERHEAD_COUNTS, Measured, NodeSeries, on_nodes
+from convbench.analysis.statistics import CONFIDENCE
 from convbench.analysis.times import OUT_OF_FITS
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
@@ -32,9 +33,10 @@ TEXT: Final = (
 PARTS: Final = ("compute", "imbalance", "communication", "halos", "distribution", "gathering", "end_to_end")
 """Of a `Prediction`, and of what was measured."""
 CAPTION: Final = (
-    f"Markers are measured, with {CONFIDENCE:.0%} confidence intervals over runs, hollow where there were too few CPUs; "
-    "dashed lines are predicted from one node, on a grey ground for more nodes than were measured. Left: a call, cut in "
-    "one and in two dimensions, and with distribution and gathering. Right: the parts of a call cut in one dimension."
+    f"Markers are measured, with {CONFIDENCE:.0%} confidence intervals over runs, hollow where there were too few "
+    "CPUs; dashed lines are predicted from one node, on a grey ground for more nodes than were measured. Left: a call, "
+    "cut in one and in two dimensions, and with distribution and gathering. Right: the parts of a call cut in one "
+    "dimension."
 )
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from convbench.algorithms import ALGORITHMS
 from convbench.arguments import share, truth
 from convbench.errors import RequestError, shown
-from convbench.executors import EXECUTORS
-from convbench.executors.cluster import PROCESSORS
+from convbench.executors import EXECUTORS, PROCESSORS
 from convbench.peers import PEERS
 from convbench.precision import EXACT, PRECISIONS, TF32
 from convbench.request import forms
