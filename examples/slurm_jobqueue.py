@@ -22,7 +22,7 @@ def cluster_of(threads: int) -> SLURMCluster:
         memory="16GB",
         walltime="00:30:00",
         job_extra_directives=["--job-name=convbench-worker"],
-        scheduler_options={"dashboard": False},
+        scheduler_options={"dashboard_address": ":0"},  # any port that is free
     )
 
 
