@@ -10,7 +10,8 @@ GPU_RUNS ?= 3
 PARTS  ?=
 GPU_REPORT := reports/gpu/$(shell date +%Y-%m-%dT%H-%M-%S)
 WITH_TORCH := .[dev,torch]
-WITH_GPU := .[dev,gpu,torch]
+GPU ?= gpu
+WITH_GPU := .[dev,$(GPU),torch]
 SWEEP  := $(BIN)/convbench sweep --runs $(RUNS) $(if $(CORES),--cores $(CORES))
 
 .DEFAULT_GOAL := help
@@ -55,9 +56,9 @@ versus: $(READY)  ## measure our algorithms beside other libraries (TORCH=1 inst
 bench: $(READY)  ## which kernels became slower than in the last commit (AGAINST=REVISION: than in another one)
 	$(BIN)/python -m benchmarks $(if $(AGAINST),--against $(AGAINST))
 
-gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: its tests, and comparisons with cuDNN into reports/gpu/
+gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: tests, and comparisons with cuDNN into reports/gpu/ (GPU=gpu-cuda13)
 	$(if $(READY),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(WITH_GPU)')
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu tests/test_gpu*.py
 	$(BIN)/python -m benchmarks.gpu --runs $(GPU_RUNS) $(PARTS:%=--part %) --output $(GPU_REPORT)
 
 clean:  ## remove the environment and caches, keep reports

@@ -66,9 +66,10 @@ def as_array(name: str, value: Any, arrays: Any = np) -> NDArray[Any]:
 def _converted(name: str, value: Any, arrays: Any) -> NDArray[Any]:
     if hasattr(value, "filled"):
         raise RequestError(f"{name} is a masked array; give it filled, as in {name}.filled(0)")
-    native = isinstance(value, arrays.ndarray) or hasattr(value, "__array__")
+    native = isinstance(value, arrays.ndarray) or (arrays is np and hasattr(value, "__array__"))
     try:
-        foreign = hasattr(value, "__dlpack__") and not native and not hasattr(value, "__cuda_array_interface__")
+        # on a GPU by DLPack, since that waits for what the other library has queued in a stream of its own
+        foreign = hasattr(value, "__dlpack__") and not native and (arrays is np or on_gpu(value))
         return arrays.from_dlpack(value) if foreign else arrays.asarray(value)  # type: ignore[no-any-return]
     except MemoryError:
         raise UnavailableError(f"there is no memory to read {name} as an array") from None

@@ -21,7 +21,7 @@ extern Index blockIdx;  // the same for all threads; set while none runs
 void __syncthreads();
 void __syncwarp();
 
-// Tensor cores, see product_tf32.cuh.
+// Tensor cores, see product_tf32.cuh and product_wgmma.cuh.
 float rounded_to_tf32(float number);
 void multiply_tiles(float (&upper)[2], float (&lower)[2], const float (&weights)[4], const float (&inputs)[2]);
 

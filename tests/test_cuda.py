@@ -25,7 +25,7 @@ FORMS = [
     (name, one.precision) for name in ALGORITHMS for one in ALGORITHMS[name].implementations if one.backend == "gpu"
 ]
 ON_A_GPU = [name for name, precision in FORMS if precision == "exact"]
-CAPABILITIES = ("90", "70", "75", "80", "86", "89")  # without the point; the first stands for all
+CAPABILITIES = ("90", "70", "75", "80", "86", "89", "100", "120")  # without the point; the first stands for all
 REFERENCE = "mb1ic1ih720iw1280oc128kh11kw11"
 ROUNDED = ("channels and batch", "groups", "everything")  # of the problems, for what rounds to TF32
 STEPS = ["transform_input", "products", "transform_output"]
@@ -40,7 +40,8 @@ def compile_for(capability: str, launch: Launch, dtype: str) -> None:
     """Compile a launch as CuPy would on a GPU of a compute capability; skips where there is no compiler."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
     _, program = nvrtc.nvrtcCreateProgram(launch.code.encode(), b"source.cu", 0, [], [])
-    options = [*(option.encode() for option in launch.options(dtype)), b"-arch=sm_" + capability.encode()]
+    architecture = launch.architecture or f"sm_{capability}"
+    options = [*(option.encode() for option in launch.options(dtype)), f"-arch={architecture}".encode()]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = b" " * size
@@ -71,6 +72,12 @@ def run(work: GpuWork, problem: Problem, x: np.ndarray, directory: Path, *more: 
         )
         assert done.returncode == 0, done.stderr
     return np.fromfile(directory / "out", problem.dtype).reshape(problem.output_shape)
+
+
+@pytest.fixture(params=[90, 80], ids=["on 9.0", "on 8.0"])
+def _capability(request, monkeypatch):
+    """Kernels differ by the GPU's compute capability."""
+    monkeypatch.setattr("convbench.cuda.card.capability", lambda: request.param)
 
 
 def works(
@@ -156,10 +163,21 @@ def test_the_arithmetic_is_right_on_random_problems(seed, tmp_path):
             assert error <= PRECISIONS[precision].tolerance[problem.dtype], (algorithm, precision, problem)
 
 
+TENSOR_CORES = [
+    "mb2ic33ih9iw10oc50kh3kw3ph1pw1",
+    "mb2ic64ih9iw10oc150kh3kw3ph1pw1",  # the channels of a place, in parts
+    "g2mb2ic64ih7iw9oc150kh1kw2sh2sw1ph0pw1dh0dw2",
+    pytest.param("mb70ic40ih3oc130kh3", marks=pytest.mark.long),  # images of one pixel
+    pytest.param("mb3ic512ih5oc70kh1", marks=pytest.mark.long),
+]
+
+
 @needs_the_host()
-def test_tensor_cores_round_and_nothing_else_does(tmp_path):
+@pytest.mark.usefixtures("_capability")
+@pytest.mark.parametrize("descriptor", TENSOR_CORES)
+def test_tensor_cores_round_and_nothing_else_does(descriptor, tmp_path):
     """The very sums of rounded factors, so that an error in a place could not hide behind the rounding."""
-    problem = Problem.parse("mb2ic33ih9iw10oc50kh3kw3ph1pw1")
+    problem = Problem.parse(descriptor)
     x, weights = (np.round(array * 64).astype(np.float32) for array in data(problem))  # TF32 holds these exactly
     out = run(works("unrolled", problem, weights, "tf32"), problem, x, tmp_path)
     assert np.array_equal(out, convolve(problem, x, weights))
@@ -171,7 +189,7 @@ def test_tensor_cores_round_and_nothing_else_does(tmp_path):
     [
         ("unrolled", "mb2ic256ih7iw7oc130kh3kw3ph1pw1", ["unrolled", "add_parts"]),
         ("unrolled", "--dt=f64 mb2ic200ih6iw6oc40kh3kw3ph1pw1", ["unrolled", "add_parts"]),
-        ("unrolled", "mb1ic2ih30iw31oc5kh7kw7ph3pw3", ["unrolled", "add_parts"]),  # more taps than a word has bits
+        ("unrolled", "mb1ic9ih20iw21oc5kh7kw7ph3pw3", ["unrolled", "add_parts"]),  # more taps than a word has bits
         ("winograd", "g2mb3ic34ih13iw14oc20kh3kw5ph2pw1", STEPS),
         ("winograd", "--dt=f64 mb1ic20ih12iw13oc33kh5kw3", STEPS),
         (
@@ -213,6 +231,7 @@ EPILOGUES = {"bias": (True, False), "ReLU": (False, True), "both": (True, True)}
 
 
 @needs_the_host()
+@pytest.mark.usefixtures("_capability")
 @pytest.mark.parametrize(
     ("algorithm", "precision", "descriptor", "launches", "ends"),
     [
@@ -359,7 +378,8 @@ COMPILED = {name: name for name in (REFERENCE, LAYER, "--dt=f64 g2mb2ic4ih19iw23
         if int(capability) >= GPU_PRECISIONS[form[1]].capability
     ],
 )
-def test_the_sources_compile_for_every_capability(algorithm, precision, descriptor, capability, ends):
+def test_the_sources_compile_for_every_capability(algorithm, precision, descriptor, capability, ends, monkeypatch):
+    monkeypatch.setattr("convbench.cuda.card.capability", lambda: int(capability))
     problem = Problem.parse(descriptor)
     epilogue = Epilogue(np.ones(problem.out_channels, problem.dtype), relu=True) if ends else NO_EPILOGUE
     work = works(algorithm, problem, np.ones(problem.weights_shape, problem.dtype), precision, epilogue)

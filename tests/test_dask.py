@@ -140,6 +140,13 @@ def test_any_scheduler_serves_and_has_to_have_workers_enough(cluster, monkeypatc
         right(BANDS, one(x))
 
 
+def test_where_no_scheduler_can_be_is_one_error():
+    with pytest.raises(UnavailableError, match=r"the Dask scheduler at nonsense does not answer \(missing port"):
+        bound(scheduler="nonsense")
+    with pytest.raises(UnavailableError, match=r"scheduler_file='nowhere\.json' is not there"):
+        bound(scheduler_file="nowhere.json")
+
+
 def test_no_scheduler_at_an_address_is_one_error(monkeypatch):
     monkeypatch.setattr(dask_connection, "START_SECONDS", 2.0)
     with pytest.raises(UnavailableError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:9 does not answer"):

@@ -85,7 +85,7 @@ expected = cupy.asnumpy(plan(x))
 both_there, scratch = threading.Barrier(2, timeout=100), set()
 
 class Meeting(cupy.RawKernel):
-    def __call__(self, grid, block, arrays):
+    def __call__(self, grid, block, arrays, shared_mem=0):
         scratch.add(arrays[3].ctypes.data)
         both_there.wait()
 

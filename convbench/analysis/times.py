@@ -14,7 +14,7 @@ from convbench.problem import Problem
 from convbench.results.record import Fact, Record
 
 OUT_OF_FITS: Final = "oversubscribed"
-TO_GPU: Final = "host to device"  # as records call the transfer of an input to a GPU
+TO_WORKERS: Final = "distribution"  # as records call the transfer of an input to workers on a cluster
 WAITING: Final = "waiting"
 """The part of a call's time outside all stages: starting, claiming units, waiting for the last worker."""
 
@@ -150,7 +150,7 @@ class CellTimes:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU computed it, with memory of its own."""
-        return TO_GPU in self.transfers
+        return is_of_gpu(self.transfers)
 
     def end_to_end(self) -> dict[int, float]:
         """Seconds of each run from having the input on the host to having the output there."""
@@ -160,6 +160,11 @@ class CellTimes:
     def fit(self) -> bool:
         """Whether it may enter fits of scaling laws: it was not oversubscribed."""
         return OUT_OF_FITS not in self.flags
+
+
+def is_of_gpu(transfers: Mapping[str, object]) -> bool:
+    """Whether what was moved, by direction, went to a GPU's memory, and not to workers on a cluster."""
+    return bool(transfers) and TO_WORKERS not in transfers
 
 
 def ratio(one: CellTimes, other: CellTimes) -> Estimate | None:

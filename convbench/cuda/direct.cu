@@ -32,6 +32,10 @@ constexpr int PATCHES = (OUTPUT_HEIGHT + ROWS - 1) / ROWS * COLUMN_TILES;  // of
 constexpr int SHARES = (FILTER_BLOCKS + FILTER_BLOCKS_EACH - 1) / FILTER_BLOCKS_EACH;  // thread blocks of a patch and group
 constexpr int TAP_VECTOR = BLOCK_FILTERS < RUN ? BLOCK_FILTERS : RUN;
 
+// Where sums and windows leave room in 128 registers, four warps a scheduler hide more than three with registers to spare.
+constexpr bool FEW_REGISTERS = sizeof(real) == 4 && FILTERS * RUNS * RUN + RUNS * RUN * WINDOW_VECTORS <= 96;
+constexpr int BLOCKS_PER_MULTIPROCESSOR = FEW_REGISTERS ? 512 / THREADS : 1;
+
 template <int N>
 struct alignas(N * sizeof(real) < 16 ? N * sizeof(real) : 16) Numbers {
     real v[N];
@@ -39,7 +43,7 @@ struct alignas(N * sizeof(real) < 16 ? N * sizeof(real) : 16) Numbers {
 
 using Four = Numbers<RUN>;
 
-extern "C" __global__ void __launch_bounds__(THREADS) direct(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR) direct(
     const real* __restrict__ x,        // (BATCH, GROUPS * CHANNELS, HEIGHT, WIDTH)
     const real* __restrict__ weights,  // (GROUPS, FILTER_BLOCKS, CHANNELS, TAPS, BLOCK_FILTERS), zeros as padding; then bias
     real* __restrict__ out,            // (BATCH, GROUPS * GROUP_FILTERS, OUTPUT_HEIGHT, OUTPUT_WIDTH)
@@ -100,13 +104,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) direct(
 #pragma unroll
                     for (int b = 0; b < KERNEL_WIDTH; ++b) {
 #pragma unroll
-                        for (int k = 0; k < FILTERS; ++k) {
-                            const real weight = row_taps[(b * BLOCK_FILTERS + k) / TAP_VECTOR].v[k % TAP_VECTOR];
+                        for (int h = 0; h < FILTERS; h += TAP_VECTOR) {
+                            const Numbers<TAP_VECTOR> four = row_taps[(b * BLOCK_FILTERS + h) / TAP_VECTOR];
 #pragma unroll
                             for (int run = 0; run < RUNS; ++run)
 #pragma unroll
-                                for (int j = 0; j < RUN; ++j)
-                                    sums[k][run][j] += weight * window[run][j * STRIDE_X + b * DILATION_X];
+                                for (int i = 0; i < TAP_VECTOR * RUN; ++i) {  // to and fro, so that operands are used again
+                                    const int k = i / RUN, j = k % 2 ? RUN - 1 - i % RUN : i % RUN;
+                                    sums[h + k][run][j] += four.v[k] * window[run][j * STRIDE_X + b * DILATION_X];
+                                }
                         }
                     }
                     row_taps += KERNEL_WIDTH * BLOCK_FILTERS / TAP_VECTOR;

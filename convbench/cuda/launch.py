@@ -92,6 +92,9 @@ class Launch:
         threads: Threads of a thread block.
         stage: Name of the stage that the kernel computes.
         matrices: Constant matrices that the source expects, by name.
+        shared_bytes: Shared memory of a thread block that the launch sets aside, beside what the source does.
+        architecture: The compiler's name of the one architecture that has the source's instructions; "" if it compiles
+            for any.
     """
 
     sources: tuple[Path, ...]
@@ -101,6 +104,8 @@ class Launch:
     threads: int
     stage: str
     matrices: tuple[tuple[str, Matrix], ...] = ()
+    shared_bytes: int = 0
+    architecture: str = ""
 
     @property
     def code(self) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-from convbench.cuda import SOURCES
+from convbench.cuda import SOURCES, card
 from convbench.cuda.launch import SHARED_BYTES
 from convbench.cuda.precision import GPU_PRECISIONS, GpuPrecision
 from convbench.integers import ceil_div
@@ -21,9 +22,29 @@ OWN_ROWS: Final = 8  # rows (and below, columns) of the result of a thread, as i
 OWN_COLUMNS: Final = {"float32": 8, "float64": 4}
 WARP: Final = 32
 PREFETCH_REGISTERS: Final = 24  # elements of the next step that a thread can hold in registers
-THREADS: Final = (64, 128, 256)  # threads of a thread block
 MOST_SPLITS: Final = 16
 LEAST_STEPS: Final = 8  # minimum steps of a split
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What thread blocks of a product may be, on the GPUs of one compute capability.
+
+    Attributes:
+        threads: Threads of a thread block.
+        depths: Terms of a step; None for those of the precision.
+    """
+
+    threads: tuple[int, ...] = (64, 128, 256)
+    depths: tuple[int, ...] | None = None
+
+
+WINNERS: Final[Mapping[int, Tried]] = {
+    # An H100, on the layers of ResNet-50 at batch 32: docs/performance.md, "On a GPU". Eight warps wait for one another
+    # longer than four, and 16 terms a step cost registers.
+    90: Tried(threads=(64, 128), depths=(8,)),
+}
+"""What won a measured search, by ten times the compute capability."""
 
 # Cost model for choosing thread blocks: cycles of one multiprocessor of a large GPU.
 MULTIPROCESSORS: Final = 132
@@ -53,6 +74,7 @@ class Blocks:
     lanes_y: int
     threads: int
     splits: int = 1
+    shared_bytes: ClassVar[int] = 0  # beside what the source sets aside
 
     @property
     def macros(self) -> dict[str, int]:
@@ -105,22 +127,26 @@ def best_blocks(products: Products, precision: Precision, *, may_split: bool) ->
         (
             replace(blocks, splits=splits)
             for blocks in _shapes(products, GPU_PRECISIONS[precision.name])
-            for splits in range(1, _most_splits(products.terms, blocks.depth) + 1 if may_split else 2)
+            for splits in possible_splits(products.terms, blocks.depth, may_split=may_split)
         ),
         key=lambda blocks: _cycles(blocks, products),
     )
 
 
-def _most_splits(terms: int, depth: int) -> int:
-    return min(MOST_SPLITS, max(1, ceil_div(terms, depth) // LEAST_STEPS))
+def possible_splits(terms: int, depth: int, *, may_split: bool = True) -> list[int]:
+    """Into how many parts of at least `LEAST_STEPS` steps the terms of a sum may be cut, so that no part is empty."""
+    steps = ceil_div(terms, depth)
+    most = min(MOST_SPLITS, max(1, steps // LEAST_STEPS)) if may_split else 1
+    return [splits for splits in range(1, most + 1) if (splits - 1) * ceil_div(steps, splits) < steps]
 
 
 def _shapes(products: Products, precision: GpuPrecision) -> list[Blocks]:
     """Thread blocks that fit shared memory and have less than twice the rows that are needed."""
     found = []
-    heights, depths, dtype = precision.filters, precision.depths, products.dtype
+    tried = WINNERS.get(card.capability(), Tried())
+    heights, depths, dtype = precision.filters, tried.depths or precision.depths, products.dtype
     largest = max(heights[0], 1 << (products.filters - 1).bit_length())
-    for rows, threads, depth in itertools.product(heights, THREADS, depths):
+    for rows, threads, depth in itertools.product(heights, tried.threads, depths):
         lanes_y = min(4, rows // OWN_ROWS)
         warps_x = threads // WARP * lanes_y * OWN_ROWS // rows
         columns = warps_x * (WARP // lanes_y) * OWN_COLUMNS[dtype]

@@ -113,7 +113,10 @@ class DaskCrew:
         """Ask the workers; empty if one that computed has died since."""
         calls, self._undrained = self._undrained, 0
         found: dict[int, list[tuple[float, float]]] = {}
-        for answer in self._connection.on_each(dask_share.drain, self._name, workers=self._live()).values():
+        answers = self._persistently(
+            lambda: self._connection.on_each(dask_share.drain, self._name, workers=self._live())
+        )
+        for answer in answers.values():
             for number, entries in answer.items():
                 found.setdefault(number, []).extend(entries)
         if any(len(found.get(number, ())) != calls for number in range(len(self._places))):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 import tempfile
 import time
 import weakref
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from convbench.errors import UnavailableError, shown
@@ -88,12 +90,15 @@ class Connection:
     Args:
         cluster: Which scheduler; a local cluster if it names none.
         workers: How many are needed first.
+        patience: Seconds that the scheduler may take to answer.
     """
 
-    def __init__(self, cluster: Cluster, workers: int) -> None:
+    def __init__(self, cluster: Cluster, workers: int, patience: float) -> None:
         import dask
         from distributed import Client
 
+        if cluster.scheduler_file and not Path(cluster.scheduler_file).exists():  # Dask would wait for it
+            raise UnavailableError(f"scheduler_file={shown(cluster.scheduler_file)} is not there; start the scheduler")
         self._local: LocalCluster | None = None
         given: dict[str, Any] = {"scheduler_file": cluster.scheduler_file} if cluster.scheduler_file else {}
         address = cluster.scheduler or (None if given else dask.config.get("scheduler-address", None))
@@ -102,9 +107,10 @@ class Connection:
             address = self._local.address
         where = address or cluster.scheduler_file
         self.where = f"the Dask scheduler at {where}"
+        self.client: Client = Client.__new__(Client)  # so that it can be closed if making it fails
         try:
-            self.client: Client = Client(address, set_as_default=False, timeout=START_SECONDS / 2, **given)
-        except (OSError, TimeoutError, ValueError) as error:
+            self.client.__init__(address, set_as_default=False, timeout=patience, **given)
+        except (OSError, ValueError, TypeError) as error:  # of which Dask raises one or the other
             self.close()
             words = str(error).strip().partition("\n")[0] or type(error).__name__
             raise UnavailableError(f"{self.where} does not answer ({words}); start it, or give another one") from None
@@ -170,24 +176,39 @@ class Connection:
 
     def close(self) -> None:
         """Disconnect, and end what was started for it."""
-        if client := getattr(self, "client", None):
-            with contextlib.suppress(Exception):
-                client.close(timeout=2)
+        with contextlib.suppress(Exception):
+            self.client.close(timeout=2)
+        self.client.status = "closed"  # where that failed, Dask would try again on the way out, for a minute
         if self._local is not None:
             self._local.close()
 
 
 _connections: dict[Cluster, Connection] = {}
+_failed: dict[Cluster, tuple[float, UnavailableError]] = {}
+"""When a scheduler did not answer, and the error, so that the cells that follow need not wait for it as long."""
 
 
 def connect(cluster: Cluster, workers: int) -> Connection:
-    """The connection that was made before, if its scheduler still answers, otherwise a new one."""
-    known = _connections.get(cluster)
+    """The connection that was made before, if its scheduler still answers, otherwise a new one.
+
+    Raises:
+        UnavailableError: The scheduler does not answer, or did not a moment ago.
+    """
+    known, patience = _connections.get(cluster), START_SECONDS / 2
     if known is not None and not known.alive():
+        if not known.ours:
+            patience /= 10  # it is there no longer, as far as anybody knows
         _connections.pop(cluster).close()
         known = None
     if known is None:
-        known = _connections[cluster] = Connection(cluster, workers)
+        when, error = _failed.get(cluster, (-math.inf, None))
+        if error is not None and time.monotonic() - when < START_SECONDS / 2:
+            raise error
+        try:
+            known = _connections[cluster] = Connection(cluster, workers, patience)
+        except UnavailableError as now:
+            _failed[cluster] = (time.monotonic(), now)
+            raise
     return known
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.cuda import SOURCES
+from convbench.cuda.module import compiled
 from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.errors import RequestError, UnavailableError
 from convbench.runtime.loading import load
@@ -52,7 +53,7 @@ class Gpu:
         try:
             cupy = load("cupy")
         except ModuleNotFoundError:
-            return "CuPy is not installed; pip install 'convbench[gpu]'"
+            return "CuPy is not installed; pip install 'convbench[gpu]', or [gpu-cuda13]"
         except ImportError as error:  # CuPy for another CUDA version, or a partial installation
             return f"CuPy cannot be loaded ({_first_line(error)}); install the one for this machine's CUDA"
         if self.lost():
@@ -175,17 +176,13 @@ class GpuRunner:
         begin, cupy = time.perf_counter(), gpu.module()
         dtype = work.dtype.name
         self._launches, self._dtype = work.launches, dtype
-        self._kernels = [
-            cupy.RawKernel(launch.code, launch.name, options=launch.options(dtype)) for launch in work.launches
-        ]
-        for kernel in self._kernels:
-            kernel.compile()
-        compiled = time.perf_counter()
+        self._kernels = [compiled(cupy, launch, dtype) for launch in work.launches]
+        ready = time.perf_counter()
         self._weights = cupy.asarray(work.weights)
         self._scratch_size = max(1, work.scratch_size)
         self._gpu, self._cuda = gpu, cupy.cuda
         cupy.cuda.Device().synchronize()
-        self.setup = {"compile": compiled - begin, "start": time.perf_counter() - compiled}
+        self.setup = {"compile": ready - begin, "start": time.perf_counter() - ready}
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Queue the kernels that compute `out`; both arrays are on the GPU."""
@@ -203,7 +200,8 @@ class GpuRunner:
 
     def _launch(self, place: int, x: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
         launch = self._launches[place]
-        self._kernels[place]((launch.blocks,), (launch.threads,), (x, self._weights, out, scratch))
+        arguments = (x, self._weights, out, scratch)
+        self._kernels[place]((launch.blocks,), (launch.threads,), arguments, shared_mem=launch.shared_bytes)
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
         """The share of each launch in a call's time, from a separate call, since events between launches cost time."""

@@ -56,7 +56,7 @@ class Mpi(Distributing):
     def launcher(self, module: str, processes: int) -> list[str] | None:
         """The command that runs a module of this package as the first of so many ranks; None where there is none."""
         program = _mpiexec()
-        if _missing() is not None or program is None:
+        if _missing() is not None or program is None or place() is not None:  # a rank starts no job inside of its own
             return None
         own = ["env", f"{STARTED_HERE}=1"]
         return [program, "-n", str(processes), *own, *interpreter.command(_RANK, module)]

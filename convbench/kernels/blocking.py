@@ -18,6 +18,8 @@ from convbench.problem import ITEM_SIZE, Problem
 
 CUTS: Final = 256  # cached cuts of each form: choosing and making a plan need the cut of a problem several times
 UNITS: Final = 32  # minimum number of units of a large enough problem, for load balance among many workers
+MOST_UNITS: Final = 128  # the same where units remain long: on 16 workers, 34 units leave a quarter of the time unused
+LONG: Final = 2**26  # multiply-adds of a long unit, about a millisecond
 FILTERS: Final = 64  # minimum number of filters of a unit, to amortise filling the band
 SEGMENT: Final = 8  # minimum number of adjacent register blocks in a row of a unit, for the same reason
 LINE: Final = 64  # bytes of a cache line; a vector that crosses two lines is two loads
@@ -36,7 +38,8 @@ def best_band(problem: Problem, vectors: int, lanes: int, *, step: int, reach: i
         reach: Columns after the last output column that a vector may read.
     """
     height, columns = problem.output_height, problem.output_width
-    enough = max(1, height * problem.batch * problem.groups // UNITS)
+    units = max(UNITS, min(MOST_UNITS, problem.multiply_adds // LONG))
+    enough = max(1, height * problem.batch * problem.groups // units)
     least = min(step, height)
 
     def needed(more: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from convbench.analysis.interference import Interference, raised
-from convbench.analysis.times import TO_GPU
+from convbench.analysis.times import is_of_gpu
 from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, arithmetic
@@ -71,7 +71,7 @@ def _text(material: Material) -> list[str]:
         lines.append("This system cannot pin threads to CPUs: the scheduler was free to move them.")
     if not machine.get("can_count", True):
         lines.append("This system has no /proc: page faults, steal time and pressure could not be read.")
-    if any(record.status == "ok" and TO_GPU in record.transfers and not record.device for record in records):
+    if any(record.status == "ok" and is_of_gpu(record.transfers) and not record.device for record in records):
         lines.append("The GPU's clocks, temperature and power were not read; that takes nvidia-ml-py and a driver.")
     return lines + [f"Left out: {fault}." for fault in material.sweep.faults]
 

@@ -9,7 +9,7 @@ from convbench.analysis.fastest import rank
 from convbench.analysis.limits import Limits
 from convbench.analysis.series import Series
 from convbench.analysis.statistics import Estimate, geometric_mean
-from convbench.analysis.times import TO_GPU, CellTimes
+from convbench.analysis.times import CellTimes
 from convbench.problem import Problem
 from convbench.report.content import Column, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
@@ -22,7 +22,7 @@ TEXT = (
     "direct form's operations over the multiply-adds in the problem's dtype that the GPU was measured to do.",
 )
 
-TRANSFERS = (TO_GPU, "device to host", "end to end")  # as records call them
+TRANSFERS = ("host to device", "device to host", "end to end")  # as records call them
 
 
 def section(material: Material) -> Section:

@@ -29,7 +29,7 @@ class Timing:
         max_warmups: Give up waiting for times to settle after so many calls ...
         warmup_seconds: ... or so many seconds.
         settled: Times have settled when two calls in a row differ by less than this share.
-        wake_seconds: Keep a GPU busy for so long before its first call counts.
+        wake_seconds: Keep a GPU busy for so long before its first call counts, and cores at most so long.
         peak_repetitions: How often each of the machine's limits is measured before the first run; 0 leaves them out.
     """
 

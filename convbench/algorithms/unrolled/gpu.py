@@ -1,4 +1,4 @@
-"""Unrolled convolution on a GPU: chooses the sizes of `cuda/unrolled.cu` for a problem."""
+"""Unrolled convolution on a GPU: chooses a kernel, `cuda/unrolled.cu` or `cuda/unrolled_wgmma.cu`, and its sizes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.cuda import SOURCES
+from convbench.algorithms.unrolled import gpu_wgmma
+from convbench.algorithms.unrolled.gpu_wgmma import Groups
+from convbench.cuda import SOURCES, card
 from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import GpuWork, Launch, geometry_macros
 from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.cuda.product import Blocks, Products, best_blocks, product_sources
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
-from convbench.precision import EXACT, Precision
+from convbench.precision import EXACT, TF32, Precision
 from convbench.problem import ITEM_SIZE, Problem
 
+COMMON: Final = SOURCES / "unrolled.cuh"
 SOURCE: Final = SOURCES / "unrolled.cu"
 ADDING_THREADS: Final = 256  # threads of a block of `add_parts`, as in the source
 MOST_ELEMENTS: Final = 2**31 - 1  # maximum elements of an array, bounded by 32-bit offsets
@@ -43,17 +46,25 @@ def products_of(problem: Problem) -> Products:
     )
 
 
-def scratch_size(products: Products, blocks: Blocks) -> int:
+def cut_up(problem: Problem, precision: Precision) -> Blocks | Groups:
+    """The sizes of the kernel for a problem, on the GPU at hand."""
+    products = products_of(problem)
+    if precision is TF32 and card.capability() == gpu_wgmma.CAPABILITY:
+        return gpu_wgmma.best_groups(products)
+    return best_blocks(products, precision, may_split=True)
+
+
+def scratch_size(products: Products, splits: int) -> int:
     """Elements of the partial sums of a split-K product; 0 where it is not split."""
-    return products.results * blocks.splits if blocks.splits > 1 else 0
+    return products.results * splits if splits > 1 else 0
 
 
 def footprint(problem: Problem, precision: Precision = EXACT) -> Footprint:
     """The packed weights and the partial sums."""
     products, item = products_of(problem), ITEM_SIZE[problem.dtype]
-    blocks = best_blocks(products, precision, may_split=True)
-    rows, terms = round_up(products.filters, blocks.filters), round_up(products.terms, blocks.depth)
-    return Footprint(scratch_size(products, blocks) * item, products.number * rows * terms * item)
+    cut = cut_up(problem, precision)
+    rows, terms = round_up(products.filters, cut.filters), round_up(products.terms, cut.depth)
+    return Footprint(scratch_size(products, cut.splits) * item, products.number * rows * terms * item)
 
 
 def prepare(
@@ -63,24 +74,28 @@ def prepare(
 
     The second launch adds the partial sums and applies the epilogue.
     """
-    products = products_of(problem)
-    blocks = best_blocks(products, precision, may_split=True)
-    packed, applied = with_epilogue(pack(problem, weights, blocks), problem, epilogue)
-    macros = {**geometry_macros(problem), **applied, **blocks.macros, "SPLITS": blocks.splits}
+    products, cut = products_of(problem), cut_up(problem, precision)
+    by_groups = isinstance(cut, Groups)
+    packed = gpu_wgmma.pack(problem, weights, cut) if isinstance(cut, Groups) else pack(problem, weights, cut)
+    packed, applied = with_epilogue(packed, problem, epilogue)
+    macros = {**geometry_macros(problem), **applied, **cut.macros, "SPLITS": cut.splits}
+    product, weights_source = product_sources(precision)
+    sources = (gpu_wgmma.PRODUCT, COMMON, gpu_wgmma.SOURCE) if by_groups else (product, COMMON, weights_source, SOURCE)
 
-    def launch(name: str, stage: str, number: int, threads: int) -> Launch:
-        sources = (EPILOGUE_SOURCE, *product_sources(precision), SOURCE)
-        return Launch(sources, name, tuple(macros.items()), number, threads, stage)
+    def launch(name: str, stage: str, number: int, threads: int, shared_bytes: int = 0) -> Launch:
+        architecture = gpu_wgmma.ARCHITECTURE if by_groups else ""
+        every = (EPILOGUE_SOURCE, *sources)
+        return Launch(every, name, tuple(macros.items()), number, threads, stage, (), shared_bytes, architecture)
 
-    number = blocks.number(products.filters, products.columns) * products.number * blocks.splits
-    product = launch("unrolled", "unrolled", number, blocks.threads)
+    number = cut.number(products.filters, products.columns) * products.number * cut.splits
+    multiplying = launch("unrolled", "unrolled", number, cut.threads, cut.shared_bytes)
     adding = launch("add_parts", "add", ceil_div(products.results, ADDING_THREADS), ADDING_THREADS)
     return GpuWork(
-        (product, adding) if blocks.splits > 1 else (product,),
+        (multiplying, adding) if cut.splits > 1 else (multiplying,),
         packed,
-        scratch_size=scratch_size(products, blocks),
+        scratch_size=scratch_size(products, cut.splits),
         errors=GPU_PRECISIONS[precision.name].errors(problem),
-        variant={**asdict(blocks), "precision": precision.name},
+        variant={**asdict(cut), "precision": precision.name},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Final
 
 from convbench.algorithms.winograd.nested import Axis, best_axes
@@ -158,7 +158,7 @@ def _cut_along(problem: Problem, y: Axis, x: Axis, *, is_phased: bool) -> Filter
     )
 
 
-@cache
+@lru_cache(maxsize=CUTS)
 def best_block(filters: int, tiles: int, terms: int, lanes: int, most: int) -> tuple[int, int]:
     """The register block of least estimated cost, (vectors of filters, tiles)."""
 
@@ -187,7 +187,7 @@ def cycles(problem: Problem, y: Axis, x: Axis) -> float:
     return problem.groups * (tiles * (to_points + from_points) + max(tiles * products, weights / speed))
 
 
-@cache
+@lru_cache(maxsize=CUTS)
 def pass_operations(outputs: int, taps: int) -> tuple[int, int]:
     """Operations of one pass of the input transform, and of one pass of the output transform."""
     algorithm = toom_cook(outputs, taps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from convbench.measure.caches import Eviction
 from convbench.measure.instruments.readings import Arrays, Reading, Samples, Subject, read_after, read_before
 from convbench.measure.placement import Nodes, place, placement
 from convbench.measure.spec import Timing
-from convbench.measure.timing import seconds
+from convbench.measure.timing import seconds, wake
 from convbench.problem import Problem
 
+STARTING: Final = 5  # samples for whose time workers are kept busy before the warm-up
 HOST_MEMORY: Final = {"private": private_empty, "shared": shared_empty}
 
 
@@ -54,7 +56,9 @@ class HostInstrument:
         return Eviction(cpus)
 
     def wake(self, subject: Subject, timing: Timing) -> None:
-        """Do nothing: the warm-up is enough for a core's clock to rise."""
+        """Call for some samples' time: workers that have just begun run short calls slowly at first."""
+        brief = min(timing.wake_seconds, STARTING * timing.sample_seconds)
+        wake(subject.call, replace(timing, wake_seconds=brief), self.seconds)
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
         """By the host's clock."""

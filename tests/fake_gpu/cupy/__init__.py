@@ -6,6 +6,7 @@ What runs on it is convbench's own code for GPUs; only the speed is not a GPU's.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shutil
@@ -109,6 +110,8 @@ def get_default_memory_pool() -> SimpleNamespace:
 class RawKernel:
     """A kernel that is compiled for the host when it is first launched, when the number of blocks is known."""
 
+    max_dynamic_shared_size_bytes = 0
+
     def __init__(self, code: str, name: str, options: Sequence[str]) -> None:
         # what is repeated only to be timed is not
         self._options = [re.sub(r"^(-D(?:SHARED_)?ROUNDS)=.*", r"\1=16", option) for option in options]
@@ -118,7 +121,8 @@ class RawKernel:
         self._directory = Path(tempfile.mkdtemp(prefix="convbench-fake-cupy-"))
         weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
 
-    def __call__(self, grid: tuple[int], block: tuple[int], arrays: Sequence[ndarray]) -> None:
+    def __call__(self, grid: tuple[int], block: tuple[int], arrays: Sequence[ndarray], shared_mem: int = 0) -> None:
+        assert shared_mem == self.max_dynamic_shared_size_bytes
         if self._name == "wait":
             return  # for a host that queues; here every call is done when it returns
         if self._name == os.environ.get("FAKE_FAULT"):
@@ -131,6 +135,37 @@ class RawKernel:
         subprocess.run([program, *files], check=True)
         for file, array in zip(files[2:], arrays[2:], strict=True):
             array.view(np.ndarray)[...] = np.fromfile(file, array.dtype).reshape(array.shape)
+
+
+class RawModule:
+    """What the compiler made of a source, in a file: here, the source and the options."""
+
+    def __init__(self, path: str) -> None:
+        self._code, self._options = json.loads(Path(path).read_text())
+
+    def get_function(self, name: str) -> RawKernel:
+        return RawKernel(self._code, name, self._options)
+
+
+class Nvrtc:
+    """NVIDIA's compiler, which makes of a source the source and the options."""
+
+    NVRTCError = RuntimeError
+
+    def getVersion(self) -> tuple[int, int]:  # noqa: N802  # as CuPy's, like the others
+        return (12, 9)
+
+    def createProgram(self, code: str, _name: str, _headers: tuple[()], _names: tuple[()]) -> list[Any]:  # noqa: N802
+        return [code]
+
+    def compileProgram(self, program: list[Any], options: Sequence[str]) -> None:  # noqa: N802
+        program.append(options)
+
+    def getCUBIN(self, program: list[Any]) -> bytes:  # noqa: N802
+        return json.dumps(program).encode()
+
+    def destroyProgram(self, _program: list[Any]) -> None:  # noqa: N802
+        pass
 
 
 class Event:
@@ -206,5 +241,5 @@ cuda = SimpleNamespace(
         runtimeGetVersion=lambda: 12090,
         memGetInfo=lambda: (int(os.environ.get("FAKE_MEMORY", "8388608")), 2**30),
     ),
-    nvrtc=SimpleNamespace(getVersion=lambda: (12, 9)),
+    nvrtc=Nvrtc(),
 )

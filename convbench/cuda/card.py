@@ -1,0 +1,18 @@
+"""The GPU for which kernels are chosen."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+UNKNOWN: Final = 90  # a large GPU's, for footprints where there is none
+
+
+def capability() -> int:
+    """Ten times the compute capability of the GPU that CuPy computes on; `UNKNOWN` where CuPy is not in use."""
+    if (cupy := sys.modules.get("cupy")) is None:
+        return UNKNOWN
+    try:
+        return int(cupy.cuda.Device().compute_capability)
+    except (AttributeError, cupy.cuda.runtime.CUDARuntimeError):  # CuPy is half imported, or finds no GPU
+        return UNKNOWN
