@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import DEADLINE, PROBLEMS, ROOT, briefly, command, wait_until
+from conftest import DEADLINE, FAKE_GPU, PROBLEMS, ROOT, briefly, command, wait_until
 
 from convbench.errors import UnavailableError
 from convbench.executors import mpi
@@ -109,6 +109,29 @@ def test_ranks_together_compute_the_convolution():
 def test_ranks_compute_every_problem():
     done = mpirun(RANKS, sys.executable, "-c", textwrap.dedent(CONTRACT), ROOT / "tests", *PROBLEMS)
     assert (done.returncode, done.stdout.split("\n")[:-1]) == (0, list(PROBLEMS)), done.stderr
+
+
+ON_GPUS = """
+    import numpy as np
+    from convbench.executors.mpi import MPI
+    with MPI.lead(2):
+        from convbench.plans import plan
+        random = np.random.default_rng(0)
+        x, w = random.standard_normal((1, 2, 9, 8)), random.standard_normal((4, 2, 3, 3))
+        words = "--dt=f64 mb1ic2ih9iw8oc4kh3kw3"
+        with plan(words, w, executor="serial", algorithm="direct") as one:
+            expected = [one(given).copy() for given in (x, x[:, :, ::-1])]
+        with plan(words, w, executor="mpi", workers_on="gpu", algorithm="direct", cores=2) as one:
+            for given, right in zip((x, x[:, :, ::-1]), expected):
+                np.testing.assert_allclose(one(given), right)
+            print(one.facts()["axis"], [fact["device"] for fact in one._crew.members.facts])
+"""
+
+
+@pytest.mark.long
+def test_each_rank_has_a_gpu_of_its_machine():
+    done = mpirun(2, sys.executable, "-c", textwrap.dedent(ON_GPUS), env=briefly(FAKE_GPU, FAKE_GPUS="2"))
+    assert (done.returncode, done.stdout) == (0, "rows [0, 1]\n"), done.stderr
 
 
 def measured(directory: Path) -> None:
