@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import subprocess
 import sys
 
 import numpy as np
@@ -24,6 +26,16 @@ def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(path)])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sh")), ids=lambda path: path.stem)
+def test_a_job_script_is_read_by_the_shell_and_refuses_to_run_outside_of_a_job(path, tmp_path):
+    subprocess.run(["bash", "-n", path], check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    done = subprocess.run(["bash", path], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "not inside of a Slurm job" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_edges_are_those_of_another_library():

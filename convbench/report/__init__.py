@@ -18,6 +18,7 @@ REPORTS: Table[Callable[[Material], Section]] = Table(
     [
         Entry("summary", "convbench.report.summary:section", "every cell in a line"),
         Entry("layers", "convbench.report.layers:section", "networks layer by layer, totals, where the time goes"),
+        Entry("throughput", "convbench.report.throughput:section", "networks' images a second by executor"),
         Entry("figures", "convbench.report.figures:section", "time and speedup over cores"),
         Entry("versus", "convbench.report.versus:section", "beside other libraries"),
         Entry("kernel_sizes", "convbench.report.kernel_sizes:section", "the forms over kernel sizes"),
@@ -26,6 +27,7 @@ REPORTS: Table[Callable[[Material], Section]] = Table(
         Entry("times", "convbench.report.times:section", "execution times run by run"),
         Entry("speedups", "convbench.report.speedups:section", "speedup between core counts"),
         Entry("scaling", "convbench.report.scaling:section", "efficiency, serial fraction, Amdahl's law"),
+        Entry("nodes", "convbench.report.nodes:section", "several nodes, measured and predicted"),
         Entry("gpu", "convbench.report.gpu:section", "the GPU beside the cores"),
         Entry("stages", "convbench.report.stages:section", "where the time goes"),
         Entry("published", "convbench.report.published:section", "the paper's own numbers"),
