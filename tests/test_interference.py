@@ -114,7 +114,7 @@ def test_a_sample_that_was_disturbed_is_told_from_the_others(simulated, told):
 
     def law(_: int) -> float:
         calls.append(0.2)
-        simulated.machine.share = 0.4 if len(calls) == 6 else 1.0  # after the check and two calls that warm up
+        simulated.machine.share = 0.4 if len(calls) == 7 else 1.0  # after the check, a call that wakes and two that warm up
         return 0.2
 
     simulated.law = law
@@ -124,7 +124,7 @@ def test_a_sample_that_was_disturbed_is_told_from_the_others(simulated, told):
 
 
 def test_the_first_sample_and_times_that_do_not_settle_are_flagged(simulated, told):
-    times = iter([0.1, *(0.1, 0.2) * 3, 0.5])  # the check, the warm-up, a first sample
+    times = iter([0.1, 0.1, *(0.1, 0.2) * 3, 0.5])  # the check, a call that wakes, the warm-up, a first sample
     simulated.law = lambda _: next(times, 0.4)
     [record] = told().records
     assert {"first_sample", "unsettled"} == set(record.flags)
