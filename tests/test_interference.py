@@ -114,7 +114,8 @@ def test_a_sample_that_was_disturbed_is_told_from_the_others(simulated, told):
 
     def law(_: int) -> float:
         calls.append(0.2)
-        simulated.machine.share = 0.4 if len(calls) == 7 else 1.0  # after the check, a call that wakes and two that warm up
+        # after the check, a call that wakes and two that warm up
+        simulated.machine.share = 0.4 if len(calls) == 7 else 1.0
         return 0.2
 
     simulated.law = law
