@@ -13,7 +13,8 @@ from conftest import ROOT
 from PIL import Image
 from scipy import ndimage
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LARGE = ROOT / "examples" / "larger_than_memory.py"
+EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {LARGE})
 
 
 def test_there_are_examples():
@@ -26,6 +27,18 @@ def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(path)])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
+
+
+def test_what_is_larger_than_memory_is_right_where_it_is_small(tmp_path):
+    done = subprocess.run(
+        [sys.executable, LARGE, "1500", "3"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    image, square, batch, error = done.stdout.splitlines()
+    assert image.startswith("1500 x 1500, ")
+    assert batch.startswith("3 photographs, ")
+    found, expected = (float(word.strip(",")) for word in square.split() if word[0].isdigit())
+    assert found == pytest.approx(expected, rel=0.02)
+    assert float(error.split()[-1]) < 1e-5
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.sh")), ids=lambda path: path.stem)

@@ -42,7 +42,8 @@ class ClusterInstrument:
         return self.home.eviction(cpus)
 
     def wake(self, subject: Subject, timing: Timing) -> None:
-        """Do nothing, as on the host."""
+        """As on the host."""
+        self.home.wake(subject, timing)
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
         """By the clock of the process that leads."""
