@@ -14,5 +14,5 @@ def capability() -> int:
         return UNKNOWN
     try:
         return int(cupy.cuda.Device().compute_capability)
-    except (AttributeError, cupy.cuda.runtime.CUDARuntimeError):  # CuPy is half imported, or finds no GPU
+    except (AttributeError, RuntimeError):  # CuPy is half imported, or finds no GPU (its CUDARuntimeError)
         return UNKNOWN

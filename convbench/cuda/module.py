@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import platformdirs
 
 if TYPE_CHECKING:
     from convbench.cuda.launch import Launch
@@ -19,48 +14,35 @@ def compiled(cupy: Any, launch: Launch, dtype: str) -> Any:
     """The launch's kernel, compiled: a `cupy.RawKernel`.
 
     CuPy keeps compiled code on disk and names the architecture by the GPU's compute capability. It cannot name the
-    architectures whose instructions no later GPU has, so that for those the compiler is called here, and what it makes
-    is kept here.
+    architectures whose instructions no later GPU has, so that for those the compiler is called here, which takes some
+    tenths of a second for every plan.
+
+    Raises:
+        RuntimeError: The compiler refuses the source.
     """
-    options = launch.options(dtype)
     if launch.architecture:
-        module = cupy.RawModule(path=str(_cubin(cupy, launch.code, (*options, f"-arch={launch.architecture}"))))
-        kernel = module.get_function(launch.name)
+        kernel = _for_one_architecture(cupy, launch, dtype)
     else:
-        kernel = cupy.RawKernel(launch.code, launch.name, options=options)
-    kernel.compile()
+        kernel = cupy.RawKernel(launch.code, launch.name, options=launch.options(dtype))
+        kernel.compile()
     if launch.shared_bytes:
         kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
     return kernel
 
 
-def _cubin(cupy: Any, code: str, options: tuple[str, ...]) -> Path:
-    """A file with the machine code of a source, which is compiled unless the file is there."""
+def _for_one_architecture(cupy: Any, launch: Launch, dtype: str) -> Any:
     nvrtc = cupy.cuda.nvrtc
-    digest = hashlib.sha256(repr((nvrtc.getVersion(), options, code)).encode()).hexdigest()
-    kept = _folder() / f"{digest[:32]}.cubin"
-    if kept.exists():
-        return kept
-    program = nvrtc.createProgram(code, "convbench.cu", (), ())
+    program = nvrtc.createProgram(launch.code, "convbench.cu", (), ())
     try:
-        nvrtc.compileProgram(program, options)
+        nvrtc.compileProgram(program, (*launch.options(dtype), f"-arch={launch.architecture}"))
         machine_code = nvrtc.getCUBIN(program)
     except nvrtc.NVRTCError as error:
         raise RuntimeError(f"NVRTC: {error}: {nvrtc.getProgramLog(program)}") from error
     finally:
         nvrtc.destroyProgram(program)
-    handle, unfinished = tempfile.mkstemp(dir=kept.parent)  # another process may write the same
-    with os.fdopen(handle, "wb") as file:
-        file.write(machine_code)
-    Path(unfinished).replace(kept)
-    return kept
-
-
-def _folder() -> Path:
-    """This user's folder for compiled code, or a new one for this process where that cannot be written to."""
-    folder = platformdirs.user_cache_path("convbench") / "cuda"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    return Path(tempfile.mkdtemp(prefix="convbench-"))
+    with tempfile.TemporaryDirectory(prefix="convbench-") as directory:  # CuPy loads machine code from files alone
+        file = Path(directory) / "kernel.cubin"
+        file.write_bytes(machine_code)
+        kernel = cupy.RawModule(path=str(file)).get_function(launch.name)
+        kernel.compile()
+    return kernel
