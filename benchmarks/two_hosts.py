@@ -138,7 +138,8 @@ def on_mpi(hosts: Hosts, problem: str, directory: Path) -> None:
     enter = directory / "enter"
     cases = "\n".join(f"{address}) name={name} ;;" for address, name in zip(hosts.addresses, hosts.names, strict=True))
     enter.write_text(
-        f'#!/bin/sh\n# -x HOST COMMAND\ncase $2 in\n{cases}\nesac\nshift 2\nip netns exec $name sh -c "$*"\n'
+        f"#!/bin/sh\n# -x HOST COMMAND\ncase $2 in\n{cases}\nesac\nshift 2\n"
+        'exec ip netns exec $name unshare --uts sh -c "hostname $name && $*"\n'
     )
     enter.chmod(0o700)
     launcher = ["-launcher", "ssh", "-launcher-exec", str(enter.resolve()), "-localhost", hosts.addresses[0]]

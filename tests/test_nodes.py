@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks.two_hosts import compared
@@ -13,6 +16,10 @@ from convbench.analysis.communication import COUNTS, Cluster, strong, weak
 from convbench.analysis.cuts import Cut
 from convbench.analysis.link import Link
 from convbench.analysis.nodes import NodeSeries, of_record, on_nodes
+from convbench.executors import EXECUTORS
+from convbench.executors.cluster import Members, Traffic
+from convbench.plans import Candidate
+from convbench.plans.distributed import DistributedPlan
 from convbench.problem import Problem
 from convbench.report.content import Material
 from convbench.report.nodes import section
@@ -150,6 +157,27 @@ def test_between_machines_only_what_is_remote_crosses_the_link():
     assert found.keys() == {"distribution", "gathering"}
     local = series.cells[1].transfers["gathering"] / 2
     assert found["gathering"].predicted == pytest.approx(local + seconds[1])
+
+
+def distributed(monkeypatch, executor: str, hosts: list[str]) -> DistributedPlan:
+    """A plan on workers of these hosts that were never started."""
+    told = {"setup": {}, "scratch_bytes": 0, "packed_bytes": 0, "variant": {}, "error_bound": 0, "error_estimate": 0}
+    members = Members([{**told, "host": host} for host in hosts], ours=False)
+    crew = SimpleNamespace(members=members, setup={}, traffic={"halo": Traffic()}, close=lambda: None)
+    monkeypatch.setattr(EXECUTORS[executor], "crew", lambda _job, _cluster: crew)
+    monkeypatch.setattr(EXECUTORS[executor], "available", lambda: None)
+    return DistributedPlan(PROBLEM, np.ones(PROBLEM.weights_shape), Candidate("direct", executor, len(hosts)))
+
+
+def test_workers_on_other_hosts_than_the_process_that_leads_are_counted(monkeypatch):
+    facts = distributed(monkeypatch, "dask", [socket.gethostname(), "another", "another", "third"]).facts()
+    assert (facts["workers"], facts["hosts"], facts["remote"]) == (4, 3, 3)
+    one = record(WORKERS, "dask", 4, 0, scaled=False)
+    assert of_record(one).remote == 4  # does not tell
+    told = dataclasses.replace(one, cluster={**one.cluster, "hosts": 3, "remote": 3})
+    [series] = on_nodes([Record.from_json(told.to_json())])
+    assert not series.apart
+    assert series.cells[4].remote == 3
 
 
 def test_ranks_on_two_hosts_are_compared_by_their_halo_too():

@@ -32,8 +32,8 @@ class Observed(NamedTuple):
 
     `compute` has the seconds that each node computed, `halos` those in which it exchanged halos and waited for others.
     `messages` and `moved`, in bytes, are those of "distribution", "halo" (of a call) and "gathering", of all nodes;
-    `hosts` is how many machines they are on, `remote` how many of them are not on that of the process that leads, and
-    `fit` whether there were CPUs for all of them.
+    `hosts` is how many machines they are on, `remote` how many of them are not on that of the process that leads (of
+    records that do not tell, all), and `fit` whether there were CPUs for all of them.
     """
 
     nodes: int
