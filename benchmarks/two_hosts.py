@@ -108,7 +108,7 @@ def compared(series: NodeSeries, link: Link) -> Iterator[Compared]:
     ):
         within = one.transfers.get(name, 0.0) / 2 if one.messages.get(name) else 0.0
         yield Compared(name, moved, cell.transfers[name], within + link.seconds(messages, moved))
-    if series.exchanges and cell.halos is not None:
+    if series.exchanges and cut.messages and cell.halos is not None:
         yield Compared(HALO, cut.halo_bytes, cell.halos, link.seconds(cut.messages, cut.halo_bytes))
 
 

@@ -180,6 +180,22 @@ def test_workers_on_other_hosts_than_the_process_that_leads_are_counted(monkeypa
     assert series.cells[4].remote == 3
 
 
+def test_ranks_that_have_no_halo_to_exchange_are_ranks_still(monkeypatch):
+    """A batch is cut into images: the engine tells, not its messages; those of records that do not tell."""
+    here = socket.gethostname()
+    told = {name: distributed(monkeypatch, name, [here] * 4).facts()["exchanges"] for name in ("mpi", "dask")}
+    assert told == {"mpi": True, "dask": False}
+    for cluster, executor in ((RANKS, "mpi"), (WORKERS, "dask")):
+        every = [
+            dataclasses.replace(each, cluster={**each.cluster, "messages": {**each.cluster["messages"], "halo": 0}})
+            for each in records(cluster, executor)
+        ]
+        assert [series.exchanges for series in on_nodes(every)] == [False]
+        telling = [dataclasses.replace(each, cluster={**each.cluster, "exchanges": told[executor]}) for each in every]
+        [series] = on_nodes([Record.from_json(each.to_json()) for each in telling])
+        assert series.exchanges == series.cluster.exchanges == cluster.exchanges
+
+
 def test_ranks_on_two_hosts_are_compared_by_their_halo_too():
     """Of ten rows that both read each has five; what a rank waits for the other is not the exchange."""
     found = {each.what: each for each in compared(one_series(RANKS), RANKS.link)}

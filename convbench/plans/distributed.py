@@ -189,12 +189,14 @@ class DistributedPlan(Closing):
     def facts(self) -> dict[str, Any]:
         """What a record says of the cut and of what it moves, see `Record.cluster`."""
         traffic, here = self._crew.traffic, socket.gethostname()
+        executor = cast("ClusterExecutor", EXECUTORS[self.candidate.executor])
         return {
             "workers": self.workers,
             "threads_per_worker": self.candidate.cluster.threads,
             "hosts": self._crew.members.hosts,
             "remote": sum(fact["host"] != here for fact in self._crew.members.facts),
             "axis": self.axis,
+            "exchanges": executor.exchanges,
             "bytes": {name: moved.bytes for name, moved in traffic.items()},
             "messages": {name: moved.messages for name, moved in traffic.items()},
         }

@@ -47,6 +47,7 @@ CLUSTER: Final = Fields(
     {
         **dict.fromkeys(("workers", "threads_per_worker", "hosts", "remote", "replaced"), COUNT),
         "axis": TEXT,
+        "exchanges": FLAG,
         **{name: {NAME: AMOUNT} for name in ("bytes", "messages")},
         **{name: [[AMOUNT]] for name in ("compute_seconds", "communication_seconds")},
     }
@@ -127,7 +128,8 @@ class Record:
         cluster: On a cluster, what each worker did and what moved between them; empty elsewhere, and in records of
             before. "workers": how many had a part; "threads_per_worker"; "hosts": how many machines they were on;
             "remote": how many of them were not on that of the process that leads; "axis": what was cut, "images",
-            "rows" (of the output) or "filters", empty for one worker; "compute_seconds": for each
+            "rows" (of the output) or "filters", empty for one worker; "exchanges": whether workers begin and end a call
+            together and send one another halos in it, rather than being dispatched to; "compute_seconds": for each
             sample, each worker's seconds of convolving in one call, mean over its `loops`, empty if a worker died;
             "communication_seconds": likewise, of exchanging halos with its neighbours, in which it waited for them,
             too; the rest of a sample is what engine and slowest worker add. "bytes" and "messages": of "distribution"
