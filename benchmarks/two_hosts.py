@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import click
 
 from benchmarks.namespaces import Hosts
-from convbench.analysis.cuts import Cut, grids
+from convbench.analysis.cuts import cuts
 from convbench.analysis.link import Link
 from convbench.analysis.nodes import DISTRIBUTION, GATHERING, HALO, NodeSeries, on_nodes
 from convbench.errors import UnavailableError
@@ -100,8 +100,7 @@ def undisturbed(record: Record) -> Record:
 def compared(series: NodeSeries, link: Link) -> Iterator[Compared]:
     """What two nodes on two hosts took, and the model: half over the wire, half within the first, as on one node."""
     one, cell = series.cells[1], series.cells[2]
-    [grid] = grids(cell.problem, 2, "rows")
-    cut = Cut(cell.problem, grid)
+    [cut] = cuts(cell.problem, 2, "rows")
     for name, (messages, moved) in (
         (DISTRIBUTION, cut.distributed(with_halo=not series.exchanges, apart=False)),
         (GATHERING, cut.gathered(apart=False)),

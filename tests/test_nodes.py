@@ -246,7 +246,7 @@ def test_a_prediction_is_drawn_as_one():
     """Dashed, labelled, up to thousands of nodes; measured with markers where it was measured."""
     left, _ = draw(one_series(RANKS)).axes
     lines = {line.get_label(): line for line in left.get_lines()}
-    for name in ("predicted, rows or images", "predicted, blocks", "predicted, end to end"):
+    for name in ("predicted, one dimension", "predicted, blocks", "predicted, end to end"):
         assert lines[name].is_dashed()
         assert max(lines[name].get_xdata()) == 4096
     measured = {container.get_label(): container for container in left.containers}["measured"]

@@ -14,7 +14,10 @@ from convbench.analysis.times import OUT_OF_FITS
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
 
-IN_WORDS: Final[dict[Cutting, str]] = {"rows": "one dimension (rows or images)", "blocks": "two dimensions (blocks)"}
+IN_WORDS: Final[dict[Cutting, str]] = {
+    "rows": "one dimension (images, rows or filters)",
+    "blocks": "two dimensions (blocks)",
+}
 TEXT: Final = (
     "A node is a worker or a rank. A call begins when the parts of the input and the weights lie on the nodes, and "
     "ends when the last part of the output lies there; distribution and gathering are timed apart. Compute is what a "
