@@ -16,7 +16,10 @@ from convbench.analysis.communication import COUNTS, Cluster, strong, weak
 from convbench.analysis.cuts import Cut
 from convbench.analysis.link import Link
 from convbench.analysis.nodes import NodeSeries, of_record, on_nodes
+from convbench.analysis.places import cells_at, places
+from convbench.analysis.series import group
 from convbench.executors import EXECUTORS
+from convbench.executors.cluster import Cluster as Asked
 from convbench.executors.cluster import Members, Traffic
 from convbench.plans import Candidate
 from convbench.plans.distributed import DistributedPlan
@@ -24,6 +27,7 @@ from convbench.problem import Problem
 from convbench.report.content import Material
 from convbench.report.nodes import section
 from convbench.report.nodes_figure import draw
+from convbench.report.summary import summary_table
 from convbench.results.record import Record
 from convbench.results.store import Sweep
 
@@ -194,6 +198,24 @@ def test_ranks_that_have_no_halo_to_exchange_are_ranks_still(monkeypatch):
         telling = [dataclasses.replace(each, cluster={**each.cluster, "exchanges": told[executor]}) for each in every]
         [series] = on_nodes([Record.from_json(each.to_json()) for each in telling])
         assert series.exchanges == series.cluster.exchanges == cluster.exchanges
+
+
+def test_threads_of_workers_count_as_cores_where_limits_and_places_are_looked_up():
+    """One worker of sixteen threads: memory of sixteen, sixteen cores' peak, and never beside one core."""
+    of_one = Candidate("unrolled", "threads", 16)
+    worker = dataclasses.replace(of_one, executor="dask", cores=1, cluster=Asked(threads=16))
+    assert worker.memory(PROBLEM) == of_one.memory(PROBLEM) > dataclasses.replace(of_one, cores=1).memory(PROBLEM)
+    one = record(WORKERS, "dask", 1, 0, scaled=False)
+    wide = dataclasses.replace(one, cluster={**one.cluster, "threads_per_worker": 16})
+    several = group([wide])
+    assert places(several) == [16]
+    [cell] = cells_at(several, 16).values()
+    assert cells_at(several, 1) == {}
+    peaks = {"1": {"multiply_add_float32": [1e11]}, "16": {"multiply_add_float32": [1.6e12]}}
+    header = {"spec": {}, "machine": {"peaks": {"cores": peaks}}}
+    found = summary_table(Material(Sweep(Path("nowhere"), header, (wide,)), {}), PROBLEM, several)
+    titles = [column.title for column in found.columns]
+    assert found.rows[0][titles.index("of peak")] == pytest.approx(cell.rate / 1.6e12)
 
 
 def test_ranks_on_two_hosts_are_compared_by_their_halo_too():
