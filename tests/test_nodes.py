@@ -262,6 +262,7 @@ def test_the_report_has_measured_beside_predicted(scaled):
     assert len(limits.rows) == 4  # two engines in one and two dimensions
     assert all(row[6] in COUNTS for row in limits.rows)
     assert len(found.figures) == 2
+    assert all("an overhead that is one node's or, where 3 counts" in figure.caption for figure in found.figures)
 
 
 def test_a_prediction_is_drawn_as_one():
