@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import click
 
 from benchmarks.namespaces import Hosts
-from convbench.analysis.cuts import Cut, grids
+from convbench.analysis.cuts import cuts
 from convbench.analysis.link import Link
 from convbench.analysis.nodes import DISTRIBUTION, GATHERING, HALO, NodeSeries, on_nodes
 from convbench.errors import UnavailableError
@@ -100,15 +100,14 @@ def undisturbed(record: Record) -> Record:
 def compared(series: NodeSeries, link: Link) -> Iterator[Compared]:
     """What two nodes on two hosts took, and the model: half over the wire, half within the first, as on one node."""
     one, cell = series.cells[1], series.cells[2]
-    [grid] = grids(cell.problem, 2, "rows")
-    cut = Cut(cell.problem, grid)
+    [cut] = cuts(cell.problem, 2, "rows")
     for name, (messages, moved) in (
         (DISTRIBUTION, cut.distributed(with_halo=not series.exchanges, apart=False)),
         (GATHERING, cut.gathered(apart=False)),
     ):
         within = one.transfers.get(name, 0.0) / 2 if one.messages.get(name) else 0.0
         yield Compared(name, moved, cell.transfers[name], within + link.seconds(messages, moved))
-    if series.exchanges and cell.halos is not None:
+    if series.exchanges and cut.messages and cell.halos is not None:
         yield Compared(HALO, cut.halo_bytes, cell.halos, link.seconds(cut.messages, cut.halo_bytes))
 
 
@@ -138,7 +137,8 @@ def on_mpi(hosts: Hosts, problem: str, directory: Path) -> None:
     enter = directory / "enter"
     cases = "\n".join(f"{address}) name={name} ;;" for address, name in zip(hosts.addresses, hosts.names, strict=True))
     enter.write_text(
-        f'#!/bin/sh\n# -x HOST COMMAND\ncase $2 in\n{cases}\nesac\nshift 2\nip netns exec $name sh -c "$*"\n'
+        f"#!/bin/sh\n# -x HOST COMMAND\ncase $2 in\n{cases}\nesac\nshift 2\n"
+        'exec ip netns exec $name unshare --uts sh -c "hostname $name && $*"\n'
     )
     enter.chmod(0o700)
     launcher = ["-launcher", "ssh", "-launcher-exec", str(enter.resolve()), "-localhost", hosts.addresses[0]]

@@ -3,7 +3,8 @@
 #
 #     sbatch examples/slurm_mpi.sh
 #
-# Python's environment must be the same on all nodes, with convbench[mpi] in it; activate it here.
+# Python's environment must be the same on all nodes, with convbench and mpi4py in it, built against
+# the cluster's own MPI (see docs/clusters.md); activate it here.
 #SBATCH --job-name=convbench-mpi
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

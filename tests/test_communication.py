@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convbench.analysis.communication import (
@@ -20,10 +20,10 @@ from convbench.analysis.communication import (
     turning_point,
     weak,
 )
-from convbench.analysis.cuts import CUTTINGS, Cut, grids
+from convbench.analysis.cuts import CUTTINGS, Cut, cuts
 from convbench.analysis.link import Link, Transfer, fitted
 from convbench.executors import halo
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 REFERENCE = Problem(height=720, width=1280, out_channels=128, kernel_height=11, kernel_width=11)
 LINK = Link(latency=1e-4, bandwidth=1e8)
@@ -32,12 +32,13 @@ FREE = Link(0.0, math.inf)
 
 sizes = st.integers(1, 5)
 problems = st.builds(
-    lambda batch, channels, height, width, kernel, stride, padding, dtype: Problem(
+    lambda batch, channels, height, width, kernel, stride, padding, dtype, filters, groups: Problem(
         batch=batch,
-        channels=channels,
+        channels=channels * groups,
         height=height + kernel[0],
         width=width + kernel[1],
-        out_channels=3,
+        out_channels=filters * groups,
+        groups=groups,
         kernel_height=kernel[0],
         kernel_width=kernel[1],
         stride=(min(stride[0], kernel[0]), min(stride[1], kernel[1])),
@@ -47,6 +48,7 @@ problems = st.builds(
     *(sizes, sizes, st.integers(0, 40), st.integers(0, 40)),
     *(st.tuples(sizes, sizes), st.tuples(sizes, sizes), st.tuples(sizes, sizes)),
     st.sampled_from(["float32", "float64"]),
+    *(sizes, st.integers(1, 4)),
 )
 links = st.builds(Link, st.floats(0, 1), st.floats(1e3, 1e12))
 clusters = st.builds(Cluster, st.floats(1e-3, 1e3), links, st.floats(0, 1e-2), st.booleans(), st.booleans())
@@ -82,10 +84,33 @@ def test_thin_bands_read_from_several_owners():
 
 def test_images_have_no_halo():
     problem = dataclasses.replace(REFERENCE, batch=10)
-    assert list(grids(problem, 4, "rows")) == [(4, 1, 1)]
-    assert list(grids(problem, 16, "rows")) == [(1, 16, 1)]
+    assert list(cuts(problem, 4, "rows")) == [Cut(problem, (4, 1, 1))]
+    assert list(cuts(problem, 16, "rows")) == [Cut(problem, (1, 16, 1))]
     cut = Cut(problem, (4, 1, 1))
     assert (cut.messages, cut.halo_bytes, cut.busiest) == (0, 0, 0.3)
+
+
+def test_filters_are_cut_where_there_are_few_rows():
+    """Seven rows of outputs and eight or sixteen nodes: even parts of 512 filters, which need all of the input."""
+    problem = Problem.parse("ic512ih7oc512kh3ph1")
+    for nodes in (8, 16):
+        [cut] = cuts(problem, nodes, "rows")
+        assert (cut.parts, cut.busiest, cut.messages, cut.halo_bytes) == (nodes, 1 / nodes, 0, 0)
+        size = math.prod(problem.input_shape) * ITEM_SIZE[problem.dtype]
+        assert cut.distributed(with_halo=False, apart=False) == (nodes - 1, (nodes - 1) * size)
+        found = predict(problem, nodes, CLUSTER, "rows")
+        assert (found.imbalance, found.communication, found.cut) == (0, 0, cut)
+    [grouped] = cuts(Problem.parse("g4ic16ih7oc8kh3ph1"), 8, "rows")
+    assert grouped.channels[0].tolist() == [1] * 8
+    assert grouped.channels[1].tolist() == [4] * 8
+
+
+def test_no_more_rows_are_cut_than_padding_allows():
+    """The kernels of the two outer rows of outputs lie in the padding; nodes without a part have nothing to do."""
+    problem = Problem(height=3, width=4, out_channels=1, kernel_height=3, kernel_width=3, padding=(4, 0))
+    [cut] = cuts(problem, 12, "rows")
+    assert cut.parts == len(problem.split(12))
+    assert predict(problem, 12, CLUSTER, "rows").imbalance == pytest.approx(cut.busiest - 1 / 12)
 
 
 def test_a_call_by_hand():
@@ -147,12 +172,20 @@ def test_a_link_is_found_again():
 @given(problems, st.integers(2, 12))
 def test_a_cut_is_that_of_split_and_its_halos_those_of_ranks(problem, nodes):
     """What parts compute and read is what `Problem.split` says, and what ranks have and send what `mpi` does."""
-    [grid] = grids(problem, nodes, "rows")
-    parts = problem.split(nodes, "images" if grid[0] > 1 else "rows")
-    cut = Cut(problem, grid)
-    assume(len(parts) == cut.parts > 1)
+    [cut] = cuts(problem, nodes, "rows")
+    parts = problem.split(nodes)
+    assert cut.parts == len(parts)
     assert cut.busiest == max(part.problem.multiply_adds for part in parts) / problem.multiply_adds
-    if grid[0] == 1:
+    size = ITEM_SIZE[problem.dtype]
+    inputs = [math.prod(part.problem.input_shape) * size for part in parts]
+    outputs = [math.prod(part.problem.output_shape) * size for part in parts]
+    assert cut.distributed(with_halo=True, apart=True) == (len(parts), sum(inputs))
+    assert cut.distributed(with_halo=True, apart=False) == (len(parts) - 1, sum(inputs[1:]))
+    assert cut.gathered(apart=True) == (len(parts), sum(outputs))
+    assert cut.gathered(apart=False) == (len(parts) - 1, sum(outputs[1:]))
+    if cut.grid[0] > 1 or cut.filters > 1:
+        assert (cut.messages, cut.halo_bytes) == (0, 0)
+    else:
         rows = [part.input[2].indices(problem.height)[:2] for part in parts]
         assert cut.axes[1].owned.tolist() == [end - begin for begin, end in halo.owned(rows)]
         assert (cut.axes[1].owned + cut.axes[1].halo).tolist() == [end - begin for begin, end in rows]
@@ -205,19 +238,18 @@ def test_halos_of_blocks_shrink_and_those_of_rows_do_not(nodes, kernel):
     problem = Problem(
         height=2048, width=2048, out_channels=1, kernel_height=kernel, kernel_width=kernel, padding="same"
     )
-    [rows] = grids(problem, nodes, "rows")
-    by_blocks = min(Cut(problem, grid).halo_bytes for grid in grids(problem, nodes, "blocks"))
-    assert by_blocks <= Cut(problem, rows).halo_bytes
+    [rows, *blocks] = cuts(problem, nodes, "blocks")
+    assert min(cut.halo_bytes for cut in blocks) <= rows.halo_bytes
 
 
 @given(problems, st.integers(1, 100))
 def test_every_output_has_one_owner_and_every_line_at_most_one(problem, nodes):
     for cutting in CUTTINGS:
-        for grid in grids(problem, nodes, cutting):
-            cut = Cut(problem, grid)
+        for cut in cuts(problem, nodes, cutting):
             if cut.halo_bytes:
                 sizes = (problem.batch, problem.height, problem.width)
                 assert all(axis.owned.sum() <= size for axis, size in zip(cut.axes, sizes, strict=True))
             assert [axis.outputs.sum() for axis in cut.axes] == [problem.batch, *problem.output_shape[2:]]
+            assert cut.channels[0].sum() == problem.out_channels
             assert cut.parts <= nodes
             assert (cut.messages == 0) == (cut.halo_bytes == 0)

@@ -180,7 +180,7 @@ def test_a_sweep_records_what_workers_did_and_what_moved(in_process, tmp_path):
         assert record.check["passed"]
         assert set(record.transfers) == {"distribution", "gathering", "end to end"}
         found = record.cluster
-        assert (found["workers"], found["hosts"], found["replaced"]) == (cores, 1, 0)
+        assert (found["workers"], found["hosts"], found["remote"], found["replaced"]) == (cores, 1, 0, 0)
         assert [len(workers) for workers in found["compute_seconds"]] == [cores] * len(record.samples)
         assert found["messages"] == {"distribution": cores, "halo": 0, "gathering": cores}
         slowest = [max(workers) for workers in found["compute_seconds"]]

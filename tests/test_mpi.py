@@ -142,7 +142,7 @@ def measured(directory: Path) -> None:
         assert record.check["passed"]
         assert set(record.transfers) == {"distribution", "gathering", "end to end"}
         found = record.cluster
-        assert (found["workers"], found["hosts"], found["replaced"]) == (cores, 1, 0)
+        assert (found["workers"], found["hosts"], found["remote"], found["replaced"]) == (cores, 1, 0, 0)
         assert found["messages"] == {"distribution": cores - 1, "halo": 2 * (cores - 1), "gathering": cores - 1}
         assert found["bytes"]["halo"] == (cores - 1) * 2 * 2 * 13 * 4  # rows, channels, columns, bytes
         for kind in ("compute_seconds", "communication_seconds"):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks.two_hosts import compared
@@ -13,10 +16,18 @@ from convbench.analysis.communication import COUNTS, Cluster, strong, weak
 from convbench.analysis.cuts import Cut
 from convbench.analysis.link import Link
 from convbench.analysis.nodes import NodeSeries, of_record, on_nodes
+from convbench.analysis.places import cells_at, places
+from convbench.analysis.series import group
+from convbench.executors import EXECUTORS
+from convbench.executors.cluster import Cluster as Asked
+from convbench.executors.cluster import Members, Traffic
+from convbench.plans import Candidate
+from convbench.plans.distributed import DistributedPlan
 from convbench.problem import Problem
 from convbench.report.content import Material
 from convbench.report.nodes import section
 from convbench.report.nodes_figure import draw
+from convbench.report.summary import summary_table
 from convbench.results.record import Record
 from convbench.results.store import Sweep
 
@@ -152,6 +163,61 @@ def test_between_machines_only_what_is_remote_crosses_the_link():
     assert found["gathering"].predicted == pytest.approx(local + seconds[1])
 
 
+def distributed(monkeypatch, executor: str, hosts: list[str]) -> DistributedPlan:
+    """A plan on workers of these hosts that were never started."""
+    told = {"setup": {}, "scratch_bytes": 0, "packed_bytes": 0, "variant": {}, "error_bound": 0, "error_estimate": 0}
+    members = Members([{**told, "host": host} for host in hosts], ours=False)
+    crew = SimpleNamespace(members=members, setup={}, traffic={"halo": Traffic()}, close=lambda: None)
+    monkeypatch.setattr(EXECUTORS[executor], "crew", lambda _job, _cluster: crew)
+    monkeypatch.setattr(EXECUTORS[executor], "available", lambda: None)
+    return DistributedPlan(PROBLEM, np.ones(PROBLEM.weights_shape), Candidate("direct", executor, len(hosts)))
+
+
+def test_workers_on_other_hosts_than_the_process_that_leads_are_counted(monkeypatch):
+    facts = distributed(monkeypatch, "dask", [socket.gethostname(), "another", "another", "third"]).facts()
+    assert (facts["workers"], facts["hosts"], facts["remote"]) == (4, 3, 3)
+    one = record(WORKERS, "dask", 4, 0, scaled=False)
+    assert of_record(one).remote == 4  # does not tell
+    told = dataclasses.replace(one, cluster={**one.cluster, "hosts": 3, "remote": 3})
+    [series] = on_nodes([Record.from_json(told.to_json())])
+    assert not series.apart
+    assert series.cells[4].remote == 3
+
+
+def test_ranks_that_have_no_halo_to_exchange_are_ranks_still(monkeypatch):
+    """A batch is cut into images: the engine tells, not its messages; those of records that do not tell."""
+    here = socket.gethostname()
+    told = {name: distributed(monkeypatch, name, [here] * 4).facts()["exchanges"] for name in ("mpi", "dask")}
+    assert told == {"mpi": True, "dask": False}
+    for cluster, executor in ((RANKS, "mpi"), (WORKERS, "dask")):
+        every = [
+            dataclasses.replace(each, cluster={**each.cluster, "messages": {**each.cluster["messages"], "halo": 0}})
+            for each in records(cluster, executor)
+        ]
+        assert [series.exchanges for series in on_nodes(every)] == [False]
+        telling = [dataclasses.replace(each, cluster={**each.cluster, "exchanges": told[executor]}) for each in every]
+        [series] = on_nodes([Record.from_json(each.to_json()) for each in telling])
+        assert series.exchanges == series.cluster.exchanges == cluster.exchanges
+
+
+def test_threads_of_workers_count_as_cores_where_limits_and_places_are_looked_up():
+    """One worker of sixteen threads: memory of sixteen, sixteen cores' peak, and never beside one core."""
+    of_one = Candidate("unrolled", "threads", 16)
+    worker = dataclasses.replace(of_one, executor="dask", cores=1, cluster=Asked(threads=16))
+    assert worker.memory(PROBLEM) == of_one.memory(PROBLEM) > dataclasses.replace(of_one, cores=1).memory(PROBLEM)
+    one = record(WORKERS, "dask", 1, 0, scaled=False)
+    wide = dataclasses.replace(one, cluster={**one.cluster, "threads_per_worker": 16})
+    several = group([wide])
+    assert places(several) == [16]
+    [cell] = cells_at(several, 16).values()
+    assert cells_at(several, 1) == {}
+    peaks = {"1": {"multiply_add_float32": [1e11]}, "16": {"multiply_add_float32": [1.6e12]}}
+    header = {"spec": {}, "machine": {"peaks": {"cores": peaks}}}
+    found = summary_table(Material(Sweep(Path("nowhere"), header, (wide,)), {}), PROBLEM, several)
+    titles = [column.title for column in found.columns]
+    assert found.rows[0][titles.index("of peak")] == pytest.approx(cell.rate / 1.6e12)
+
+
 def test_ranks_on_two_hosts_are_compared_by_their_halo_too():
     """Of ten rows that both read each has five; what a rank waits for the other is not the exchange."""
     found = {each.what: each for each in compared(one_series(RANKS), RANKS.link)}
@@ -196,13 +262,14 @@ def test_the_report_has_measured_beside_predicted(scaled):
     assert len(limits.rows) == 4  # two engines in one and two dimensions
     assert all(row[6] in COUNTS for row in limits.rows)
     assert len(found.figures) == 2
+    assert all("an overhead that is one node's or, where 3 counts" in figure.caption for figure in found.figures)
 
 
 def test_a_prediction_is_drawn_as_one():
     """Dashed, labelled, up to thousands of nodes; measured with markers where it was measured."""
     left, _ = draw(one_series(RANKS)).axes
     lines = {line.get_label(): line for line in left.get_lines()}
-    for name in ("predicted, rows or images", "predicted, blocks", "predicted, end to end"):
+    for name in ("predicted, one dimension", "predicted, blocks", "predicted, end to end"):
         assert lines[name].is_dashed()
         assert max(lines[name].get_xdata()) == 4096
     measured = {container.get_label(): container for container in left.containers}["measured"]

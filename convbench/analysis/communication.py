@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from convbench.analysis.cuts import Cut, Cutting, Grid, grids
+from convbench.analysis.cuts import Cut, Cutting, cuts
 from convbench.analysis.link import Link
 from convbench.problem import Problem
 
@@ -69,7 +69,7 @@ class Prediction:
 
     Attributes:
         nodes: How many there are.
-        grid: How the problem is cut.
+        cut: How the problem is cut.
         compute: Of a node if all had the same share.
         imbalance: By which the busiest node's share takes longer.
         halos: Exchange of halos, of the node that has most.
@@ -79,7 +79,7 @@ class Prediction:
     """
 
     nodes: int
-    grid: Grid
+    cut: Cut
     compute: float
     imbalance: float
     halos: float
@@ -120,9 +120,9 @@ def predict(problem: Problem, nodes: int, cluster: Cluster, cutting: Cutting) ->
         problem: The whole; forward.
         nodes: At least 1.
         cluster: Measured on this problem.
-        cutting: "rows" for one dimension (or images, as `Problem.split` prefers), "blocks" for two.
+        cutting: "rows" for one dimension, as `Problem.split` cuts, "blocks" for two.
     """
-    found = (_of_cut(Cut(problem, grid), nodes, cluster) for grid in grids(problem, nodes, cutting))
+    found = (_of_cut(cut, nodes, cluster) for cut in cuts(problem, nodes, cutting))
     return min(found, key=lambda prediction: prediction.seconds)
 
 
@@ -177,7 +177,7 @@ def _of_cut(cut: Cut, nodes: int, cluster: Cluster) -> Prediction:
     link = cluster.link
     return Prediction(
         nodes=nodes,
-        grid=cut.grid,
+        cut=cut,
         compute=cluster.seconds / nodes,
         imbalance=cluster.seconds * (cut.busiest - 1 / nodes),
         halos=link.seconds(cut.messages, cut.halo_bytes) if cluster.exchanges else 0.0,

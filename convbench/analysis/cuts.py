@@ -1,10 +1,10 @@
 """A problem cut for several nodes: the busiest node's share of the work, and the halo, the input that neighbours share.
 
-Rows of outputs are cut as `Problem.split` cuts them; blocks are cut in both directions in the same way. Of input that
-two neighbours both read each has the half on its side, as the executor `mpi` has it (`executors.halo`), and the other
-half is its halo. A halo grows with a part's surface, work with its volume (Fox, Johnson, Lyzenga, Otto, Salmon and
-Walker, "Solving Problems on Concurrent Processors", 1988): a band of rows has a halo as wide as the image however many
-bands there are, a block's shrinks with the root of their number.
+In one dimension a problem is cut as `Problem.split` cuts it; blocks are cut in both directions in the way of rows. Of
+input that two neighbours both read each has the half on its side, as the executor `mpi` has it (`executors.halo`), and
+the other half is its halo. A halo grows with a part's surface, work with its volume (Fox, Johnson, Lyzenga, Otto,
+Salmon and Walker, "Solving Problems on Concurrent Processors", 1988): a band of rows has a halo as wide as the image
+however many bands there are, a block's shrinks with the root of their number.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.problem import ITEM_SIZE, Problem
+from convbench.problem.split import cut_by_default
 
 Cutting = Literal["rows", "blocks"]
 CUTTINGS: Final[tuple[Cutting, ...]] = ("rows", "blocks")
@@ -55,9 +56,9 @@ class Lines:
             extent: Lines that a filter spans.
             before: Lines of padding before the input.
         """
-        numbers = np.arange(min(parts, outputs) + 1)
-        length, longer = divmod(outputs, numbers[-1])
-        first = numbers * length + np.minimum(numbers, longer)
+        first = _firsts(outputs, parts)
+        if first.size == 2:  # of one part, which has what no output reads, too
+            return cls(np.array([outputs]), np.array([size]), np.array([0]), np.array([0]))
         begin = np.clip(first[:-1] * stride - before, 0, size)  # of what each part reads
         end = np.clip((first[1:] - 1) * stride - before + extent, 0, size)
         if (begin == begin[0]).all() and (end == end[0]).all():
@@ -79,10 +80,12 @@ class Cut:
     Attributes:
         problem: The whole.
         grid: Parts of the images, of the rows and of the columns that are wanted.
+        filters: Parts of the filters; each has all of the input's lines that its images, rows and columns read.
     """
 
     problem: Problem
     grid: Grid
+    filters: int = 1
 
     @cached_property
     def axes(self) -> tuple[Lines, Lines, Lines]:
@@ -97,18 +100,29 @@ class Cut:
             Lines.of(problem.width, problem.output_width, columns, stride=stride_x, extent=extent_x, before=left),
         )
 
+    @cached_property
+    def channels(self) -> tuple[Counts, Counts]:
+        """For each part of the filters, as `Problem.split` cuts them, how many it has and how many channels it reads.
+
+        Parts are whole groups, or filters of one group where there are fewer groups than parts.
+        """
+        groups, channels, filters = self.problem.groups, self.problem.group_channels, self.problem.group_filters
+        if groups >= self.filters:
+            several = np.diff(_firsts(groups, self.filters))
+            return several * filters, several * channels
+        own = np.tile(np.diff(_firsts(filters, self.filters // groups)), groups)
+        return own, np.full_like(own, channels)
+
     @property
     def parts(self) -> int:
         """How many nodes have something to do."""
-        images, rows, columns = (axis.outputs.size for axis in self.axes)
-        return images * rows * columns
+        return math.prod(axis.outputs.size for axis in self.axes) * self.channels[0].size
 
     @property
     def busiest(self) -> float:
         """The share of the outputs, and so of the multiply-adds, that the busiest node computes."""
-        _, _, height, width = self.problem.output_shape
-        images, rows, columns = (int(axis.outputs.max()) for axis in self.axes)
-        return images * rows * columns / (self.problem.batch * height * width)
+        most = math.prod(int(axis.outputs.max()) for axis in self.axes) * int(self.channels[0].max())
+        return most / math.prod(self.problem.output_shape)
 
     @property
     def messages(self) -> int:
@@ -122,7 +136,7 @@ class Cut:
         images, rows, columns = self.axes
         height = np.add.outer(rows.owned + rows.halo, np.zeros_like(columns.owned))
         needed, owned = height * (columns.owned + columns.halo), np.multiply.outer(rows.owned, columns.owned)
-        return int(images.outputs.max()) * int((needed - owned).max()) * self._line_bytes
+        return int(images.outputs.max()) * int((needed - owned).max()) * int(self.channels[1].max()) * self._item
 
     def distributed(self, *, with_halo: bool, apart: bool) -> tuple[int, int]:
         """Messages and bytes that leave whoever has the whole input, before a call; weights went with the plan, once.
@@ -133,37 +147,45 @@ class Cut:
         """
         images, rows, columns = self.axes
         height, width = (axis.owned + (axis.halo if with_halo else 0) for axis in (rows, columns))
-        every = self.problem.batch * int(height.sum()) * int(width.sum())
-        stays = 0 if apart else int(images.outputs[0]) * int(height[0]) * int(width[0])
-        return self.parts - (not apart), (every - stays) * self._line_bytes
+        lengths = (images.outputs, height, width, self.channels[1])
+        every, stays = (math.prod(map(int, each)) for each in ((a.sum() for a in lengths), (a[0] for a in lengths)))
+        return self.parts - (not apart), (every - (0 if apart else stays)) * self._item
 
     def gathered(self, *, apart: bool) -> tuple[int, int]:
         """Messages and bytes of the outputs that are brought back to it."""
-        _, filters, height, width = self.problem.output_shape
-        every = self.problem.batch * height * width
-        stays = 0 if apart else math.prod(int(axis.outputs[0]) for axis in self.axes)
-        return self.parts - (not apart), (every - stays) * filters * ITEM_SIZE[self.problem.dtype]
+        stays = math.prod(int(axis.outputs[0]) for axis in self.axes) * int(self.channels[0][0])
+        every = math.prod(self.problem.output_shape)
+        return self.parts - (not apart), (every - (0 if apart else stays)) * self._item
 
     @property
-    def _line_bytes(self) -> int:
-        """Bytes of all channels of a pixel."""
-        return self.problem.channels * ITEM_SIZE[self.problem.dtype]
+    def _item(self) -> int:
+        return ITEM_SIZE[self.problem.dtype]
 
 
-def grids(problem: Problem, nodes: int, cutting: Cutting) -> Iterator[Grid]:
-    """The grids that a cutting may use on so many nodes.
+def cuts(problem: Problem, nodes: int, cutting: Cutting) -> Iterator[Cut]:
+    """The cuts that a cutting may use on so many nodes.
 
-    "rows" is the one grid of `Problem.split`, in one dimension: images where there are as many as nodes, otherwise
-    rows, or images if there are more of them than rows. "blocks" are all grids of as many parts as nodes, in three.
+    "rows" is the one of `Problem.split`, and so of the executors, in one dimension: images, rows or filters, into fewer
+    parts than nodes where there is less to cut. "blocks" are all grids of as many parts as nodes, in three, and that.
     """
-    rows = problem.output_height
+    axis, parts = cut_by_default(problem, nodes)
+    if axis == "filters":
+        yield Cut(problem, (1, 1, 1), parts)
+    else:
+        yield Cut(problem, (parts, 1, 1) if axis == "images" else (1, parts, 1))
     if cutting == "rows":
-        by_images = problem.batch >= min(nodes, rows)
-        yield (nodes, 1, 1) if by_images else (1, nodes, 1)
         return
     for images in _divisors(nodes):
         for bands in _divisors(nodes // images):
-            yield images, bands, nodes // images // bands
+            yield Cut(problem, (images, bands, nodes // images // bands))
+
+
+def _firsts(size: int, parts: int) -> Counts:
+    """Where each of so many ranges of [0, size) begins, and the last one ends; the larger ones are first."""
+    count = min(parts, size)
+    length, longer = divmod(size, count)
+    numbers: Counts = np.arange(count + 1, dtype=np.int64)
+    return length * numbers + np.minimum(numbers, longer)
 
 
 def _divisors(number: int) -> Iterator[int]:

@@ -32,8 +32,9 @@ class Observed(NamedTuple):
 
     `compute` has the seconds that each node computed, `halos` those in which it exchanged halos and waited for others.
     `messages` and `moved`, in bytes, are those of "distribution", "halo" (of a call) and "gathering", of all nodes;
-    `hosts` is how many machines they are on, `remote` how many of them are not on that of the process that leads, and
-    `fit` whether there were CPUs for all of them.
+    `hosts` is how many machines they are on, `remote` how many of them are not on that of the process that leads (of
+    records that do not tell, all), `exchanges` whether nodes exchange halos in a call (of records that do not tell,
+    whether there was anything to exchange), and `fit` whether there were CPUs for all of them.
     """
 
     nodes: int
@@ -45,6 +46,7 @@ class Observed(NamedTuple):
     moved: Mapping[str, int]
     hosts: int
     remote: int
+    exchanges: bool
     fit: bool
 
 
@@ -62,6 +64,7 @@ def of_record(record: Record) -> Observed | None:
         moved=record.cluster["bytes"],
         hosts=record.cluster["hosts"],
         remote=record.cluster.get("remote", record.cluster["workers"]),
+        exchanges=record.cluster.get("exchanges", record.cluster["messages"].get(HALO, 0) > 0),
         fit=OUT_OF_FITS not in record.flags,
     )
 
@@ -87,6 +90,7 @@ class Measured:
         moved: Their bytes.
         hosts: Machines that the nodes are on.
         remote: Nodes on other machines than that of the process that leads.
+        exchanges: Whether nodes exchange halos in a call, where there are any.
         fit: Whether it may enter fits: there were CPUs for all nodes.
     """
 
@@ -101,6 +105,7 @@ class Measured:
     moved: Mapping[str, int]
     hosts: int
     remote: int
+    exchanges: bool
     fit: bool
 
     @property
@@ -149,7 +154,7 @@ class NodeSeries:
     @property
     def exchanges(self) -> bool:
         """Whether nodes exchange halos in a call; an engine that does not has distributed parts with theirs."""
-        return any(cell.messages.get(HALO) for cell in self.cells.values())
+        return any(cell.exchanges for cell in self.cells.values())
 
     @property
     def apart(self) -> bool:
@@ -245,6 +250,7 @@ def _measured(nodes: int, cells: Sequence[tuple[Record, Observed]]) -> Measured:
         moved=every[-1].moved,
         hosts=max(observed.hosts for observed in every),
         remote=max(observed.remote for observed in every),
+        exchanges=any(observed.exchanges for observed in every),
         fit=all(observed.fit for observed in every),
     )
 

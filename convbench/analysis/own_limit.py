@@ -80,9 +80,9 @@ def moved_bytes(work: Mapping[str, float], dtype: str) -> float:
 
 def of_cell(cell: CellTimes, limits: Limits) -> OwnLimit | None:
     """The limit of what was measured in a cell, by the counts in its records."""
-    return own_limit(cell.work, Problem.parse(cell.problem).dtype, cell.cores, limits)
+    return own_limit(cell.work, Problem.parse(cell.problem).dtype, cell.threads, limits)
 
 
 def of_candidate(problem: Problem, candidate: Candidate, limits: Limits) -> OwnLimit | None:
     """The limit of a candidate of ours for a problem that it can compute, without measuring it."""
-    return own_limit(candidate.work(problem), problem.dtype, candidate.cores, limits)
+    return own_limit(candidate.work(problem), problem.dtype, candidate.threads, limits)

@@ -13,9 +13,9 @@ Key = tuple[str, str]  # algorithm and executor
 
 
 def places(several: Iterable[Series]) -> list[Place]:
-    """Numbers of cores in ascending order, then GPUs."""
+    """Numbers of cores in ascending order, those of all threads of workers on a cluster; then GPUs."""
     every = list(several)
-    cores = {count for series in every if not series.on_gpu for count in series.cells}
+    cores = {cell.threads for series in every if not series.on_gpu for cell in series.cells.values()}
     return [*sorted(cores), *dict.fromkeys(series.executor for series in every if series.on_gpu)]
 
 
@@ -24,8 +24,8 @@ def cells_at(several: Iterable[Series], place: Place) -> dict[Key, CellTimes]:
     return {
         (series.algorithm, series.executor): cell
         for series in several
-        for cores, cell in series.cells.items()
-        if place == (series.executor if series.on_gpu else cores)
+        for cell in series.cells.values()
+        if place == (series.executor if series.on_gpu else cell.threads)
     }
 
 

@@ -25,7 +25,7 @@ class CellTimes:
 
     Attributes:
         problem: Descriptor of the problem.
-        cores: Core count.
+        cores: Core count; of workers on a cluster, their number.
         runs: Seconds of one call for each run: the mean of the run's samples.
         samples: All samples of all runs, for the minimum and the median alone.
         flags: How many runs raised each flag.
@@ -38,6 +38,7 @@ class CellTimes:
         variants: What ran, see `Record.variant`: one, unless runs differ; none in sweeps of before.
         memory: What was needed, and the most that any run's process held, see `Record.memory`.
         work: What a call does, counted, see `Record.work`.
+        threads_per_worker: How many each worker on a cluster computes on.
     """
 
     problem: str
@@ -53,6 +54,7 @@ class CellTimes:
     variants: Sequence[Mapping[str, Fact]] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
     work: Mapping[str, float] = field(default_factory=dict)
+    threads_per_worker: int = 1
 
     @classmethod
     def of(cls, cores: int, records: Iterable[Record]) -> Self:
@@ -85,7 +87,13 @@ class CellTimes:
                 for name in dict.fromkeys(name for record in records for name in record.memory)
             },
             work=records[-1].work,
+            threads_per_worker=records[-1].cluster.get("threads_per_worker", 1),
         )
+
+    @property
+    def threads(self) -> int:
+        """How many compute, each on a core of its own; what limits are looked up by."""
+        return self.cores * self.threads_per_worker
 
     @property
     def mean(self) -> Estimate:

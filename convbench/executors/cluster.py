@@ -208,7 +208,14 @@ class Crew(Protocol):
 
 
 class ClusterExecutor(Protocol):
-    """An executor whose workers compute pieces of a problem, see the module."""
+    """An executor whose workers compute pieces of a problem, see the module.
+
+    Attributes:
+        exchanges: Whether workers begin and end a call together, and send one another what their neighbours read of
+            their input in it; otherwise whoever leads dispatches to one after the other, and each has what it reads.
+    """
+
+    exchanges: bool
 
     def crew(self, job: Job, cluster: Cluster) -> Crew:
         """Start or find as many workers as the job has pieces, and have them make their shares.
@@ -224,6 +231,7 @@ class Distributing(Host):
     scales = True
     memory = "private"
     distributes = True
+    exchanges = False
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Allocate private memory in the process that gathers."""

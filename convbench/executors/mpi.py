@@ -39,6 +39,7 @@ class Mpi(Distributing):
     """Runs pieces on the ranks of an MPI job."""
 
     launched = True
+    exchanges = True
     _leads = False  # ranks of a job that somebody else has started
 
     def available(self) -> str | None:

@@ -97,7 +97,7 @@ class Candidate:
 
     def memory(self, problem: Problem) -> int:
         """Bytes that one of our algorithms needs in addition to input, unpacked weights and output."""
-        return self._footprint(problem).total(self.cores)
+        return self._footprint(problem).total(self.threads)
 
     def _footprint(self, problem: Problem) -> Footprint:
         backend, precision = self.backend, self.precision_for(problem)
@@ -120,7 +120,7 @@ class Candidate:
         return {
             **cost.counts,
             "other operations": cost.other_operations,
-            "busiest share": min(1.0, cost.busiest(self.cores)),
+            "busiest share": min(1.0, cost.busiest(self.threads)),
             "lanes": instruction_set().lanes(problem.dtype),
             "packed weight bytes": self._footprint(problem).weights_bytes,
         }

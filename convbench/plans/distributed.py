@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -187,12 +188,15 @@ class DistributedPlan(Closing):
 
     def facts(self) -> dict[str, Any]:
         """What a record says of the cut and of what it moves, see `Record.cluster`."""
-        traffic = self._crew.traffic
+        traffic, here = self._crew.traffic, socket.gethostname()
+        executor = cast("ClusterExecutor", EXECUTORS[self.candidate.executor])
         return {
             "workers": self.workers,
             "threads_per_worker": self.candidate.cluster.threads,
             "hosts": self._crew.members.hosts,
+            "remote": sum(fact["host"] != here for fact in self._crew.members.facts),
             "axis": self.axis,
+            "exchanges": executor.exchanges,
             "bytes": {name: moved.bytes for name, moved in traffic.items()},
             "messages": {name: moved.messages for name, moved in traffic.items()},
         }

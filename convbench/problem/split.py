@@ -118,14 +118,25 @@ def split(problem: P, parts: int, axis: str | None = None) -> tuple[Part[P], ...
     count = whole_number("parts", parts, least=1)
     if axis is not None:
         return tuple(_CUTS[one_of("axis", axis, _CUTS)](problem, count))
-    found: list[Part[P]] = []
-    for cut in _CUTS.values():
-        other = list(cut(problem, count))
-        if len(other) > len(found):
-            found = other
-        if len(found) == count:
-            break
-    return tuple(found)
+    return tuple(_CUTS[cut_by_default(problem, count)[0]](problem, count))
+
+
+def cut_by_default(problem: Whole, parts: int) -> tuple[str, int]:
+    """The axis that `split` cuts where none is said, and into how many parts, without making them.
+
+    Args:
+        problem: The whole.
+        parts: How many are wanted.
+    """
+    counts = {
+        "images": min(parts, problem.batch),
+        "rows": min(parts, _most_row_parts(problem)),
+        "filters": parts
+        if problem.groups >= parts
+        else problem.groups * min(problem.group_filters, parts // problem.groups),
+    }
+    axis = max(counts, key=lambda name: counts[name])  # the first of equal ones
+    return axis, counts[axis]
 
 
 def _images(problem: P, parts: int) -> Iterator[Part[P]]:

@@ -52,7 +52,7 @@ def gpu_table(material: Material, problem: Problem, several: list[Series]) -> Ta
                         series.algorithm,
                         series.executor,
                         cell.mean,
-                        limits.share_of_peak(cell.products, cell.rate, cell.cores),
+                        limits.share_of_peak(cell.products, cell.rate, cell.threads),
                         *moved,
                         _speedup(base, cell.runs),
                         _speedup(base, cell.end_to_end()),

@@ -168,7 +168,7 @@ def _of_ours(best: Fastest | None, limits: Limits) -> dict[str, Value]:
         "seconds": cell.mean,
         "GFLOP/s": cell.rate / 1e9,
         **({} if limit is None else {OWN: limit.seconds / cell.mean.value, "set by": limit.by}),
-        PEAK: limits.share_of_peak(cell.products, cell.rate, cell.cores),
+        PEAK: limits.share_of_peak(cell.products, cell.rate, cell.threads),
         **_memory([cell]),
     }
 
@@ -203,7 +203,7 @@ def _in_all(network: NetworkTimes, limits: Limits) -> Row:
         "seconds": seconds,
         "GFLOP/s": rate / 1e9,
         OWN: sum(least) / seconds.value if len(least) == len(best) else None,
-        PEAK: limits.share_of_peak(kinds.pop(), rate, best[0][1].cores) if len(kinds) == 1 else None,
+        PEAK: limits.share_of_peak(kinds.pop(), rate, best[0][1].threads) if len(kinds) == 1 else None,
         **_memory([cell for _, cell in best]),
         "its seconds": total(theirs) if theirs and len(theirs) == len(best) else None,
         RATIO: ratio_of_totals(theirs, ours) if theirs else None,

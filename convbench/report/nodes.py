@@ -14,7 +14,10 @@ from convbench.analysis.times import OUT_OF_FITS
 from convbench.report.content import Column, Figure, Material, Section, Table, Value, seconds_spec
 from convbench.report.labels import slug
 
-IN_WORDS: Final[dict[Cutting, str]] = {"rows": "one dimension (rows or images)", "blocks": "two dimensions (blocks)"}
+IN_WORDS: Final[dict[Cutting, str]] = {
+    "rows": "one dimension (images, rows or filters)",
+    "blocks": "two dimensions (blocks)",
+}
 TEXT: Final = (
     "A node is a worker or a rank. A call begins when the parts of the input and the weights lie on the nodes, and "
     "ends when the last part of the output lies there; distribution and gathering are timed apart. Compute is what a "
@@ -34,9 +37,10 @@ PARTS: Final = ("compute", "imbalance", "communication", "halos", "distribution"
 """Of a `Prediction`, and of what was measured."""
 CAPTION: Final = (
     f"Markers are measured, with {CONFIDENCE:.0%} confidence intervals over runs, hollow where there were too few "
-    "CPUs; dashed lines are predicted from one node, on a grey ground for more nodes than were measured. Left: a call, "
-    "cut in one and in two dimensions, and with distribution and gathering. Right: the parts of a call cut in one "
-    "dimension."
+    "CPUs; dashed lines are predicted, on a grey ground for more nodes than were measured: from what one node "
+    "computes, a link fitted to distribution and gathering, and an overhead that is one node's or, where "
+    f"{OVERHEAD_COUNTS} counts or more were measured, fitted to theirs. Left: a call, cut in one and in two "
+    "dimensions, and with distribution and gathering. Right: the parts of a call cut in one dimension."
 )
 
 

@@ -44,7 +44,7 @@ def _calls(axes: Axes, series: NodeSeries, rows: Sequence[Prediction], blocks: S
     nodes = [each.nodes for each in rows]
     ideal = [each.compute for each in rows]
     axes.plot(nodes, ideal, color="#888888", linestyle="-", linewidth=0.8, label="one node's, divided evenly")
-    for several, color, name in ((rows, CALL, "rows or images"), (blocks, BLOCKS, "blocks")):
+    for several, color, name in ((rows, CALL, "one dimension"), (blocks, BLOCKS, "blocks")):
         _dashed(axes, nodes, [each.seconds for each in several], color, f"predicted, {name}")
     whole = [each.end_to_end for each in rows]
     _dashed(axes, nodes, whole, WHOLE, "predicted, end to end")

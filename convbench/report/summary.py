@@ -58,7 +58,7 @@ def summary_table(material: Material, problem: Problem, several: list[Series]) -
 def _row(series: Series, cell: CellTimes, limits: Limits) -> list[Value]:
     speedup = series.speedup(1, cell.cores) if 1 in series.cells and cell.cores > 1 else None
     flags = ", ".join(f"{flag} x{count}" if count > 1 else flag for flag, count in cell.flags.items())
-    share = limits.share_of_peak(cell.products, cell.rate, cell.cores)
+    share = limits.share_of_peak(cell.products, cell.rate, cell.threads)
     return [series.algorithm, series.executor, cell.cores, cell.mean, cell.rate / 1e9, share, speedup, flags]
 
 

@@ -93,7 +93,7 @@ def _row(key: Key, cell: CellTimes, ranking: Ranking[Key] | None, limits: Limits
         cell.mean,
         None if ranking is None else 1.0 if key == ranking.reference else ranking.ratios[key],
         cell.rate / 1e9,
-        limits.share_of_peak(cell.products, cell.rate, cell.cores) if cell.fit else None,
+        limits.share_of_peak(cell.products, cell.rate, cell.threads) if cell.fit else None,
     ]
 
 

@@ -45,8 +45,9 @@ PARTS: Final = {NAME: [NUMBER]}
 LEVELS: Final = Fields({**dict.fromkeys(("sm_mhz", "memory_mhz", "celsius", "watts"), NUMBER), "reasons": [TEXT]})
 CLUSTER: Final = Fields(
     {
-        **dict.fromkeys(("workers", "threads_per_worker", "hosts", "replaced"), COUNT),
+        **dict.fromkeys(("workers", "threads_per_worker", "hosts", "remote", "replaced"), COUNT),
         "axis": TEXT,
+        "exchanges": FLAG,
         **{name: {NAME: AMOUNT} for name in ("bytes", "messages")},
         **{name: [[AMOUNT]] for name in ("compute_seconds", "communication_seconds")},
     }
@@ -126,12 +127,14 @@ class Record:
             output, from them), and "end to end".
         cluster: On a cluster, what each worker did and what moved between them; empty elsewhere, and in records of
             before. "workers": how many had a part; "threads_per_worker"; "hosts": how many machines they were on;
-            "axis": what was cut, "images", "rows" (of the output) or "filters", empty for one worker;
-            "compute_seconds": for each sample, each worker's seconds of convolving in one call, mean over its `loops`,
-            empty if a worker died; "communication_seconds": likewise, of exchanging halos with its neighbours, in which
-            it waited for them, too; the rest of a sample is what engine and slowest worker add. "bytes" and
-            "messages": of "distribution" and "gathering", each once, and of "halo" in every call, of all workers
-            together; "replaced": workers that died and were replaced.
+            "remote": how many of them were not on that of the process that leads; "axis": what was cut, "images",
+            "rows" (of the output) or "filters", empty for one worker; "exchanges": whether workers begin and end a call
+            together and send one another halos in it, rather than being dispatched to; "compute_seconds": for each
+            sample, each worker's seconds of convolving in one call, mean over its `loops`, empty if a worker died;
+            "communication_seconds": likewise, of exchanging halos with its neighbours, in which it waited for them,
+            too; the rest of a sample is what engine and slowest worker add. "bytes" and "messages": of "distribution"
+            and "gathering", each once, and of "halo" in every call, of all workers together; "replaced": workers that
+            died and were replaced.
         calibration: Seconds of the fixed piece of work just before the cell, which shows drift; 0 if unknown.
         flags: What a reader should know before trusting the samples.
         sample_flags: The flags of each sample alone.
