@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from conftest import data
-from test_dask import BANDS, bound
+from test_dask import BANDS, bound, right
 
 from convbench.errors import RequestError
 from convbench.executors.dask_connection import disconnect
@@ -68,3 +71,17 @@ def test_a_closed_plan_refuses_every_call():
         with pytest.raises(RequestError, match=r"the plan is closed; make a new one with convbench\.plan"):
             call()
     one.close()
+
+
+def test_a_part_that_is_sent_again_is_of_the_input_that_was_distributed():
+    x, _ = data(BANDS)
+    mine = x.copy()
+    with bound() as one:
+        with pytest.raises(RequestError, match="the workers have no input"):
+            one.compute()
+        one.distribute(mine)
+        mine[:] = np.nan
+        os.kill(one.pids[0], signal.SIGKILL)
+        one.compute()
+        right(BANDS, one.result(one.empty_output()))
+        assert one.events

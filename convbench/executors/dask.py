@@ -15,7 +15,9 @@ from concurrent.futures import CancelledError
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from convbench.errors import ConvbenchError, UnavailableError
+import numpy as np
+
+from convbench.errors import ConvbenchError, RequestError, UnavailableError
 from convbench.executors import dask_share
 from convbench.executors.cluster import REPLACED, Cluster, Distributing, Job, Members, Times, Traffic
 
@@ -86,9 +88,11 @@ class DaskCrew:
         self.setup = {"start": start}
 
     def distribute(self, x: NDArray[Any]) -> None:
-        """Scatter the pieces, each to its worker."""
-        self._x = x
-        self._outputs = []
+        """Scatter the pieces, each to its worker; a copy stays here, to send them again from it."""
+        self._inputs, self._outputs = [], []
+        if self._x is None:
+            self._x = np.empty_like(x)
+        np.copyto(self._x, x)
         self._persistently(self._scattered)
 
     def compute(self) -> None:
@@ -154,6 +158,8 @@ class DaskCrew:
         return list(self._client.gather(tasks))
 
     def _computed(self) -> None:
+        if not self._inputs:
+            raise RequestError("the workers have no input; call distribute before")
         self._outputs = []  # those of the call before are the same arrays
         self._undrained += 1
         outputs = self._tasks(dask_share.compute, self._orders, self._inputs)

@@ -143,7 +143,9 @@ class DistributedPlan(Closing):
         return result if given.ndim == 4 else result[0]
 
     def distribute(self, x: NDArray[Any]) -> None:
-        """Send every worker its part of the input.
+        """Send every worker its part of the input; `x` may change afterwards.
+
+        Where workers that die are replaced, on `dask`, this process keeps a copy, to send parts again.
 
         Raises:
             RequestError: The shape is not `problem.input_shape`; leading axes of length 1 may be omitted.
