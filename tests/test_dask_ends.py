@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
-from conftest import data
+from conftest import data, python
 from test_dask import BANDS, bound, right
 
 from convbench.errors import RequestError
+from convbench.executors import dask_connection
+from convbench.executors.cluster import Cluster
 from convbench.executors.dask_connection import disconnect
 
 
@@ -85,3 +90,67 @@ def test_a_part_that_is_sent_again_is_of_the_input_that_was_distributed():
         one.compute()
         right(BANDS, one.result(one.empty_output()))
         assert one.events
+
+
+def test_an_interrupt_at_the_terminal_leaves_the_cluster_to_its_plan():
+    x, _ = data(BANDS)
+    with bound() as one:
+        one(x)
+        (connection,) = dask_connection._connections.values()
+        parent = psutil.Process(connection._local._process.pid)
+        for process in (parent, *parent.children(recursive=True)):
+            process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        right(BANDS, one(x, one.empty_output()))
+        assert parent.is_running()
+        assert one.events == ()
+
+
+def test_a_forked_child_is_refused_at_once():
+    code = """
+        import os, sys, warnings
+        import numpy as np
+        from convbench.errors import UnavailableError
+        from convbench.plans import plan
+        warnings.simplefilter("ignore")
+        x, w = np.ones((1, 1, 9, 8), np.float32), np.ones((2, 1, 3, 3), np.float32)
+        def bound():
+            return plan("mb1ic1ih9iw8oc2kh3kw3", w, algorithm="direct", executor="dask", cores=2)
+        with bound() as one:
+            expected = one(x)
+            one._lock.acquire()
+            if (child := os.fork()) == 0:
+                for call in (lambda: one(x), one.compute, bound):
+                    try:
+                        call()
+                    except UnavailableError as error:
+                        print("fork" in str(error), flush=True)
+                one.close()
+                os._exit(0)
+            os.waitpid(child, 0)
+            one._lock.release()
+            print(np.array_equal(one(x), expected))
+        from convbench.executors.dask_connection import disconnect
+        disconnect()
+    """
+    done = python("-c", textwrap.dedent(code))
+    assert done.stdout == "True\n" * 4, done.stderr
+
+
+def test_threads_share_one_cluster(monkeypatch):
+    started = []
+
+    class Slow:
+        def __init__(self, *_: object) -> None:
+            time.sleep(0.05)
+            started.append(self)
+
+        def alive(self) -> bool:
+            return True
+
+    monkeypatch.setattr(dask_connection, "_connections", {})
+    monkeypatch.setattr(dask_connection, "Connection", Slow)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(dask_connection.connect, Cluster(), 2) for _ in range(2)]
+    assert calls[0].result() is calls[1].result()
+    assert len(started) == 1

@@ -31,6 +31,7 @@ Slices = tuple[slice, slice, slice, slice]
 Times = list[list[tuple[float, float]]]
 """For each call, for each worker: seconds that it computed, and that it exchanged halos and waited for them."""
 
+FORKED: Final = "connections do not outlive a fork; start the process afresh, as multiprocessing does with 'spawn'"
 REPLACED: Final = "worker_replaced"
 """The event that a worker has died and another one has its piece."""
 
@@ -224,6 +225,11 @@ class Distributing(Host):
     scales = True
     memory = "private"
     distributes = True
+    _process = 0  # that had workers first
+
+    def lost(self) -> bool:
+        """Whether this process was forked from one that had workers."""
+        return self._process not in (0, os.getpid())
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Allocate private memory in the process that gathers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 import uuid
 from concurrent.futures import CancelledError
@@ -19,7 +20,7 @@ import numpy as np
 
 from convbench.errors import ConvbenchError, RequestError, UnavailableError
 from convbench.executors import dask_share
-from convbench.executors.cluster import REPLACED, Cluster, Distributing, Job, Members, Times, Traffic
+from convbench.executors.cluster import FORKED, REPLACED, Cluster, Distributing, Job, Members, Times, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,13 +41,14 @@ class Dask(Distributing):
         """Needs Dask's scheduler and workers."""
         if find_spec("distributed") is None:
             return "Dask is not installed; pip install 'convbench[dask]'"
-        return None
+        return FORKED if self.lost() else None
 
     def crew(self, job: Job, cluster: Cluster) -> DaskCrew:
         """See `ClusterExecutor`."""
         from convbench.executors.dask_connection import connect
 
         begin = time.perf_counter()
+        self._process = os.getpid()
         connection = connect(cluster, len(job.pieces))
         workers = connection.workers(len(job.pieces))
         if not connection.ours:

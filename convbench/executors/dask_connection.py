@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import subprocess
 import tempfile
+import threading
 import time
 import weakref
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from convbench.errors import UnavailableError, shown
 from convbench.executors.cluster import Cluster
@@ -86,6 +88,7 @@ class Connection:
     Attributes:
         client: Dask's.
         ours: Whether the cluster was started for it.
+        process: That made it; no use to a forked child.
 
     Args:
         cluster: Which scheduler; a local cluster if it names none.
@@ -99,7 +102,7 @@ class Connection:
 
         if cluster.scheduler_file and not Path(cluster.scheduler_file).exists():  # Dask would wait for it
             raise UnavailableError(f"scheduler_file={shown(cluster.scheduler_file)} is not there; start the scheduler")
-        self._local: LocalCluster | None = None
+        self.process, self._local = os.getpid(), cast("LocalCluster | None", None)
         given: dict[str, Any] = {"scheduler_file": cluster.scheduler_file} if cluster.scheduler_file else {}
         address = cluster.scheduler or (None if given else dask.config.get("scheduler-address", None))
         if address is None and not given:
@@ -186,6 +189,7 @@ class Connection:
 _connections: dict[Cluster, Connection] = {}
 _failed: dict[Cluster, tuple[float, UnavailableError]] = {}
 """When a scheduler did not answer, and the error, so that the cells that follow need not wait for it as long."""
+_lock = threading.RLock()  # two threads need no two clusters
 
 
 def connect(cluster: Cluster, workers: int) -> Connection:
@@ -194,6 +198,11 @@ def connect(cluster: Cluster, workers: int) -> Connection:
     Raises:
         UnavailableError: The scheduler does not answer, or did not a moment ago.
     """
+    with _lock:
+        return _kept(cluster, workers)
+
+
+def _kept(cluster: Cluster, workers: int) -> Connection:
     known, patience = _connections.get(cluster), START_SECONDS / 2
     if known is not None and not known.alive():
         if not known.ours:
@@ -214,8 +223,10 @@ def connect(cluster: Cluster, workers: int) -> Connection:
 
 def disconnect() -> None:
     """Close every connection, and end the clusters that were started."""
-    while _connections:
-        _connections.popitem()[1].close()
+    if all(one.process == os.getpid() for one in _connections.values()):  # otherwise it is a forked parent's
+        with _lock:
+            while _connections:
+                _connections.popitem()[1].close()
 
 
 def _end(process: subprocess.Popen[str], complaints: IO[bytes]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.errors import RequestError, UnavailableError
-from convbench.executors.cluster import Cluster, Distributing, Job, Members, Times
+from convbench.executors.cluster import FORKED, Cluster, Distributing, Job, Members, Times
 from convbench.runtime import interpreter
 from convbench.runtime.ranks import place
 
@@ -47,10 +47,11 @@ class Mpi(Distributing):
             return reason
         if not (self._leads or STARTED_HERE in os.environ):
             return "this process leads no ranks of an MPI job; see whether mpiexec is installed"
-        return None
+        return FORKED if self.lost() else None
 
     def crew(self, job: Job, cluster: Cluster) -> MpiCrew:  # noqa: ARG002  # ranks have their threads by their orders
         """See `ClusterExecutor`."""
+        self._process = os.getpid()
         return MpiCrew(job)
 
     def launcher(self, module: str, processes: int) -> list[str] | None:

@@ -15,7 +15,7 @@ from convbench.arrays import as_array
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS
-from convbench.executors.cluster import ClusterExecutor, Job, Piece
+from convbench.executors.cluster import FORKED, ClusterExecutor, Job, Piece
 from convbench.executors.host import readable
 from convbench.plans.candidate import Candidate
 from convbench.plans.forms import CLOSED, Closing, as_weights
@@ -234,7 +234,7 @@ class DistributedPlan(Closing):
     def _turn(self) -> Iterator[Crew]:
         """Have the workers for oneself."""
         if os.getpid() != self._process:  # which may have been forked while another thread had its turn
-            raise UnavailableError("a plan on a cluster does not outlive a fork; make one in the child's stead")
+            raise UnavailableError(FORKED)
         with self._lock:
             yield self._working
 
