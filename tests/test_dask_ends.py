@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import textwrap
@@ -13,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import pytest
-from conftest import data, python
-from test_dask import BANDS, bound, right
+from conftest import data, python, wait_until
+from test_dask import BANDS, bound, cluster, right
 
-from convbench.errors import RequestError
-from convbench.executors import dask_connection
+from convbench.errors import RequestError, UnavailableError
+from convbench.executors import dask_connection, dask_share
 from convbench.executors.cluster import Cluster
 from convbench.executors.dask_connection import disconnect
 
@@ -26,6 +27,9 @@ from convbench.executors.dask_connection import disconnect
 def _no_cluster_is_left() -> Iterator[None]:
     yield
     disconnect()
+
+
+__all__ = ["cluster"]  # a fixture
 
 
 class Busy:
@@ -154,3 +158,44 @@ def test_threads_share_one_cluster(monkeypatch):
         calls = [pool.submit(dask_connection.connect, Cluster(), 2) for _ in range(2)]
     assert calls[0].result() is calls[1].result()
     assert len(started) == 1
+
+
+def held(scheduler: str) -> list[int]:
+    """How many shares each worker of a scheduler has."""
+
+    def shares() -> int:  # pickled by value, as workers cannot import tests
+        return len(dask_share._held)
+
+    connection = dask_connection.connect(Cluster(scheduler=scheduler), 2)
+    return sorted(connection.on_each(shares, workers=connection.addresses()).values())
+
+
+def test_workers_of_others_keep_nothing_of_plans_that_failed_or_were_dropped(cluster, monkeypatch):
+    where, prepare = {"scheduler": cluster.address}, dask_share.prepare
+
+    def partly(name: tuple[str, int], location: str, order: object) -> object:
+        if name[1] == 1:
+            raise OSError("no room")
+        return prepare(name, location, order)
+
+    one = bound(**where)
+    one(data(BANDS)[0])
+    assert held(cluster.address) == [1, 1]
+    del one
+    gc.collect()
+    wait_until(lambda: held(cluster.address) == [0, 0])
+    with monkeypatch.context() as failing:
+        failing.setattr(dask_share, "prepare", partly)
+        with pytest.raises(UnavailableError, match="no room"):
+            bound(**where)
+    assert held(cluster.address) == [0, 0]
+    code = f"""
+        import numpy as np
+        from convbench.plans import plan
+        how = {{"algorithm": "direct", "executor": "dask", "cores": 2, "scheduler": {cluster.address!r}}}
+        one = plan("mb1ic1ih9iw8oc2kh3kw3", np.ones((2, 1, 3, 3), np.float32), **how)
+        print(one.workers)
+    """
+    done = python("-c", textwrap.dedent(code))
+    assert done.stdout == "2\n", done.stderr
+    assert held(cluster.address) == [0, 0]

@@ -12,6 +12,7 @@ import itertools
 import os
 import time
 import uuid
+import weakref
 from concurrent.futures import CancelledError
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -85,7 +86,14 @@ class DaskCrew:
             inputs.add(job.bytes(piece.reads, job.input_shape))
             outputs.add(job.bytes(piece.writes, job.output_shape))
         self.traffic = {"distribution": inputs, "halo": Traffic(), "gathering": outputs}
-        facts = self._persistently(self._prepared)
+        self._end = weakref.finalize(self, connection.forget, self._name)
+        self._end.atexit = False  # `disconnect` sees to it
+        connection.crews.add(self._name)
+        try:
+            facts = self._persistently(self._prepared)
+        except BaseException:
+            self.close()
+            raise
         self.members = Members(facts, connection.ours)
         self.setup = {"start": start}
 
@@ -132,9 +140,12 @@ class DaskCrew:
     def close(self) -> None:
         """Release data and shares."""
         self._orders, self._inputs, self._outputs, self._x = [], [], [], None
+        if self._end.detach() is None:
+            return
+        self._connection.crews.discard(self._name)
         with contextlib.suppress(OSError, CancelledError, ValueError):  # the scheduler may go just then
-            if self._connection.alive():
-                self._connection.on_each(dask_share.forget, self._name, workers=self._live())
+            if self._connection.alive():  # any worker may have taken over for a call
+                self._connection.on_each(dask_share.forget, self._name, workers=self._connection.addresses())
 
     def _persistently(self, step: Callable[[], Any]) -> Any:
         """Do a step, again after a worker was lost; interrupts and other errors are raised."""
