@@ -155,9 +155,10 @@ class Members:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process IDs of the workers that this process may pin."""
+        """Process IDs of the workers that this process may pin, beside itself where it is one of them."""
         here = socket.gethostname()
-        return tuple(fact["pid"] for fact in self.facts if self.ours and fact["host"] == here)
+        pids = (fact["pid"] for fact in self.facts if self.ours and fact["host"] == here)
+        return tuple(pid for pid in pids if pid != os.getpid())
 
     @property
     def hosts(self) -> int:
