@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 import weakref
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +35,7 @@ STARTED_HERE: Final = "CONVBENCH_MPI"
 """Set in the ranks of a job that a sweep has started."""
 
 _RANK: Final = "convbench.executors.mpi_rank"
+_PATIENCE: Final = 10.0  # seconds for a launcher to tell its version
 _MISSING: Final = "mpi4py is not installed; pip install 'convbench[mpi]'"
 
 
@@ -60,7 +64,7 @@ class Mpi(Distributing):
         if _missing() is not None or program is None or place() is not None:  # a rank starts no job inside of its own
             return None
         own = ["env", f"{STARTED_HERE}=1"]
-        return [program, "-n", str(processes), *own, *interpreter.command(_RANK, module)]
+        return [program, *_unbound(program), "-n", str(processes), *own, *interpreter.command(_RANK, module)]
 
     @contextlib.contextmanager
     def lead(self, workers: int | None) -> Iterator[bool]:
@@ -189,6 +193,16 @@ def _mpiexec() -> str | None:
     """The launcher beside this interpreter, which belongs to the MPI beside it, or the first in PATH."""
     beside = Path(sys.executable).parent / "mpiexec"
     return str(beside) if beside.exists() else shutil.which("mpiexec") or shutil.which("mpirun")
+
+
+@cache
+def _unbound(program: str) -> tuple[str, ...]:
+    """The words that have a launcher leave ranks on all CPUs, where it would bind them: a sweep pins them itself."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # whoever starts it will notice
+        return ()
+    return ("--bind-to", "none") if re.search(r"open ?mpi|open-mpi|openrte", done.stdout, re.IGNORECASE) else ()
 
 
 MPI: Final = Mpi()
