@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -15,7 +17,7 @@ from conftest import DEADLINE, FAKE_GPU, PROBLEMS, ROOT, briefly, command, wait_
 
 from convbench.errors import UnavailableError
 from convbench.executors import mpi
-from convbench.executors.cluster import bounds
+from convbench.executors.cluster import Members, bounds
 from convbench.executors.halo import Message, messages, owned
 from convbench.plans import plan
 from convbench.problem import Problem
@@ -192,6 +194,31 @@ def test_without_mpi_a_line_says_what_to_install(monkeypatch):
     with pytest.raises(UnavailableError, match=r"mpi4py is not installed; pip install 'convbench\[mpi\]'"):
         plan(SMALL, [[[[0.0] * 5] * 3] * 2] * 8, algorithm="direct", executor="mpi")
     assert mpi.MPI.launcher("convbench.measure.worker", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        ("mpirun (Open MPI) 5.0.3", ["--bind-to", "none"]),
+        ("mpirun (Open MPI) 4.1.4\n\nReport bugs to http://www.open-mpi.org/community/help/", ["--bind-to", "none"]),
+        ("HYDRA build details:\n    Version:  4.2.0", []),
+        ("Intel(R) MPI Library for Linux* OS, Version 2021.11", []),
+    ],
+)
+def test_ranks_are_left_on_all_cpus_where_the_launcher_would_bind_them(monkeypatch, tmp_path, says, words):
+    program = tmp_path / "mpiexec"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(mpi, "_mpiexec", lambda: str(program))
+    found = mpi.MPI.launcher("convbench.measure.worker", 2)
+    assert found[: found.index("-n")] == [str(program), *words]
+
+
+def test_the_rank_that_leads_is_not_counted_twice():
+    here = {"host": socket.gethostname(), "cpus": [0]}
+    facts = [{"pid": os.getpid(), **here}, {"pid": 1, **here}, {"pid": 2, **here, "host": "elsewhere"}]
+    assert Members(facts, ours=True).pids == (1,)
+    assert Members(facts, ours=False).pids == ()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ Slices = tuple[slice, slice, slice, slice]
 Times = list[list[tuple[float, float]]]
 """For each call, for each worker: seconds that it computed, and that it exchanged halos and waited for them."""
 
+FORKED: Final = "connections do not outlive a fork; start the process afresh, as multiprocessing does with 'spawn'"
 REPLACED: Final = "worker_replaced"
 """The event that a worker has died and another one has its piece."""
 
@@ -154,9 +155,10 @@ class Members:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process IDs of the workers that this process may pin."""
+        """Process IDs of the workers that this process may pin, beside itself where it is one of them."""
         here = socket.gethostname()
-        return tuple(fact["pid"] for fact in self.facts if self.ours and fact["host"] == here)
+        pids = (fact["pid"] for fact in self.facts if self.ours and fact["host"] == here)
+        return tuple(pid for pid in pids if pid != os.getpid())
 
     @property
     def hosts(self) -> int:
@@ -232,6 +234,11 @@ class Distributing(Host):
     memory = "private"
     distributes = True
     exchanges = False
+    _process = 0  # that had workers first
+
+    def lost(self) -> bool:
+        """Whether this process was forked from one that had workers."""
+        return self._process not in (0, os.getpid())
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Allocate private memory in the process that gathers."""

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 import uuid
+import weakref
 from concurrent.futures import CancelledError
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from convbench.errors import ConvbenchError, UnavailableError
+import numpy as np
+
+from convbench.errors import ConvbenchError, RequestError, UnavailableError
 from convbench.executors import dask_share
-from convbench.executors.cluster import REPLACED, Cluster, Distributing, Job, Members, Times, Traffic
+from convbench.executors.cluster import FORKED, REPLACED, Cluster, Distributing, Job, Members, Times, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,13 +42,14 @@ class Dask(Distributing):
         """Needs Dask's scheduler and workers."""
         if find_spec("distributed") is None:
             return "Dask is not installed; pip install 'convbench[dask]'"
-        return None
+        return FORKED if self.lost() else None
 
     def crew(self, job: Job, cluster: Cluster) -> DaskCrew:
         """See `ClusterExecutor`."""
         from convbench.executors.dask_connection import connect
 
         begin = time.perf_counter()
+        self._process = os.getpid()
         connection = connect(cluster, len(job.pieces))
         workers = connection.workers(len(job.pieces))
         if not connection.ours:
@@ -81,14 +86,23 @@ class DaskCrew:
             inputs.add(job.bytes(piece.reads, job.input_shape))
             outputs.add(job.bytes(piece.writes, job.output_shape))
         self.traffic = {"distribution": inputs, "halo": Traffic(), "gathering": outputs}
-        facts = self._persistently(self._prepared)
+        self._end = weakref.finalize(self, connection.forget, self._name)
+        self._end.atexit = False  # `disconnect` sees to it
+        connection.crews.add(self._name)
+        try:
+            facts = self._persistently(self._prepared)
+        except BaseException:
+            self.close()
+            raise
         self.members = Members(facts, connection.ours)
         self.setup = {"start": start}
 
     def distribute(self, x: NDArray[Any]) -> None:
-        """Scatter the pieces, each to its worker."""
-        self._x = x
-        self._outputs = []
+        """Scatter the pieces, each to its worker; a copy stays here, to send them again from it."""
+        self._inputs, self._outputs = [], []
+        if self._x is None:
+            self._x = np.empty_like(x)
+        np.copyto(self._x, x)
         self._persistently(self._scattered)
 
     def compute(self) -> None:
@@ -126,9 +140,12 @@ class DaskCrew:
     def close(self) -> None:
         """Release data and shares."""
         self._orders, self._inputs, self._outputs, self._x = [], [], [], None
+        if self._end.detach() is None:
+            return
+        self._connection.crews.discard(self._name)
         with contextlib.suppress(OSError, CancelledError, ValueError):  # the scheduler may go just then
-            if self._connection.alive():
-                self._connection.on_each(dask_share.forget, self._name, workers=self._live())
+            if self._connection.alive():  # any worker may have taken over for a call
+                self._connection.on_each(dask_share.forget, self._name, workers=self._connection.addresses())
 
     def _persistently(self, step: Callable[[], Any]) -> Any:
         """Do a step, again after a worker was lost; interrupts and other errors are raised."""
@@ -154,6 +171,8 @@ class DaskCrew:
         return list(self._client.gather(tasks))
 
     def _computed(self) -> None:
+        if not self._inputs:
+            raise RequestError("the workers have no input; call distribute before")
         self._outputs = []  # those of the call before are the same arrays
         self._undrained += 1
         outputs = self._tasks(dask_share.compute, self._orders, self._inputs)

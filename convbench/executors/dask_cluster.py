@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 from typing import Final
@@ -20,6 +21,7 @@ CLOSING: Final = 3.0  # seconds that workers may take to leave by themselves
 
 def main() -> None:
     """Start as many workers of one thread each as the first line says, then as many as later lines say."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # sent to all processes of a terminal; only the caller handles it
     from distributed import LocalCluster
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
+import os
 import subprocess
 import tempfile
+import threading
 import time
 import weakref
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from convbench.errors import UnavailableError, shown
+from convbench.executors import dask_share
 from convbench.executors.cluster import Cluster
 from convbench.executors.dask_share import version
 from convbench.runtime import interpreter
@@ -86,6 +90,8 @@ class Connection:
     Attributes:
         client: Dask's.
         ours: Whether the cluster was started for it.
+        process: That made it; no use to a forked child.
+        crews: Names of those whose shares workers hold.
 
     Args:
         cluster: Which scheduler; a local cluster if it names none.
@@ -99,7 +105,8 @@ class Connection:
 
         if cluster.scheduler_file and not Path(cluster.scheduler_file).exists():  # Dask would wait for it
             raise UnavailableError(f"scheduler_file={shown(cluster.scheduler_file)} is not there; start the scheduler")
-        self._local: LocalCluster | None = None
+        self.crews = set[str]()
+        self.process, self._local = os.getpid(), cast("LocalCluster | None", None)
         given: dict[str, Any] = {"scheduler_file": cluster.scheduler_file} if cluster.scheduler_file else {}
         address = cluster.scheduler or (None if given else dask.config.get("scheduler-address", None))
         if address is None and not given:
@@ -160,6 +167,16 @@ class Connection:
         found = self.client.run(function, *arguments, workers=workers, on_error="return")
         return {address: answer for address, answer in found.items() if not isinstance(answer, BaseException)}
 
+    def forget(self, crew: str) -> None:
+        """Have workers release the shares of a crew that is nobody's any more, without waiting for them.
+
+        Whatever thread collects garbage calls this, Dask's own included.
+        """
+        self.crews.discard(crew)
+        if self.alive() and os.getpid() == self.process:
+            loop, run = self.client.loop, self.client._run  # noqa: SLF001  # `run` may wait for its own thread
+            loop.add_callback(run, dask_share.forget, crew, on_error="return")
+
     def check_version(self, workers: list[str]) -> None:
         """See that workers have this version of convbench.
 
@@ -175,7 +192,11 @@ class Connection:
                 )
 
     def close(self) -> None:
-        """Disconnect, and end what was started for it."""
+        """Disconnect, and end what was started for it; workers of others forget the plans that nobody has closed."""
+        with contextlib.suppress(Exception):
+            if self.crews and self._local is None and self.alive():
+                run = self.client._run  # noqa: SLF001  # `run` waits for as long as a worker hangs
+                self.client.sync(run, dask_share.forget, *self.crews, on_error="return", callback_timeout=2)
         with contextlib.suppress(Exception):
             self.client.close(timeout=2)
         self.client.status = "closed"  # where that failed, Dask would try again on the way out, for a minute
@@ -186,6 +207,7 @@ class Connection:
 _connections: dict[Cluster, Connection] = {}
 _failed: dict[Cluster, tuple[float, UnavailableError]] = {}
 """When a scheduler did not answer, and the error, so that the cells that follow need not wait for it as long."""
+_lock = threading.RLock()  # two threads need no two clusters
 
 
 def connect(cluster: Cluster, workers: int) -> Connection:
@@ -194,6 +216,11 @@ def connect(cluster: Cluster, workers: int) -> Connection:
     Raises:
         UnavailableError: The scheduler does not answer, or did not a moment ago.
     """
+    with _lock:
+        return _kept(cluster, workers)
+
+
+def _kept(cluster: Cluster, workers: int) -> Connection:
     known, patience = _connections.get(cluster), START_SECONDS / 2
     if known is not None and not known.alive():
         if not known.ours:
@@ -205,6 +232,9 @@ def connect(cluster: Cluster, workers: int) -> Connection:
         if error is not None and time.monotonic() - when < START_SECONDS / 2:
             raise error
         try:
+            if not _connections:
+                atexit.unregister(disconnect)
+                atexit.register(disconnect)  # after Dask's own, so that it is called before
             known = _connections[cluster] = Connection(cluster, workers, patience)
         except UnavailableError as now:
             _failed[cluster] = (time.monotonic(), now)
@@ -214,8 +244,10 @@ def connect(cluster: Cluster, workers: int) -> Connection:
 
 def disconnect() -> None:
     """Close every connection, and end the clusters that were started."""
-    while _connections:
-        _connections.popitem()[1].close()
+    if all(one.process == os.getpid() for one in _connections.values()):  # otherwise it is a forked parent's
+        with _lock:
+            while _connections:
+                _connections.popitem()[1].close()
 
 
 def _end(process: subprocess.Popen[str], complaints: IO[bytes]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from convbench.errors import UnavailableError
 from convbench.executors.cluster import Ledger, make_share
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Held:
 
 
 _held: dict[Name, Held] = {}
+_forgotten: deque[str] = deque(maxlen=1000)
+"""Crews that were closed last: what they had begun may end later, and leaves nothing here."""
 
 
 def prepare(name: Name, location: str, order: Any) -> dict[str, Any]:
@@ -62,9 +66,10 @@ def drain(crew: str) -> dict[int, list[tuple[float, float]]]:
     return {name[1]: held.ledger.drain() for name, held in list(_held.items()) if name[0] == crew}
 
 
-def forget(crew: str) -> None:
-    """Release the shares of a crew."""
-    for name in [name for name in _held if name[0] == crew]:
+def forget(*crews: str) -> None:
+    """Release the shares of crews."""
+    _forgotten.extend(crews)
+    for name in [name for name in _held if name[0] in crews]:
         _held.pop(name).share.close()
 
 
@@ -76,6 +81,10 @@ def version() -> str:
 
 
 def _of(name: Name, location: str, order: Any) -> Held:
-    if name not in _held:
-        _held[name] = Held(make_share(location, order))
-    return _held[name]
+    held = _held.get(name)
+    if held is None:
+        held = _held[name] = Held(make_share(location, order))
+    if name[0] in _forgotten:
+        forget(name[0])
+        raise UnavailableError("the plan was closed before this worker had its part")
+    return held

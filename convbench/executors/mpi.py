@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
+import weakref
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.errors import RequestError, UnavailableError
-from convbench.executors.cluster import Cluster, Distributing, Job, Members, Times
+from convbench.executors.cluster import FORKED, Cluster, Distributing, Job, Members, Times
 from convbench.runtime import interpreter
 from convbench.runtime.ranks import place
 
@@ -31,7 +35,7 @@ STARTED_HERE: Final = "CONVBENCH_MPI"
 """Set in the ranks of a job that a sweep has started."""
 
 _RANK: Final = "convbench.executors.mpi_rank"
-INTERRUPTED: Final = 130  # the exit status
+_PATIENCE: Final = 10.0  # seconds for a launcher to tell its version
 _MISSING: Final = "mpi4py is not installed; pip install 'convbench[mpi]'"
 
 
@@ -48,10 +52,11 @@ class Mpi(Distributing):
             return reason
         if not (self._leads or STARTED_HERE in os.environ):
             return "this process leads no ranks of an MPI job; see whether mpiexec is installed"
-        return None
+        return FORKED if self.lost() else None
 
     def crew(self, job: Job, cluster: Cluster) -> MpiCrew:  # noqa: ARG002  # ranks have their threads by their orders
         """See `ClusterExecutor`."""
+        self._process = os.getpid()
         return MpiCrew(job)
 
     def launcher(self, module: str, processes: int) -> list[str] | None:
@@ -60,7 +65,7 @@ class Mpi(Distributing):
         if _missing() is not None or program is None or place() is not None:  # a rank starts no job inside of its own
             return None
         own = ["env", f"{STARTED_HERE}=1"]
-        return [program, "-n", str(processes), *own, *interpreter.command(_RANK, module)]
+        return [program, *_unbound(program), "-n", str(processes), *own, *interpreter.command(_RANK, module)]
 
     @contextlib.contextmanager
     def lead(self, workers: int | None) -> Iterator[bool]:
@@ -81,6 +86,8 @@ class Mpi(Distributing):
             mpi_rank.serve()
             sys.exit(0)
         try:
+            if problem := mpi_rank.difference():
+                raise UnavailableError(problem)
             if workers > where[1]:
                 raise RequestError(
                     f"cores={workers} is more than the {where[1]} ranks that were started; start as many, by "
@@ -90,14 +97,15 @@ class Mpi(Distributing):
             yield True
         finally:
             self._leads = False
-            if mpi_rank.interrupted:
-                sys.stdout.flush()
-                mpi_rank.WORLD.Abort(INTERRUPTED)
-            mpi_rank.let_go()
+            mpi_rank.leave()
 
 
 class MpiCrew:
-    """The first ranks of the job, one for each piece: `executors.cluster.Crew`."""
+    """The first ranks of the job, one for each piece: `executors.cluster.Crew`.
+
+    There is one at a time, as ranks hear of nothing else before it is closed; one that is nobody's any more closes
+    itself.
+    """
 
     def __init__(self, job: Job) -> None:
         from convbench.executors import mpi_rank
@@ -106,16 +114,24 @@ class MpiCrew:
         begin, count, ranks = time.perf_counter(), len(job.pieces), mpi_rank.WORLD.Get_size()
         if count > ranks:
             raise UnavailableError(f"{count} workers are more than the {ranks} ranks of this job; start more ranks")
+        if mpi_rank.joined():
+            raise UnavailableError("the ranks of an MPI job have one plan at a time; close the other one before")
         self._rank, self.events = mpi_rank, list[str]()
         layout = Layout.of(job)
-        for number in range(1, count):
-            task = (count, layout, job.pieces[number].order)
-            mpi_rank.WORLD.send(task, number, mpi_rank.CONTROL)
-        self._comm = mpi_rank.group_of(count)
         self._piece: RankPiece | None
-        self._piece, problems, facts = opened(self._comm, layout, job.pieces[0].order)
+        with mpi_rank.together():
+            for number in range(1, count):
+                task = (count, layout, job.pieces[number].order)
+                mpi_rank.WORLD.send(task, number, mpi_rank.CONTROL)
+            self._comm = mpi_rank.group_of(count)
+            self._piece, problems, facts = opened(self._comm, layout, job.pieces[0].order)
+            if self._piece is None:
+                self._comm.Free()
+            else:
+                self._end = weakref.finalize(self, mpi_rank.part, self._comm, self._piece)
+                self._end.atexit = False  # `leave` sees to it, and a forked child must not
+                mpi_rank.crews[:] = [self._end]
         if self._piece is None:
-            self._comm.Free()
             raise UnavailableError(f"a rank cannot compute its part: {problems[0]}")
         self.members = Members(facts, ours=STARTED_HERE in os.environ)
         self.traffic = layout.traffic()
@@ -133,10 +149,11 @@ class MpiCrew:
     def gather(self, out: NDArray[Any]) -> None:
         """Take the outputs."""
         piece = self._held()
-        self._all(self._rank.GATHER, lambda: self._rank.take_outputs(self._comm, piece, out))
+        self._all(self._rank.GATHER, piece.finish, lambda: self._rank.take_outputs(self._comm, piece, out))
 
     def ready(self) -> None:
         """Ranks that have slept a while answer a little later: not in the call after this one."""
+        self._held()
         self._all(self._rank.WAKE, lambda: None)
 
     def drain(self) -> Times:
@@ -148,29 +165,23 @@ class MpiCrew:
 
     def close(self) -> None:
         """Let the ranks release their pieces."""
-        piece, self._piece = self._piece, None
-        if piece is not None:
-            self._rank.say(self._comm, self._rank.CLOSE)
-            piece.close()
-            self._comm.Free()
+        self._piece = None
+        self._end()
 
     def _held(self) -> RankPiece:
         if self._piece is None:
-            raise UnavailableError("the plan is closed, or was interrupted; make a new one")
+            raise UnavailableError("the plan is closed; make a new one")
         return self._piece
 
-    def _all(self, word: int, own: Callable[[], object]) -> None:
+    def _all(self, word: int, *own: Callable[[], object]) -> None:
         """Have all ranks do a step, this one included.
 
         Raises:
             UnavailableError: One of them could not.
         """
-        piece, self._piece = self._piece, None  # an interrupt in the middle leaves ranks that wait for one another
-        self._rank.interrupted.append(self._comm)
-        self._rank.say(self._comm, word)
-        problems = self._rank.step(self._comm, own)
-        self._rank.interrupted.clear()
-        self._piece = piece
+        with self._rank.together():
+            self._rank.say(self._comm, word)
+            problems = self._rank.step(self._comm, *own)
         if problems:
             raise UnavailableError(f"a rank failed: {problems[0]}")
 
@@ -183,6 +194,16 @@ def _mpiexec() -> str | None:
     """The launcher beside this interpreter, which belongs to the MPI beside it, or the first in PATH."""
     beside = Path(sys.executable).parent / "mpiexec"
     return str(beside) if beside.exists() else shutil.which("mpiexec") or shutil.which("mpirun")
+
+
+@cache
+def _unbound(program: str) -> tuple[str, ...]:
+    """The words that have a launcher leave ranks on all CPUs, where it would bind them: a sweep pins them itself."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # whoever starts it will notice
+        return ()
+    return ("--bind-to", "none") if re.search(r"open ?mpi|open-mpi|openrte", done.stdout, re.IGNORECASE) else ()
 
 
 MPI: Final = Mpi()

@@ -6,6 +6,7 @@ nothing is pickled.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from convbench.executors.halo import messages, owned
 from convbench.executors.memory import private_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,29 @@ ROWS: Final = 2  # the axis that bands are cut along
 KINDS: Final = {"float32": MPI.FLOAT, "float64": MPI.DOUBLE}
 SPINNING: Final = 0.02  # seconds that a rank waits without sleeping
 NAP: Final = 0.0005  # seconds that it sleeps at a time afterwards
+
+
+class StuckError(Exception):
+    """A transfer failed, so that other ranks may wait for ever."""
+
+
+@contextlib.contextmanager
+def moving() -> Iterator[None]:
+    """Send to other ranks and take from them.
+
+    Raises:
+        StuckError: What went wrong.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise StuckError(words_of(error)) from error
+
+
+def words_of(error: BaseException) -> str:
+    """An error as one line."""
+    words = " ".join(str(error).split())
+    return words if isinstance(error, StuckError) else f"{type(error).__name__}: {words}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,7 @@ class RankPiece:
         self._ledger = Ledger()
         self.x = private_empty(extents(layout.reads[self.number], layout.input_shape), layout.dtype)
         self._loaded = False
+        self._finished: NDArray[Any] | None = None
         self._first = layout.rows[self.number][0]
         self._types: list[MPI.Datatype] = []
         self._halo = [self._request(message) for message in messages(layout.rows, self.number)]
@@ -116,8 +141,9 @@ class RankPiece:
         """Exchange halos with those who have or need rows, and compute."""
         begin = time.perf_counter()
         if self._halo:
-            MPI.Prequest.Startall(self._halo)
-            MPI.Request.Waitall(self._halo)
+            with moving():
+                MPI.Prequest.Startall(self._halo)
+                MPI.Request.Waitall(self._halo)
         exchanged = time.perf_counter()
         if self._halo or not self._loaded:
             self.share.load(self.x)
@@ -134,23 +160,39 @@ class RankPiece:
         """Take the input from the rank that leads."""
         self._loaded = False
         if self.x[self.own].size:
-            kind = self.part(self.x.shape, self.own)
-            self._comm.Recv([self.x, 1, kind], 0)
-            kind.Free()
+            with moving():
+                kind = self.part(self.x.shape, self.own)
+                self._comm.Recv([self.x, 1, kind], 0)
+                kind.Free()
+
+    def finish(self) -> None:
+        """Have the output where it can be sent, before anybody waits for it."""
+        self._finished = self.share.result()
+
+    def finished(self) -> NDArray[Any]:
+        """That output, once."""
+        out, self._finished = self._finished, None
+        assert out is not None  # noqa: S101  # `finish` comes first
+        return out
 
     def hand_out(self) -> None:
         """Send the output to the rank that leads."""
-        out = self.share.result()
-        kind = self.part(out.shape, (slice(None),) * 4)
-        self._comm.Send([out, 1, kind], 0)
-        kind.Free()
+        with moving():
+            out = self.finished()
+            kind = self.part(out.shape, (slice(None),) * 4)
+            self._comm.Send([out, 1, kind], 0)
+            kind.Free()
 
     def times(self) -> list[list[tuple[float, float]]] | None:
-        """The times of every rank's calls since the last time, at the rank that leads; elsewhere None."""
-        mine = np.array(self._ledger.drain(), np.float64).reshape(-1, 2)
-        every = np.empty((self._comm.Get_size(), *mine.shape)) if self.number == 0 else None
-        self._comm.Gather(mine, every, 0)
-        return None if every is None else [[(one[0], one[1]) for one in call] for call in every.swapaxes(0, 1).tolist()]
+        """The times of every rank's calls since the last time, at the rank that leads; elsewhere None.
+
+        Empty where a call failed on one of them.
+        """
+        with moving():
+            every = self._comm.gather(self._ledger.drain(), 0)
+        if every is None:
+            return None
+        return [list(call) for call in zip(*every, strict=True)] if len({len(one) for one in every}) == 1 else []
 
     def close(self) -> None:
         """Free what MPI has of it, and the share."""
@@ -182,7 +224,7 @@ def opened(comm: MPI.Comm, layout: Layout, order: Any) -> tuple[RankPiece | None
         piece = RankPiece(comm, layout, order)
         facts = piece.share.facts
     except Exception as error:  # noqa: BLE001  # whatever it is, the others must not wait for this rank
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        problem = words_of(error)
     every = comm.allgather((problem, facts))
     problems = [words for words, _ in every if words]
     if problems and piece is not None:
@@ -190,4 +232,4 @@ def opened(comm: MPI.Comm, layout: Layout, order: Any) -> tuple[RankPiece | None
     return None if problems else piece, problems, [fact for _, fact in every]
 
 
-__all__ = ["Layout", "Piece", "RankPiece", "opened", "patiently"]
+__all__ = ["Layout", "Piece", "RankPiece", "StuckError", "moving", "opened", "patiently", "words_of"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -14,16 +16,16 @@ from convbench.arrays import as_array
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS
-from convbench.executors.cluster import ClusterExecutor, Job, Piece
+from convbench.executors.cluster import FORKED, ClusterExecutor, Job, Piece
 from convbench.executors.host import readable
 from convbench.plans.candidate import Candidate
-from convbench.plans.forms import Closing, as_weights
+from convbench.plans.forms import CLOSED, Closing, as_weights
 from convbench.plans.share import LOCATION, Order
 from convbench.precision import PRECISIONS
 from convbench.problem import Problem
 
 if TYPE_CHECKING:
-    from convbench.executors.cluster import Times
+    from convbench.executors.cluster import Crew, Times
     from convbench.problem.split import Part
 
 
@@ -33,7 +35,8 @@ class DistributedPlan(Closing):
     A call distributes the input, computes and gathers the output. Each of the three can be called apart: parts stay
     where they are until `gather`, so that a program that goes on with them there pays for `compute` alone.
 
-    Calls from several threads are serialised. It cannot be called in a forked child.
+    Calls from several threads are serialised, and after `close` raise `RequestError`. It cannot be called in a forked
+    child.
 
     Attributes:
         problem: The problem.
@@ -74,7 +77,8 @@ class DistributedPlan(Closing):
         self.workers, self.axis = len(parts), _axis(parts)
         self._crew = cast("ClusterExecutor", EXECUTORS[candidate.executor]).crew(job, candidate.cluster)
         self._distributed: NDArray[Any] | None = None
-        self._lock = threading.Lock()
+        self._process, self._lock = os.getpid(), threading.RLock()
+        self._working: Crew = self._crew
         self.precision = PRECISIONS[candidate.precision_for(problem)]
         self._learn(self._crew.members.facts)
 
@@ -126,12 +130,12 @@ class DistributedPlan(Closing):
             `out`, or a new array: 4-D if `x` is, otherwise without the batch axis.
 
         Raises:
-            RequestError: A shape or dtype is not as above.
-            UnavailableError: The workers are gone and are not replaced.
+            RequestError: A shape or dtype is not as above, or the plan is closed.
+            UnavailableError: The workers are gone and are not replaced, or this is a forked child.
         """
         given = as_array("x", x)
         result = self.empty_output() if out is None else out
-        with self._lock:
+        with self._turn():
             self.distribute(given)
             self.compute()
             self.gather(result if result.ndim == 4 else result[None])
@@ -140,7 +144,9 @@ class DistributedPlan(Closing):
         return result if given.ndim == 4 else result[0]
 
     def distribute(self, x: NDArray[Any]) -> None:
-        """Send every worker its part of the input.
+        """Send every worker its part of the input; `x` may change afterwards.
+
+        Where workers that die are replaced, on `dask`, this process keeps a copy, to send parts again.
 
         Raises:
             RequestError: The shape is not `problem.input_shape`; leading axes of length 1 may be omitted.
@@ -149,12 +155,15 @@ class DistributedPlan(Closing):
         if x.shape != needed and (1,) * (4 - x.ndim) + x.shape != needed:
             raise RequestError(f"x has shape {x.shape}; {needed} is needed for {self.problem}")
         image = readable(x, self.problem.dtype).reshape(needed)
-        self._crew.distribute(image)
-        self._distributed = x
+        with self._turn() as crew:
+            self._distributed = None  # until all workers have it
+            crew.distribute(image)
+            self._distributed = x
 
     def compute(self) -> None:
         """Have every worker exchange halos, where it has neighbours, and convolve its part."""
-        self._crew.compute()
+        with self._turn() as crew:
+            crew.compute()
 
     def gather(self, out: NDArray[Any]) -> None:
         """Bring the output of the last call of `compute` into an array of `problem.output_shape`.
@@ -165,12 +174,14 @@ class DistributedPlan(Closing):
         wanted = (self.problem.output_shape, self.problem.dtype)
         if (out.shape, out.dtype.name) != wanted or not out.flags.carray:
             raise RequestError(f"out is {out.dtype} {out.shape}; a plain {wanted[1]} array of {wanted[0]} is needed")
-        self._crew.gather(out)
+        with self._turn() as crew:
+            crew.gather(out)
 
     def timed(self, x: NDArray[Any], out: NDArray[Any]) -> Callable[[], object]:  # noqa: ARG002  # gathered apart
         """What a sweep times: `compute` with the input where it is computed."""
-        if self._distributed is not x:
-            self.distribute(x)
+        with self._turn():
+            if self._distributed is not x:
+                self.distribute(x)
         return self.compute
 
     def result(self, out: NDArray[Any]) -> NDArray[Any]:
@@ -180,11 +191,13 @@ class DistributedPlan(Closing):
 
     def ready(self) -> None:
         """Wake the workers before a sample."""
-        self._crew.ready()
+        with self._turn() as crew:
+            crew.ready()
 
     def drain(self) -> Times:
         """Seconds that each worker computed and exchanged halos in each call since this was last asked."""
-        return self._crew.drain()
+        with self._turn() as crew:
+            return crew.drain()
 
     def facts(self) -> dict[str, Any]:
         """What a record says of the cut and of what it moves, see `Record.cluster`."""
@@ -215,8 +228,19 @@ class DistributedPlan(Closing):
 
     def close(self) -> None:
         """Release the workers' parts. Idempotent."""
-        self._distributed = None
-        self._crew.close()
+        if os.getpid() != self._process:  # the workers are its parent's
+            return
+        with self._lock:
+            self._distributed, self._working = None, cast("Crew", CLOSED)
+            self._crew.close()
+
+    @contextmanager
+    def _turn(self) -> Iterator[Crew]:
+        """Have the workers for oneself."""
+        if os.getpid() != self._process:  # which may have been forked while another thread had its turn
+            raise UnavailableError(FORKED)
+        with self._lock:
+            yield self._working
 
 
 def _piece(number: int, part: Part[Problem], weights: NDArray[Any], candidate: Candidate, epilogue: Epilogue) -> Piece:
