@@ -75,6 +75,7 @@ class Blocks:
     threads: int
     splits: int = 1
     shared_bytes: ClassVar[int] = 0  # beside what the source sets aside
+    architecture: ClassVar[str] = ""  # any
 
     @property
     def macros(self) -> dict[str, int]:

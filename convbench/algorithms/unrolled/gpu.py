@@ -75,17 +75,17 @@ def prepare(
     The second launch adds the partial sums and applies the epilogue.
     """
     products, cut = products_of(problem), cut_up(problem, precision)
-    by_groups = isinstance(cut, Groups)
-    packed = gpu_wgmma.pack(problem, weights, cut) if isinstance(cut, Groups) else pack(problem, weights, cut)
+    if isinstance(cut, Groups):
+        packed, sources = gpu_wgmma.pack(problem, weights, cut), [gpu_wgmma.PRODUCT, COMMON, gpu_wgmma.SOURCE]
+    else:
+        product, of_weights = product_sources(precision)
+        packed, sources = pack(problem, weights, cut), [product, COMMON, of_weights, SOURCE]
     packed, applied = with_epilogue(packed, problem, epilogue)
     macros = {**geometry_macros(problem), **applied, **cut.macros, "SPLITS": cut.splits}
-    product, weights_source = product_sources(precision)
-    sources = (gpu_wgmma.PRODUCT, COMMON, gpu_wgmma.SOURCE) if by_groups else (product, COMMON, weights_source, SOURCE)
 
     def launch(name: str, stage: str, number: int, threads: int, shared_bytes: int = 0) -> Launch:
-        architecture = gpu_wgmma.ARCHITECTURE if by_groups else ""
         every = (EPILOGUE_SOURCE, *sources)
-        return Launch(every, name, tuple(macros.items()), number, threads, stage, (), shared_bytes, architecture)
+        return Launch(every, name, tuple(macros.items()), number, threads, stage, (), shared_bytes, cut.architecture)
 
     number = cut.number(products.filters, products.columns) * products.number * cut.splits
     multiplying = launch("unrolled", "unrolled", number, cut.threads, cut.shared_bytes)

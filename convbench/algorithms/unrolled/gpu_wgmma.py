@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SOURCE: Final = SOURCES / "unrolled_wgmma.cu"
 PRODUCT: Final = SOURCES / "product_wgmma.cuh"
-ARCHITECTURE: Final = "sm_90a"  # the instructions are in no other
 CAPABILITY: Final = 90
 DEPTH: Final = 32  # terms of a step: rows of 128 bytes
 STAGES: Final = 3  # steps in shared memory
@@ -48,6 +47,7 @@ class Groups:
     group_columns: int
     blocks: int
     splits: int = 1
+    architecture: ClassVar[str] = "sm_90a"  # the instructions are in no other
 
     @property
     def threads(self) -> int:
