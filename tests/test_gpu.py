@@ -113,6 +113,36 @@ np.testing.assert_array_equal(cupy.asnumpy(convbench.conv2d(x, w, algorithm="win
     assert all(FORKED in line for line in refused)
 
 
+@on_the_host
+def test_kernels_are_loaded_once_and_only_those_that_were_used_last_stay_loaded():
+    code = """
+import functools, gc, weakref, numpy as np, convbench
+from convbench.cuda import module
+module._loaded = functools.lru_cache(maxsize=3)(module._loaded.__wrapped__)
+seen = {}
+
+def plan(columns):
+    problem = f"mb1ic1ih9iw{columns}oc2kh3kw3"
+    found = convbench.plan(problem, np.ones((2, 1, 3, 3), "float32"), algorithm="direct", executor="gpu")
+    seen.update({id(kernel): weakref.ref(kernel) for kernel in found._runner._kernels})
+    return found
+
+one, two = plan(9), plan(9)
+print(len(seen))
+for columns in range(10, 20):
+    plan(columns).close()
+gc.collect()
+print(sum(kernel() is not None for kernel in seen.values()))
+one.close(), two.close()
+del one, two
+gc.collect()
+print(sum(kernel() is not None for kernel in seen.values()))
+"""
+    done = with_fake_gpu("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "4", "3"]
+
+
 def test_an_array_on_a_gpu_without_cupy_is_one_clear_error():
     class Elsewhere:
         def __dlpack_device__(self):

@@ -1,48 +1,59 @@
-"""Compiling a launch with CuPy for the GPU at hand."""
+"""Compiling a launch with CuPy for the GPU at hand.
+
+A kernel is compiled for one problem, and what is loaded takes memory of the GPU. CuPy's `RawKernel` and `RawModule`
+keep everything that they have ever loaded: a program that meets new shapes all day would fill the GPU with code. So
+modules are loaded here, and only the kernels that were used last stay.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from convbench.cuda.launch import Launch
 
+MOST_LOADED: Final = 256  # kernels that stay loaded without a plan that uses them, of 60 KiB or so each
+MAX_DYNAMIC_SHARED_SIZE_BYTES: Final = 8  # of CUfunction_attribute
+
 
 def compiled(cupy: Any, launch: Launch, dtype: str) -> Any:
-    """The launch's kernel, compiled: a `cupy.RawKernel`.
-
-    CuPy keeps compiled code on disk and names the architecture by the GPU's compute capability. It cannot name the
-    architectures whose instructions no later GPU has, so that for those the compiler is called here, which takes some
-    tenths of a second for every plan.
+    """The launch's kernel, compiled and loaded: a `cupy.cuda.Function`.
 
     Raises:
         RuntimeError: The compiler refuses the source.
     """
-    if launch.architecture:
-        kernel = _for_one_architecture(cupy, launch, dtype)
-    else:
-        kernel = cupy.RawKernel(launch.code, launch.name, options=launch.options(dtype))
-        kernel.compile()
-    if launch.shared_bytes:
-        kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
-    return kernel
+    kernel = (launch.code, launch.name, launch.options(dtype), launch.architecture, launch.shared_bytes)
+    return _loaded(cupy, cupy.cuda.runtime.getDevice(), *kernel)
 
 
-def _for_one_architecture(cupy: Any, launch: Launch, dtype: str) -> Any:
-    nvrtc = cupy.cuda.nvrtc
-    program = nvrtc.createProgram(launch.code, "convbench.cu", (), ())
+@lru_cache(maxsize=MOST_LOADED)
+def _loaded(
+    cupy: Any, device: int, code: str, name: str, options: tuple[str, ...], architecture: str, shared_bytes: int
+) -> Any:
+    cuda = cupy.cuda
+    with cuda.Device(device):
+        if architecture:
+            module = cuda.Module()
+            module.load(_machine_code(cuda.nvrtc, code, (*options, f"-arch={architecture}")))
+        else:
+            module = cuda.compiler._compile_module_with_cache(code, options)  # noqa: SLF001  # see above
+        function = module.get_function(name)
+        if shared_bytes:
+            cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes)
+    return function
+
+
+def _machine_code(nvrtc: Any, code: str, options: tuple[str, ...]) -> bytes:
+    """Machine code for an architecture that CuPy cannot name: one whose instructions no later GPU has.
+
+    CuPy names architectures by compute capability. What it compiles itself it also keeps on disk.
+    """
+    program = nvrtc.createProgram(code, "convbench.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (*launch.options(dtype), f"-arch={launch.architecture}"))
-        machine_code = nvrtc.getCUBIN(program)
+        nvrtc.compileProgram(program, options)
+        return nvrtc.getCUBIN(program)  # type: ignore[no-any-return]
     except nvrtc.NVRTCError as error:
         raise RuntimeError(f"NVRTC: {error}: {nvrtc.getProgramLog(program)}") from error
     finally:
         nvrtc.destroyProgram(program)
-    with tempfile.TemporaryDirectory(prefix="convbench-") as directory:  # CuPy loads machine code from files alone
-        file = Path(directory) / "kernel.cubin"
-        file.write_bytes(machine_code)
-        kernel = cupy.RawModule(path=str(file)).get_function(launch.name)
-        kernel.compile()
-    return kernel

@@ -223,8 +223,8 @@ class GpuRunner:
         return 1
 
     def close(self) -> None:
-        """Release the weights."""
-        self._weights = None
+        """Release the weights and the kernels."""
+        self._weights, self._kernels = None, []
 
 
 def _first_line(error: Exception) -> str:
