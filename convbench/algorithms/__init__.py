@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.epilogue import NO_EPILOGUE
 from convbench.integers import ceil_div
+from convbench.problem.rows import as_row
 from convbench.registry import Entry, Table
 from convbench.runtime.loading import load
 
@@ -188,6 +189,30 @@ def within_reason(footprint: Callable[[Problem], Footprint]) -> Supports:
         return None if needed <= most else f"would need {needed / 2**20:.0f} MiB of scratch for each worker"
 
     return supports
+
+
+def columns_as_rows(form: Implementation) -> Implementation:
+    """An implementation on the host, with maps of one column computed as maps of one row.
+
+    Vectors hold neighbouring pixels of a row, so that rows of one pixel would leave them empty.
+    """
+
+    def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Any:
+        row = as_row(problem)
+        if row is problem:
+            return form.prepare(problem, weights, epilogue)
+        from convbench.kernels.within import turned
+
+        work = form.prepare(row, weights.reshape(row.weights_shape), epilogue)
+        return replace(work, phases=tuple(map(turned, work.phases)))
+
+    return replace(
+        form,
+        prepare=prepare,
+        supports=lambda problem: form.supports(as_row(problem)),
+        footprint=form.footprint and (lambda problem: form.footprint(as_row(problem))),  # type: ignore[misc]
+        cost=form.cost and (lambda problem: form.cost(as_row(problem))),  # type: ignore[misc]
+    )
 
 
 ALGORITHMS: Table[Algorithm] = Table(

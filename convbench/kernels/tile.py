@@ -84,6 +84,23 @@ class TileName:
         except OSError as error:
             raise UnavailableError(f"{self.module} cannot be loaded ({error.strerror or error})") from None
 
+    def make(self) -> Any:
+        """The tile, not compiled yet.
+
+        A symbol of cached machine code consists of its name and the number of functions that its process had compiled.
+        With one name for all variants, a process that loads two variants, compiled by different processes, could call
+        the wrong one. Numba invalidates its cache when the tile's own file changes; the digest covers the files it
+        imports.
+        """
+        found = getattr(importlib.import_module(self.module), self.name)
+        dispatcher = found if self.arguments is None else found(*self.arguments)
+        variant = "-".join(map(str, (*(self.arguments or ()), digest(*MADE_OF))))
+        if not dispatcher.py_func.__qualname__.endswith(variant):
+            dispatcher.py_func.__qualname__ += f"-{variant}"
+            with contextlib.suppress(RuntimeError):  # where no folder can be written, see `cached`
+                dispatcher.enable_caching()
+        return dispatcher
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -221,16 +238,7 @@ _COMPILED: Final[dict[tuple[TileName, str], Callable[..., None]]] = {}
 def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     if (tile, dtype) in _COMPILED:  # compiled meanwhile by another thread
         return _COMPILED[tile, dtype]
-    found = getattr(importlib.import_module(tile.module), tile.name)
-    dispatcher = found if tile.arguments is None else found(*tile.arguments)
-    # A symbol of cached machine code consists of this name and the number of functions that its process had compiled.
-    # With one name for all variants, a process that loads two variants, compiled by different processes, could call the
-    # wrong one. Numba invalidates its cache when the tile's own file changes; the digest covers the files it imports.
-    variant = "-".join(map(str, (*(tile.arguments or ()), digest(*MADE_OF))))
-    if not dispatcher.py_func.__qualname__.endswith(variant):
-        dispatcher.py_func.__qualname__ += f"-{variant}"
-        with contextlib.suppress(RuntimeError):  # where no folder can be written, see `cached`
-            dispatcher.enable_caching()
+    dispatcher = tile.make()
     compile_for(dispatcher, signature(dtype))
     return _COMPILED.setdefault((tile, dtype), dispatcher)
 

@@ -1,10 +1,10 @@
-"""Winograd convolution on the host: channels and filters in the lanes of vectors, or tiles."""
+"""Winograd convolution on the host: channels and filters in the lanes of vectors, or tiles; dilated ones in parts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from convbench.algorithms.winograd import filter_lanes, tile_lanes
+from convbench.algorithms.winograd import dilated, filter_lanes, tile_lanes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +24,8 @@ def has_filters_in_lanes(problem: Problem) -> bool:
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """The work, with transformed weights."""
+    if (whole := dilated.undilated(problem)) is not problem:
+        return dilated.around(prepare(whole, weights, epilogue), problem)
     if has_filters_in_lanes(problem):
         return filter_lanes.prepare(problem, weights, epilogue)
     return tile_lanes.prepare(problem, weights, epilogue)
@@ -31,4 +33,6 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
 
 def footprint(problem: Problem) -> Footprint:
     """The memory that a problem needs."""
+    if (whole := dilated.undilated(problem)) is not problem:
+        return dilated.more_memory(footprint(whole), problem)
     return filter_lanes.footprint(problem) if has_filters_in_lanes(problem) else tile_lanes.footprint(problem)

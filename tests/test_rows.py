@@ -1,0 +1,71 @@
+"""Maps of one column as rows, and dilated kernels in parts: what is computed otherwise, and what is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import data
+
+import convbench
+from convbench.algorithms import ALGORITHMS
+from convbench.algorithms.winograd.dilated import components
+from convbench.measure.reference import convolve
+from convbench.problem import Problem
+from convbench.problem.rows import as_row
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        "mb1ic2ih1iw20oc4kh1kw3",
+        "mb1ic2ih20iw20oc4kh3kw1",
+        "mb1ic2ih20iw1oc4oh18ow1kh3kw1sh1sw9ph0pw1",  # whose outputs read the padding beside the column
+        "mb1ic2ih20iw1oc4oh18ow3kh3kw1ph0pw1",
+    ],
+)
+def test_what_is_no_column_is_left_as_it_is(descriptor):
+    assert as_row(one := Problem.parse(descriptor)) is one
+    assert as_row(again := Problem.parse(descriptor)) is again, "also where an equal problem came before"
+
+
+def test_a_column_is_a_row_in_every_respect():
+    column = Problem.parse("g2mb3ic4ih40iw1oc6kh5kw1sh3sw1ph4pw0dh2dw0")
+    row = as_row(column)
+    assert str(row) == str(Problem.parse("g2mb3ic4ih1iw40oc6kh1kw5sh1sw3ph0pw4dh0dw2"))
+    assert row.multiply_adds == column.multiply_adds
+    x, weights = data(column)
+    as_columns = convolve(column, x, weights)
+    as_rows = convolve(row, x.reshape(row.input_shape), weights.reshape(row.weights_shape))
+    assert np.array_equal(as_columns.ravel(), as_rows.ravel())
+
+
+def test_components_of_a_dilation_beyond_the_outputs_are_those_that_occur():
+    found = components(Problem.parse("mb2ic3ih9iw9oc4kh3kw1ph12pw0dh11dw5"))
+    assert found.steps == (12, 1), "a kernel of one tap has no dilation"
+    assert found.parts == (9, 1)
+    assert found.problem.output_shape == (18, 4, 1, 9)
+
+
+def test_a_gpu_has_no_dilated_winograd():
+    dilated = Problem.parse("mb1ic2ih20iw30oc8kh3kw3dh1dw3")
+    assert ALGORITHMS["winograd"].unsupported_reason(dilated, "gpu") == "needs dilation 1"
+    assert ALGORITHMS["winograd"].unsupported_reason(dilated, "numba") is None
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_a_plan_of_parts_is_called_from_two_threads_and_keeps_nothing_of_the_call_before(algorithm):
+    from concurrent.futures import ThreadPoolExecutor
+
+    problem = Problem.parse("mb1ic8ih25iw20oc8kh3kw3ph3pw2dh2dw1")
+    x, weights = data(problem)
+    inputs = [x, x[::-1, ::-1, ::-1, ::-1].copy(), np.full_like(x, np.nan), x]
+    with (
+        convbench.plan(problem, weights, algorithm=algorithm, executor="serial") as plan,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for _ in range(10):
+            found = list(pool.map(plan, inputs))
+            for one, given in zip(found, inputs, strict=True):
+                if not np.isnan(given).any():
+                    expected = convolve(problem, given, weights)
+                    assert np.abs(one - expected).max() <= 1e-5 * np.abs(expected).max()
