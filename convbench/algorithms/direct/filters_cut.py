@@ -21,7 +21,7 @@ INPUT, PLANES, BAND = range(3)
 """Where a register block reads pixels: in the input as it lies, in padded planes, in a band of them."""
 STEPS: Final = (1, 2)  # strides that tiles are compiled for; one tile serves all others
 PLANES_BYTES: Final = 2**22  # most padded planes that a phase of their own writes; larger ones leave the caches
-BANDS: Final = 2  # times the usual size of a band: larger ones would need segments
+BANDS: Final = 2  # times the usual size of a band; where one row of outputs needs more, planes are padded after all
 FAR_BYTES: Final = 2**23  # an output of more leaves the caches
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 
@@ -106,7 +106,7 @@ def blocking(problem: Problem) -> Blocking:
         pixels=pixels,
         lanes=lanes,
         step=step if step in STEPS else 0,
-        cycles=images * height * cycles if _suits(problem, source, padded) else math.inf,
+        cycles=images * height * cycles,
         source=source,
         planes=padded,
         height=height,
@@ -116,12 +116,6 @@ def blocking(problem: Problem) -> Blocking:
         blocks=blocks,
         unit_blocks=unit_blocks,
     )
-
-
-def _suits(problem: Problem, source: int, padded: Planes) -> bool:
-    """Whether this way is meant for a problem: its bands have no segments."""
-    band = problem.group_channels * padded.height * padded.width * ITEM_SIZE[problem.dtype]
-    return source != BAND or band <= BANDS * tuning().band_bytes
 
 
 def _source(problem: Problem) -> tuple[int, Planes, int]:
@@ -136,6 +130,8 @@ def _source(problem: Problem) -> tuple[int, Planes, int]:
         return PLANES, Planes(tall, wide, top, left), height
     row_bytes = problem.group_channels * wide * item
     reach = (problem.kernel_height - 1) * problem.dilation[0] + 1
+    if reach * row_bytes > BANDS * tuning().band_bytes:
+        return PLANES, Planes(tall, wide, top, left), height
     fitting = (tuning().band_bytes // row_bytes - reach) // problem.stride[0] + 1
     enough = height * problem.batch * problem.groups // UNITS
     rows = max(1, min(fitting, enough, height))
