@@ -104,7 +104,7 @@ def supported(algorithm: str, precision: str, problems: Mapping[str, str]) -> li
 def test_a_form_refuses_what_it_is_known_to(algorithm, precision):
     refused = sorted(set(PROBLEMS) - set(supported(algorithm, precision, PROBLEMS)))
     strided = ["depthwise", "everything", "stride", "stride and padding"]
-    dilated = ["dilation", "dilation and padding"]
+    dilated = ["dilation", "dilation and padding", "one column, padded"]
     known = {
         ("winograd", "exact"): sorted([*strided, *dilated, "one kernel of one tap"]),
         ("unrolled", "tf32"): ["float64"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import data
+from conftest import data, python
 
 import convbench
 from convbench.algorithms import ALGORITHMS
@@ -52,15 +52,46 @@ def test_a_gpu_has_no_dilated_winograd():
     assert ALGORITHMS["winograd"].unsupported_reason(dilated, "numba") is None
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
-def test_a_plan_of_parts_is_called_from_two_threads_and_keeps_nothing_of_the_call_before(algorithm):
+def test_what_would_be_larger_than_im2col_is_refused_or_computed_otherwise():
+    """A dilation or a padding that reads little, far apart."""
+    beyond = Problem.parse("mb1ic16ih200iw200oc16kh11kw11ph2500pw2500dh499dw499")
+    assert "beyond the outputs" in ALGORITHMS["winograd"].unsupported_reason(beyond, "numba")
+    large = Problem.parse("mb1ic64ih100iw100oc64kh7kw7ph297pw297dh98dw98")
+    assert "MiB for the components" in ALGORITHMS["winograd"].unsupported_reason(large, "numba")
+    for descriptor in (
+        "mb1ic64ih20iw20oc64kh3kw3sh997sw997ph5000pw5000",
+        "mb1ic64ih2100iw2100oc64kh3kw3ph1000pw1000dh999dw999",
+    ):
+        problem = Problem.parse(descriptor)
+        assert ALGORITHMS["direct"].footprint(problem).total(1) <= problem.bytes
+
+
+def test_machine_code_of_a_tile_with_another_inside_is_found_again(tmp_path):
+    code = """
+import numpy as np, convbench
+for descriptor in ("mb1ic3ih40iw1oc8kh5kw1ph2pw0", "mb1ic4ih15iw15oc8kh3kw3ph2pw2dh1dw1"):
+    problem = convbench.Problem.parse(descriptor)
+    convbench.plan(problem, np.ones(problem.weights_shape, "float32"), algorithm="winograd", executor="serial")
+"""
+    kept = []
+    for _ in range(2):
+        done = python("-c", code, NUMBA_CACHE_DIR=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        kept.append(sorted(file.name for file in tmp_path.rglob("*.nbc")))
+    assert kept[0] == kept[1]
+    assert any(name.startswith("within") for name in kept[0])
+    assert max(map(len, kept[0])) < 120, "some file systems have names of 143 bytes at most"
+
+
+@pytest.mark.parametrize(("algorithm", "executor"), [("winograd", "threads"), ("winograd", "serial")])
+def test_a_plan_of_parts_is_called_from_two_threads_and_keeps_nothing_of_the_call_before(algorithm, executor):
     from concurrent.futures import ThreadPoolExecutor
 
     problem = Problem.parse("mb1ic8ih25iw20oc8kh3kw3ph3pw2dh2dw1")
     x, weights = data(problem)
     inputs = [x, x[::-1, ::-1, ::-1, ::-1].copy(), np.full_like(x, np.nan), x]
     with (
-        convbench.plan(problem, weights, algorithm=algorithm, executor="serial") as plan,
+        convbench.plan(problem, weights, algorithm=algorithm, executor=executor) as plan,
         ThreadPoolExecutor(2) as pool,
     ):
         for _ in range(10):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from convbench.epilogue import NO_EPILOGUE
 from convbench.integers import ceil_div
-from convbench.problem.rows import as_row
 from convbench.registry import Entry, Table
 from convbench.runtime.loading import load
 
@@ -189,6 +188,9 @@ def within_reason(footprint: Callable[[Problem], Footprint]) -> Supports:
         return None if needed <= most else f"would need {needed / 2**20:.0f} MiB of scratch for each worker"
 
     return supports
+
+
+as_row: Final[Callable[[Problem], Problem]] = located("convbench.problem.rows", "as_row")
 
 
 def columns_as_rows(form: Implementation) -> Implementation:

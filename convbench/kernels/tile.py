@@ -9,6 +9,7 @@ units to workers. Algorithms and executors do not depend on each other.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import itertools
 import os
@@ -94,11 +95,12 @@ class TileName:
         """
         found = getattr(importlib.import_module(self.module), self.name)
         dispatcher = found if self.arguments is None else found(*self.arguments)
-        variant = "-".join(map(str, (*(self.arguments or ()), digest(*MADE_OF))))
+        variant = "-".join((*_short(self.arguments or ()), digest(*MADE_OF)))
         if not dispatcher.py_func.__qualname__.endswith(variant):
             dispatcher.py_func.__qualname__ += f"-{variant}"
             with contextlib.suppress(RuntimeError):  # where no folder can be written, see `cached`
                 dispatcher.enable_caching()
+        _guard(dispatcher)
         return dispatcher
 
 
@@ -243,11 +245,24 @@ def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     return _COMPILED.setdefault((tile, dtype), dispatcher)
 
 
+def _short(arguments: tuple[int | str, ...]) -> list[str]:
+    """The arguments as parts of a file's name; those of a tile that has a tile inside would be too long."""
+    if not any(isinstance(argument, str) for argument in arguments):
+        return [str(argument) for argument in arguments]
+    return [hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]]
+
+
+def _guard(dispatcher: Any) -> None:
+    """Make the cache on disk a convenience: what cannot be read or written there is compiled, or kept in memory."""
+    cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
+    names = ("load_overload", "save_overload", "_load_overload", "_guard_against_spurious_io_errors")
+    if all(hasattr(cache, name) for name in names) and not isinstance(cache.load_overload, partial):
+        cache.load_overload, cache.save_overload = partial(_read, cache), partial(_write, cache.save_overload)
+
+
 def compile_for(dispatcher: Any, needed: Any) -> None:
     """Compile a function for a signature, or read it from the cache on disk; it takes no other signature then."""
-    cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
-    if all(hasattr(cache, name) for name in ("load_overload", "_load_overload", "_guard_against_spurious_io_errors")):
-        cache.load_overload, cache.save_overload = partial(_read, cache), partial(_write, cache.save_overload)
+    _guard(dispatcher)
     dispatcher.disable_compile(False)  # noqa: FBT003
     dispatcher.compile(needed)
     dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed

@@ -106,7 +106,7 @@ def rows_inside(p, row, height):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, filters, image_rows):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute a register block of filters over the rows and columns of a unit.
 
     Args:
@@ -121,10 +121,10 @@ def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source,
         source: Where pixels are read, 1-D.
         weights: Packed weights.
         flat: Output, 1-D.
-        filters: Filters of the output.
-        image_rows: Rows of an image.
+        sizes: Filters of the output, and rows of an image.
     """
-    size, group_filters = vectors * lanes, filters // p.grid.groups
+    (filters, image_rows), size = sizes, vectors * lanes
+    group_filters = filters // p.grid.groups
     top, left = place.band * p.rows, place.segment * p.columns
     columns = min(p.columns, p.width - left)
     group_block = place.group * p.blocks + block
@@ -163,7 +163,7 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over a part of the map of one group of one image."""
-        p, flat, given, filters = unpack(parameters), out.reshape(out.size), x.reshape(x.size), out.shape[1]
+        p, flat, given, sizes = unpack(parameters), out.reshape(out.size), x.reshape(x.size), (out.shape[1], x.shape[2])
         source = given if p.source == INPUT else (workspace if p.source == PLANES else scratch)
         for unit in range(first, last):
             place = locate(p.grid, unit)
@@ -182,19 +182,7 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
             first_block = place.filter_block * p.unit_blocks
             for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
                 rows_of_blocks(
-                    vectors,
-                    pixels,
-                    lanes,
-                    step_of(p, step),
-                    p,
-                    place,
-                    block,
-                    begin,
-                    source,
-                    weights,
-                    flat,
-                    filters,
-                    x.shape[2],
+                    vectors, pixels, lanes, step_of(p, step), p, place, block, begin, source, weights, flat, sizes
                 )
             lap(clock, PRODUCT, since)
 

@@ -21,7 +21,8 @@ INPUT, PLANES, BAND = range(3)
 """Where a register block reads pixels: in the input as it lies, in padded planes, in a band of them."""
 STEPS: Final = (1, 2)  # strides that tiles are compiled for; one tile serves all others
 PLANES_BYTES: Final = 2**22  # most padded planes that a phase of their own writes; larger ones leave the caches
-BANDS: Final = 2  # times the usual size of a band; where one row of outputs needs more, planes are padded after all
+BANDS: Final = 2  # times the usual size of a band: larger ones would need segments
+MOST_PLANES_BYTES: Final = 2**26  # likewise, where one row of outputs needs a larger band
 FAR_BYTES: Final = 2**23  # an output of more leaves the caches
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 
@@ -106,7 +107,7 @@ def blocking(problem: Problem) -> Blocking:
         pixels=pixels,
         lanes=lanes,
         step=step if step in STEPS else 0,
-        cycles=images * height * cycles,
+        cycles=images * height * cycles if _suits(problem, source, padded) else math.inf,
         source=source,
         planes=padded,
         height=height,
@@ -116,6 +117,12 @@ def blocking(problem: Problem) -> Blocking:
         blocks=blocks,
         unit_blocks=unit_blocks,
     )
+
+
+def _suits(problem: Problem, source: int, padded: Planes) -> bool:
+    """Whether this way is meant for a problem: its bands have no segments."""
+    band = problem.group_channels * padded.height * padded.width * ITEM_SIZE[problem.dtype]
+    return source != BAND or band <= BANDS * tuning().band_bytes
 
 
 def _source(problem: Problem) -> tuple[int, Planes, int]:
@@ -130,7 +137,9 @@ def _source(problem: Problem) -> tuple[int, Planes, int]:
         return PLANES, Planes(tall, wide, top, left), height
     row_bytes = problem.group_channels * wide * item
     reach = (problem.kernel_height - 1) * problem.dilation[0] + 1
-    if reach * row_bytes > BANDS * tuning().band_bytes:
+    needs_more = reach * row_bytes > BANDS * tuning().band_bytes
+    most = min(MOST_PLANES_BYTES, 2 * problem.batch * problem.channels * problem.height * problem.width * item)
+    if needs_more and problem.batch * problem.channels * tall * wide * item <= most:
         return PLANES, Planes(tall, wide, top, left), height
     fitting = (tuning().band_bytes // row_bytes - reach) // problem.stride[0] + 1
     enough = height * problem.batch * problem.groups // UNITS

@@ -6,7 +6,7 @@ others spreads its rounding errors over these outputs, and it overflows earlier.
 these to the outputs whose taps read the number.
 """
 
-from convbench.algorithms import Algorithm, Implementation, columns_as_rows, located, within_reason
+from convbench.algorithms import Algorithm, Implementation, columns_as_rows, located
 from convbench.algorithms.winograd import cost, host, nested
 
 _GPU = "convbench.algorithms.winograd.gpu"
@@ -18,7 +18,7 @@ WINOGRAD = Algorithm(
             Implementation(
                 "numba",
                 host.prepare,
-                supports=within_reason(host.footprint),
+                supports=host.supports,
                 footprint=host.footprint,
                 cost=cost.cost,
                 fuses_epilogue=True,

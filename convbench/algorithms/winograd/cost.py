@@ -13,7 +13,7 @@ KINDS = ("gathered bytes", "transposed bytes", "shared bytes")
 
 def cost(problem: Problem) -> Cost:
     """The work of the way that `host` takes."""
-    if (whole := dilated.undilated(problem)) is not problem:
-        return dilated.more_work(cost(whole), problem)
+    if dilated.is_dilated(problem):
+        return dilated.more_work(cost(dilated.components(problem).problem), problem)
     found = (filter_cost if has_filters_in_lanes(problem) else tile_cost).cost(problem)
     return Cost({**dict.fromkeys(KINDS, 0.0), **found.counts}, found.units, found.shares, found.other_operations)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from convbench.algorithms import Cost, Footprint
+from convbench.algorithms import SCRATCH_BYTES, SCRATCH_SHARE, Cost, Footprint
 from convbench.integers import ceil_div
 from convbench.kernels.blocking import CUTS
 from convbench.kernels.clock import lap, ticks
@@ -77,7 +77,7 @@ def components(problem: Problem) -> Components:
     """The parts of a problem of stride 1."""
     kernel = problem.kernel_height, problem.kernel_width
     outputs = problem.output_height, problem.output_width
-    y, x = (step if taps > 1 else 1 for step, taps in zip(problem.dilation, kernel, strict=True))
+    y, x = _steps(problem)
     parts = min(y, outputs[0]), min(x, outputs[1])
     height, width = ceil_div(outputs[0], y), ceil_div(outputs[1], x)
     images = problem.batch * parts[0] * parts[1]
@@ -88,9 +88,26 @@ def components(problem: Problem) -> Components:
     return Components(small, (y, x), parts, given, Place(given.end, images, problem.out_channels, height, width))
 
 
-def undilated(problem: Problem) -> Problem:
-    """The problem itself, or that of its components."""
-    return problem if problem.dilation == (1, 1) else components(problem).problem
+def is_dilated(problem: Problem) -> bool:
+    """Whether there is a dilation between taps: a single tap has none."""
+    return _steps(problem) != (1, 1)
+
+
+def _steps(problem: Problem) -> tuple[int, int]:
+    """The dilation along each axis that has several taps."""
+    y, x = problem.dilation
+    return y if problem.kernel_height > 1 else 1, x if problem.kernel_width > 1 else 1
+
+
+def supports(problem: Problem) -> str | None:
+    """Supports a dilation whose components have several outputs and are not far larger than the problem's arrays."""
+    if not is_dilated(problem):
+        return None
+    found = components(problem)
+    if found.out.height == found.out.width == 1:
+        return "saves nothing with a dilation beyond the outputs"
+    needed, most = found.out.end * ITEM_SIZE[problem.dtype], max(SCRATCH_BYTES, SCRATCH_SHARE * problem.bytes)
+    return None if needed <= most else f"would need {needed / 2**20:.0f} MiB for the components of the input"
 
 
 def make_split(step: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from convbench.algorithms import within_reason
 from convbench.algorithms.winograd import dilated, filter_lanes, tile_lanes
 
 if TYPE_CHECKING:
@@ -24,15 +25,20 @@ def has_filters_in_lanes(problem: Problem) -> bool:
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """The work, with transformed weights."""
-    if (whole := dilated.undilated(problem)) is not problem:
-        return dilated.around(prepare(whole, weights, epilogue), problem)
+    if dilated.is_dilated(problem):
+        return dilated.around(prepare(dilated.components(problem).problem, weights, epilogue), problem)
     if has_filters_in_lanes(problem):
         return filter_lanes.prepare(problem, weights, epilogue)
     return tile_lanes.prepare(problem, weights, epilogue)
 
 
+def supports(problem: Problem) -> str | None:
+    """Why the memory that a problem needs is out of proportion; None if it is not."""
+    return dilated.supports(problem) or within_reason(footprint)(problem)
+
+
 def footprint(problem: Problem) -> Footprint:
     """The memory that a problem needs."""
-    if (whole := dilated.undilated(problem)) is not problem:
-        return dilated.more_memory(footprint(whole), problem)
+    if dilated.is_dilated(problem):
+        return dilated.more_memory(footprint(dilated.components(problem).problem), problem)
     return filter_lanes.footprint(problem) if has_filters_in_lanes(problem) else tile_lanes.footprint(problem)
