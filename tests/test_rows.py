@@ -8,6 +8,7 @@ from conftest import data, python
 
 import convbench
 from convbench.algorithms import ALGORITHMS
+from convbench.algorithms.direct.cost import rows_inside
 from convbench.algorithms.winograd.dilated import components
 from convbench.measure.reference import convolve
 from convbench.problem import Problem
@@ -100,3 +101,20 @@ def test_a_plan_of_parts_is_called_from_two_threads_and_keeps_nothing_of_the_cal
                 if not np.isnan(given).any():
                     expected = convolve(problem, given, weights)
                     assert np.abs(one - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        "mb1ic2ih7iw7oc4kh3kw3ph1pw1sh2sw2",
+        "mb1ic2ih9iw7oc4kh5kw3ph9pw1dh4dw0",
+        "mb1ic2ih2iw3oc4kh3kw3ph3pw3sh5sw5",
+        "mb1ic2ih9iw7oc4kh3kw3",
+        "mb1ic1ih10iw11oc4oh12ow10kh3kw3ph1pw0",
+    ],
+)
+def test_kernel_rows_inside_of_an_image_are_counted(descriptor):
+    problem = Problem.parse(descriptor)
+    firsts = np.arange(problem.output_height) * problem.stride[0] - problem.padding[0][0]
+    rows = np.add.outer(firsts, np.arange(problem.kernel_height) * problem.dilation[0])
+    assert rows_inside(problem) == pytest.approx(np.mean((rows >= 0) & (rows < problem.height)))
