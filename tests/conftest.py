@@ -66,6 +66,8 @@ PROBLEMS = {
     "stride": "mb1ic3ih23iw31oc9kh5kw5sh2sw3",
     "stride and padding": "mb1ic3ih23iw31oc9kh5kw5sh4sw2ph2pw1",
     "dilation": "mb1ic2ih20iw30oc8kh3kw3dh1dw3",
+    "dilation and padding": "mb2ic5ih13iw9oc8kh3kw5ph4pw13dh3dw6",
+    "one column, padded": "mb2ic3ih40iw1oc8kh5kw1ph2pw0dh1dw0",
     "groups": "g3mb2ic6ih10iw12oc9kh3kw3ph1pw1",
     "depthwise": "g8mb1ic8ih9iw10oc8kh3kw3ph1pw1sh2sw2",
     "everything": "g2mb2ic4ih19iw23oc6kh3kw5sh2sw3ph2pw1dh1dw1",

@@ -28,7 +28,7 @@ TRANSFORMS = ("winograd", "fft")
 REFUSED = {
     "winograd": {
         "saves nothing with a kernel of one tap": ["one kernel of one tap"],
-        "needs stride 1 and dilation 1": ["stride", "stride and padding", "dilation", "depthwise", "everything"],
+        "needs stride 1": ["stride", "stride and padding", "depthwise", "everything"],
     },
     "fft": {
         "saves nothing with a kernel of one tap": ["one kernel of one tap"],

@@ -29,6 +29,7 @@ def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_what_is_larger_than_memory_is_right_where_it_is_small(tmp_path):
     done = subprocess.run(
         [sys.executable, LARGE, "1500", "3"], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -72,16 +72,22 @@ def test_a_layer_computes_every_problem(problem):
         assert np.abs(y - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def test_one_layer_takes_images_of_any_size_and_number():
     layer = Conv2d(W, np.arange(10), padding=1, activation="relu")
     for shape in [(2, 30, 41), (1, 2, 30, 41), (3, 2, 30, 41), (2, 3, 3), (2, 64, 7), (4, 2, 9, 9)]:
         x = image(*shape)
         expected = convbench.conv2d(x, W, np.arange(10), padding=1, activation="relu")
-        for _ in range(2):
-            np.testing.assert_array_equal(layer(x), expected)
+        found = layer(x)
+        assert_close(found, expected)  # they may choose another form, since one packs weights in every call
+        np.testing.assert_array_equal(layer(x), found)
         out = np.empty_like(expected)
         assert layer(x, out) is out
-        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(out, found)
     one_channel = Conv2d(np.ones((3, 2, 2)))
     assert one_channel(np.ones((5, 6))).shape == (3, 4, 5)
 
@@ -113,7 +119,7 @@ def test_weights_and_bias_are_copied():
     expected = layer(X)
     weights[...], bias[...] = 0, 0
     np.testing.assert_array_equal(layer(X), expected)
-    np.testing.assert_array_equal(layer(image(2, 8, 8)), convbench.conv2d(image(2, 8, 8), W, np.arange(10)))
+    assert_close(layer(image(2, 8, 8)), convbench.conv2d(image(2, 8, 8), W, np.arange(10)))
     with pytest.raises(ValueError, match="read-only"):
         layer.weights[...] = 0
 

@@ -102,6 +102,7 @@ def test_neighbours_send_each_other_half_of_what_both_read():
     assert messages(reads, 0) == [Message(0, 1, (10, 12)), Message(1, 0, (12, 14))]
 
 
+@pytest.mark.long  # a job of ranks for each of several problems
 def test_ranks_together_compute_the_convolution():
     done = mpirun(RANKS, sys.executable, "-c", textwrap.dedent(CONTRACT), ROOT / "tests", *QUICK)
     assert (done.returncode, done.stdout.split("\n")[:-1]) == (0, QUICK), done.stderr

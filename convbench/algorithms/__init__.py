@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.epilogue import NO_EPILOGUE
@@ -188,6 +188,33 @@ def within_reason(footprint: Callable[[Problem], Footprint]) -> Supports:
         return None if needed <= most else f"would need {needed / 2**20:.0f} MiB of scratch for each worker"
 
     return supports
+
+
+as_row: Final[Callable[[Problem], Problem]] = located("convbench.problem.rows", "as_row")
+
+
+def columns_as_rows(form: Implementation) -> Implementation:
+    """An implementation on the host, with maps of one column computed as maps of one row.
+
+    Vectors hold neighbouring pixels of a row, so that rows of one pixel would leave them empty.
+    """
+
+    def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Any:
+        row = as_row(problem)
+        if row is problem:
+            return form.prepare(problem, weights, epilogue)
+        from convbench.kernels.within import turned
+
+        work = form.prepare(row, weights.reshape(row.weights_shape), epilogue)
+        return replace(work, phases=tuple(map(turned, work.phases)))
+
+    return replace(
+        form,
+        prepare=prepare,
+        supports=lambda problem: form.supports(as_row(problem)),
+        footprint=form.footprint and (lambda problem: form.footprint(as_row(problem))),  # type: ignore[misc]
+        cost=form.cost and (lambda problem: form.cost(as_row(problem))),  # type: ignore[misc]
+    )
 
 
 ALGORITHMS: Table[Algorithm] = Table(

@@ -2,7 +2,8 @@
 
 A kernel is compiled for one problem, and what is loaded takes memory of the GPU. CuPy's `RawKernel` and `RawModule`
 keep everything that they have ever loaded: a program that meets new shapes all day would fill the GPU with code. So
-modules are loaded here, and only the kernels that were used last stay.
+modules are loaded here, and only the kernels that were used last stay. A graph of CUDA's that captures a call needs its
+plan for as long as it is launched.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from convbench.cuda.launch import GpuWork
+    from convbench.cuda.launch import GpuWork, Launch
     from convbench.executors import Runner
     from convbench.precision import Precision
 
@@ -177,6 +177,7 @@ class GpuRunner:
         dtype = work.dtype.name
         self._launches, self._dtype = work.launches, dtype
         self._kernels = [compiled(cupy, launch, dtype) for launch in work.launches]
+        self._device = cupy.cuda.runtime.getDevice()
         ready = time.perf_counter()
         self._weights = cupy.asarray(work.weights)
         self._scratch_size = max(1, work.scratch_size)
@@ -190,18 +191,19 @@ class GpuRunner:
             raise RequestError(f"out begins between multiples of {VECTOR_BYTES} bytes; give an array of its own")
         if self._gpu.lost():
             raise UnavailableError(FORKED)
-        scratch = self._new_scratch()
-        for place in range(len(self._launches)):
-            self._launch(place, x, out, scratch)
+        if self._cuda.runtime.getDevice() != self._device:
+            raise RequestError(f"the plan is on GPU {self._device}, which is not the current one")
+        kernels, weights, scratch = self._kernels, self._weights, self._new_scratch()
+        for launch, kernel in zip(self._launches, kernels, strict=True):
+            self._queue(launch, kernel, (x, weights, out, scratch))
 
     def _new_scratch(self) -> NDArray[Any]:
         """Scratch for one call; CuPy's pool reuses the memory in later calls on the same stream only."""
         return self._gpu.empty((self._scratch_size,), self._dtype)
 
-    def _launch(self, place: int, x: NDArray[Any], out: NDArray[Any], scratch: NDArray[Any]) -> None:
-        launch = self._launches[place]
-        arguments = (x, self._weights, out, scratch)
-        self._kernels[place]((launch.blocks,), (launch.threads,), arguments, shared_mem=launch.shared_bytes)
+    @staticmethod
+    def _queue(launch: Launch, kernel: Any, arrays: tuple[Any, ...]) -> None:
+        kernel((launch.blocks,), (launch.threads,), arrays, shared_mem=launch.shared_bytes)
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
         """The share of each launch in a call's time, from a separate call, since events between launches cost time."""
@@ -211,8 +213,8 @@ class GpuRunner:
         scratch = self._new_scratch()
         self._gpu.hold_up()
         events[0].record()
-        for place, event in enumerate(events[1:]):
-            self._launch(place, x, out, scratch)
+        for launch, kernel, event in zip(self._launches, self._kernels, events[1:], strict=True):
+            self._queue(launch, kernel, (x, self._weights, out, scratch))
             event.record()
         events[-1].synchronize()
         parts = [self._cuda.get_elapsed_time(begin, end) for begin, end in itertools.pairwise(events)]

@@ -102,7 +102,9 @@ def empty_lines(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return memory[begin : begin + size]
 
 
-def pack_weights(problem: Problem, weights: NDArray[Any], filters: int, epilogue: Epilogue) -> NDArray[Any]:
+def pack_weights(
+    problem: Problem, weights: NDArray[Any], filters: int, epilogue: Epilogue, *, by_rows: bool = False
+) -> NDArray[Any]:
     """Pack weights in the order in which the micro-kernel reads them; the last block of a group is padded with zeros.
 
     Args:
@@ -110,6 +112,7 @@ def pack_weights(problem: Problem, weights: NDArray[Any], filters: int, epilogue
         weights: Shape `problem.weights_shape`.
         filters: Filters of a register block.
         epilogue: The epilogue whose biases follow the weights.
+        by_rows: Whether taps go by kernel row and then by channel, not the other way round.
 
     Returns:
         1-D: weights of shape (groups, blocks, taps, filters), then biases of shape (groups, blocks, filters).
@@ -117,13 +120,14 @@ def pack_weights(problem: Problem, weights: NDArray[Any], filters: int, epilogue
     whole, rest = divmod(problem.group_filters, filters)
     blocks = whole + (rest > 0)
     biases = epilogue.biases(problem, blocks * filters)
-    everything, packed = with_tail((problem.groups, blocks, problem.taps, filters), biases)
-    given = weights.reshape(problem.groups, problem.group_filters, problem.taps)
-    filled = given[:, : whole * filters].reshape(problem.groups, whole, filters, problem.taps)
-    packed[:, :whole] = filled.swapaxes(2, 3)
+    given = weights.reshape(problem.groups, problem.group_filters, *weights.shape[1:])
+    given = given.swapaxes(2, 3) if by_rows else given
+    taps = given.shape[2:]
+    everything, packed = with_tail((problem.groups, blocks, *taps, filters), biases)
+    packed[:, :whole] = np.moveaxis(given[:, : whole * filters].reshape(problem.groups, whole, filters, *taps), 2, -1)
     if rest:
         packed[:, whole] = 0
-        packed[:, whole, :, :rest] = given[:, whole * filters :].swapaxes(1, 2)
+        packed[:, whole, ..., :rest] = np.moveaxis(given[:, whole * filters :], 1, -1)
     return everything
 
 

@@ -20,7 +20,8 @@ from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import Vectors, index
 from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector_code
 
-PREFETCH_TAPS: Final = 8  # prefetch distance of the weights, in taps
+PREFETCH_TAPS: Final = 8  # prefetch distance of the weights, in taps ...
+PREFETCH_PIXELS: Final = 5  # ... of blocks of so many pixels: with fewer, the hardware streams the weights faster alone
 PIXELS: Final = (14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)  # of a block; each that is taken is compiled
 LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait for
 FAR: Final = 5  # cycles by which a vector of parts of cache lines takes longer where the output leaves the caches
@@ -130,8 +131,9 @@ def _add_tap(
     """Emit the multiply-adds of one tap, and advance to the next tap's weights."""
     builder, size = emit.builder, len(sums) * emit.lanes
     weights = builder.load(tap_weights)
-    for v in range(len(sums)):
-        emit.prefetch(emit.at(weights, PREFETCH_TAPS * size + v * emit.lanes))
+    if len(sums[0]) >= PREFETCH_PIXELS:
+        for v in range(len(sums)):
+            emit.prefetch(emit.at(weights, PREFETCH_TAPS * size + v * emit.lanes))
     loaded = [emit.load(emit.at(weights, v * emit.lanes)) for v in range(len(sums))]
     place = begin
     for p in range(len(sums[0])):

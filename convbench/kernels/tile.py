@@ -9,6 +9,7 @@ units to workers. Algorithms and executors do not depend on each other.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import itertools
 import os
@@ -83,6 +84,24 @@ class TileName:
             return _COMPILED.get((self, dtype)) or run_to_completion(_compiled, self, dtype)
         except OSError as error:
             raise UnavailableError(f"{self.module} cannot be loaded ({error.strerror or error})") from None
+
+    def make(self) -> Any:
+        """The tile, not compiled yet.
+
+        A symbol of cached machine code consists of its name and the number of functions that its process had compiled.
+        With one name for all variants, a process that loads two variants, compiled by different processes, could call
+        the wrong one. Numba invalidates its cache when the tile's own file changes; the digest covers the files it
+        imports.
+        """
+        found = getattr(importlib.import_module(self.module), self.name)
+        dispatcher = found if self.arguments is None else found(*self.arguments)
+        variant = "-".join((*_short(self.arguments or ()), digest(*MADE_OF)))
+        if not dispatcher.py_func.__qualname__.endswith(variant):
+            dispatcher.py_func.__qualname__ += f"-{variant}"
+            with contextlib.suppress(RuntimeError):  # where no folder can be written, see `cached`
+                dispatcher.enable_caching()
+        _guard(dispatcher)
+        return dispatcher
 
 
 @dataclass(frozen=True)
@@ -221,25 +240,29 @@ _COMPILED: Final[dict[tuple[TileName, str], Callable[..., None]]] = {}
 def _compiled(tile: TileName, dtype: str) -> Callable[..., None]:
     if (tile, dtype) in _COMPILED:  # compiled meanwhile by another thread
         return _COMPILED[tile, dtype]
-    found = getattr(importlib.import_module(tile.module), tile.name)
-    dispatcher = found if tile.arguments is None else found(*tile.arguments)
-    # A symbol of cached machine code consists of this name and the number of functions that its process had compiled.
-    # With one name for all variants, a process that loads two variants, compiled by different processes, could call the
-    # wrong one. Numba invalidates its cache when the tile's own file changes; the digest covers the files it imports.
-    variant = "-".join(map(str, (*(tile.arguments or ()), digest(*MADE_OF))))
-    if not dispatcher.py_func.__qualname__.endswith(variant):
-        dispatcher.py_func.__qualname__ += f"-{variant}"
-        with contextlib.suppress(RuntimeError):  # where no folder can be written, see `cached`
-            dispatcher.enable_caching()
+    dispatcher = tile.make()
     compile_for(dispatcher, signature(dtype))
     return _COMPILED.setdefault((tile, dtype), dispatcher)
 
 
+def _short(arguments: tuple[int | str, ...]) -> list[str]:
+    """The arguments as parts of a file's name; those of a tile that has a tile inside would be too long."""
+    if not any(isinstance(argument, str) for argument in arguments):
+        return [str(argument) for argument in arguments]
+    return [hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]]
+
+
+def _guard(dispatcher: Any) -> None:
+    """Make the cache on disk a convenience: what cannot be read or written there is compiled, or kept in memory."""
+    cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
+    names = ("load_overload", "save_overload", "_load_overload", "_guard_against_spurious_io_errors")
+    if all(hasattr(cache, name) for name in names) and not isinstance(cache.load_overload, partial):
+        cache.load_overload, cache.save_overload = partial(_read, cache), partial(_write, cache.save_overload)
+
+
 def compile_for(dispatcher: Any, needed: Any) -> None:
     """Compile a function for a signature, or read it from the cache on disk; it takes no other signature then."""
-    cache = dispatcher._cache  # noqa: SLF001  # a private name of Numba's, as those in `_read`
-    if all(hasattr(cache, name) for name in ("load_overload", "_load_overload", "_guard_against_spurious_io_errors")):
-        cache.load_overload, cache.save_overload = partial(_read, cache), partial(_write, cache.save_overload)
+    _guard(dispatcher)
     dispatcher.disable_compile(False)  # noqa: FBT003
     dispatcher.compile(needed)
     dispatcher.disable_compile()  # executors copy arrays of other types, so that no other signature is needed

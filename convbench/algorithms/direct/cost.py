@@ -32,19 +32,30 @@ def of_pixels(problem: Problem) -> Cost:
     )
 
 
+def rows_inside(problem: Problem) -> float:
+    """The share of kernel rows that lie inside of the image, over all rows of outputs; the others are left out."""
+    rows, stride, top = problem.output_height, problem.stride[0], problem.padding[0][0]
+    starts = [top - row * problem.dilation[0] for row in range(problem.kernel_height)]
+    inside = sum(
+        min(rows, max(0, ceil_div(start + problem.height, stride))) - min(rows, max(0, ceil_div(start, stride)))
+        for start in starts
+    )
+    return inside / (rows * problem.kernel_height)
+
+
 def of_filters(problem: Problem) -> Cost:
     """Register blocks with all their taps and their transposition; padding; and the weights, read for each block."""
     cut, item = filters_cut.blocking(problem), ITEM_SIZE[problem.dtype]
     grid = cut.grid(problem)
     blocks = problem.batch * problem.groups * cut.height * ceil_div(cut.width, cut.pixels) * cut.blocks
-    of_block = cut.filters * problem.taps
+    of_block, share = cut.filters * problem.taps, rows_inside(problem)
     planes = {filters_cut.INPUT: 0, filters_cut.PLANES: problem.batch * problem.channels}
     rows = planes.get(cut.source, grid.units * problem.group_channels) * cut.planes.height
     return Cost(
         {
             **of_whole(problem, grid.units),
-            **of_filter_blocks(blocks, problem.taps, cut.vectors, cut.pixels),
-            "rows of taps": blocks * problem.group_channels * problem.kernel_height,
+            **of_filter_blocks(blocks, problem.taps * share, cut.vectors, cut.pixels),
+            "rows of taps": blocks * problem.group_channels * problem.kernel_height * share,
             "padded rows": rows,
             "padded bytes": rows * cut.planes.width * item,
             **of_weights(blocks * of_block, of_block, item),

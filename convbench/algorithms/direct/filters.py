@@ -4,7 +4,8 @@ A register block holds the sums of a few vectors of filters for a few pixels of 
 so strides need no rearrangement of the input: where nothing is padded it is read as it lies. Otherwise a first phase
 pads its planes, or, where these are large, each unit pads a band of them.
 
-A kernel of one tap without stride and padding takes the rows of an image as one long row: a matrix product.
+A kernel of one tap without stride and padding takes the rows of an image as one long row: a matrix product. Rows of a
+kernel that lie in the padding are left out.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ class Parameters(NamedTuple):
         unit_blocks: Register blocks of filters in a unit.
         biases: Index in the weights of the first filter's bias.
         relu: Whether ReLU is applied.
-        outer: Offsets of (channel, kernel row).
+        top: Rows of padding above an image.
+        stride: Vertical stride.
+        dilation: Vertical dilation.
+        outer: Offsets of (kernel row, channel).
         inner: Offsets of kernel columns.
     """
 
@@ -70,6 +74,9 @@ class Parameters(NamedTuple):
     unit_blocks: int
     biases: int
     relu: int
+    top: int
+    stride: int
+    dilation: int
     outer: Table
     inner: Table
 
@@ -90,7 +97,16 @@ def own_step(p, step):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, filters):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def rows_inside(p, row, height):  # type: ignore[no-untyped-def]
+    """The kernel rows [first, last) that a row of outputs reads inside an image of `height` rows."""
+    above = p.top - row * p.stride
+    first = min(max(0, (above + p.dilation - 1) // p.dilation), p.outer.size // p.channels)
+    last = min(p.outer.size // p.channels, (above + height + p.dilation - 1) // p.dilation)
+    return first, max(first, last)
+
+
+@inlined
+def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute a register block of filters over the rows and columns of a unit.
 
     Args:
@@ -105,14 +121,18 @@ def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source,
         source: Where pixels are read, 1-D.
         weights: Packed weights.
         flat: Output, 1-D.
-        filters: Filters of the output.
+        sizes: Filters of the output, and rows of an image.
     """
-    size, group_filters = vectors * lanes, filters // p.grid.groups
+    (filters, image_rows), size = sizes, vectors * lanes
+    group_filters = filters // p.grid.groups
     top, left = place.band * p.rows, place.segment * p.columns
     columns = min(p.columns, p.width - left)
     group_block = place.group * p.blocks + block
     first = (place.image * p.grid.groups + place.group) * group_filters + block * size
     for row in range(min(p.rows, p.height - top)):
+        kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
+        skipped = kernel_begin * p.channels
+        offsets = p.outer[skipped : kernel_end * p.channels]
         for piece in range((columns + pixels - 1) // pixels):
             column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
             filter_lanes(
@@ -122,10 +142,10 @@ def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source,
                 x=source,
                 x_begin=begin + row * p.row_step + column * step,
                 x_step=step,
-                outer_offsets=p.outer,
+                outer_offsets=offsets,
                 inner_offsets=p.inner,
                 weights=weights,
-                weights_begin=group_block * p.outer.size * p.inner.size * size,
+                weights_begin=(group_block * p.outer.size + skipped) * p.inner.size * size,
                 bias_begin=p.biases + group_block * size,
                 out=flat,
                 out_begin=(first * p.height + top + row) * p.width + left + column,
@@ -143,7 +163,7 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is `unit_blocks` register blocks of filters over a part of the map of one group of one image."""
-        p, flat, given, filters = unpack(parameters), out.reshape(out.size), x.reshape(x.size), out.shape[1]
+        p, flat, given, sizes = unpack(parameters), out.reshape(out.size), x.reshape(x.size), (out.shape[1], x.shape[2])
         source = given if p.source == INPUT else (workspace if p.source == PLANES else scratch)
         for unit in range(first, last):
             place = locate(p.grid, unit)
@@ -162,7 +182,7 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
             first_block = place.filter_block * p.unit_blocks
             for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
                 rows_of_blocks(
-                    vectors, pixels, lanes, step_of(p, step), p, place, block, begin, source, weights, flat, filters
+                    vectors, pixels, lanes, step_of(p, step), p, place, block, begin, source, weights, flat, sizes
                 )
             lap(clock, PRODUCT, since)
 
@@ -186,9 +206,12 @@ def _parameters(problem: Problem, cut: Blocking, epilogue: Epilogue) -> Paramete
         column_step=problem.stride[1],
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
+        top=problem.padding[0][0],
+        stride=problem.stride[0],
+        dilation=problem.dilation[0],
         biases=problem.groups * cut.blocks * cut.filters * problem.taps,
         relu=epilogue.relu,
-        outer=np.add.outer(np.arange(problem.group_channels) * plane_size, rows).ravel(),
+        outer=np.add.outer(rows, np.arange(problem.group_channels) * plane_size).ravel(),
         inner=np.arange(problem.kernel_width) * problem.dilation[1],
     )
 
@@ -204,7 +227,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         phases.insert(0, Phase(padding, problem.batch * problem.channels, pack(cut.planes), planes.STAGES))
     return Work(
         phases=tuple(phases),
-        weights=pack_weights(problem, weights, cut.filters, epilogue),
+        weights=pack_weights(problem, weights, cut.filters, epilogue, by_rows=True),
         scratch_size=cut.band_size(problem),
         workspace_size=cut.planes_size(problem),
         errors=of_sums(problem),

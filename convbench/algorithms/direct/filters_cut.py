@@ -22,6 +22,7 @@ INPUT, PLANES, BAND = range(3)
 STEPS: Final = (1, 2)  # strides that tiles are compiled for; one tile serves all others
 PLANES_BYTES: Final = 2**22  # most padded planes that a phase of their own writes; larger ones leave the caches
 BANDS: Final = 2  # times the usual size of a band: larger ones would need segments
+MOST_PLANES_BYTES: Final = 2**26  # likewise, where one row of outputs needs a larger band
 FAR_BYTES: Final = 2**23  # an output of more leaves the caches
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 
@@ -136,6 +137,10 @@ def _source(problem: Problem) -> tuple[int, Planes, int]:
         return PLANES, Planes(tall, wide, top, left), height
     row_bytes = problem.group_channels * wide * item
     reach = (problem.kernel_height - 1) * problem.dilation[0] + 1
+    needs_more = reach * row_bytes > BANDS * tuning().band_bytes
+    most = min(MOST_PLANES_BYTES, 2 * problem.batch * problem.channels * problem.height * problem.width * item)
+    if needs_more and problem.batch * problem.channels * tall * wide * item <= most:
+        return PLANES, Planes(tall, wide, top, left), height
     fitting = (tuning().band_bytes // row_bytes - reach) // problem.stride[0] + 1
     enough = height * problem.batch * problem.groups // UNITS
     rows = max(1, min(fitting, enough, height))

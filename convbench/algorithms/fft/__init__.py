@@ -6,19 +6,21 @@ others spreads its rounding errors over these outputs, and it overflows earlier.
 these to the outputs whose taps read the number.
 """
 
-from convbench.algorithms import Algorithm, Implementation, within_reason
+from convbench.algorithms import Algorithm, Implementation, columns_as_rows, within_reason
 from convbench.algorithms.fft import cost, cut, host
 
 FFT = Algorithm(
     supports=cut.supports,
     implementations=(
-        Implementation(
-            "numba",
-            host.prepare,
-            supports=within_reason(host.footprint),
-            footprint=host.footprint,
-            cost=cost.cost,
-            fuses_epilogue=True,
+        columns_as_rows(
+            Implementation(
+                "numba",
+                host.prepare,
+                supports=within_reason(host.footprint),
+                footprint=host.footprint,
+                cost=cost.cost,
+                fuses_epilogue=True,
+            )
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from convbench.algorithms import Algorithm, Implementation, forward_only, located, within_reason
+from convbench.algorithms import Algorithm, Implementation, columns_as_rows, forward_only, located, within_reason
 from convbench.algorithms.unrolled import cost, host
 from convbench.precision import EXACT, TF32
 
@@ -11,13 +11,15 @@ _GPU = "convbench.algorithms.unrolled.gpu"
 UNROLLED = Algorithm(
     supports=forward_only,
     implementations=(
-        Implementation(
-            "numba",
-            host.prepare,
-            supports=within_reason(host.footprint),
-            footprint=host.footprint,
-            cost=cost.cost,
-            fuses_epilogue=True,
+        columns_as_rows(
+            Implementation(
+                "numba",
+                host.prepare,
+                supports=within_reason(host.footprint),
+                footprint=host.footprint,
+                cost=cost.cost,
+                fuses_epilogue=True,
+            )
         ),
         *(
             Implementation(

@@ -6,7 +6,7 @@ others spreads its rounding errors over these outputs, and it overflows earlier.
 these to the outputs whose taps read the number.
 """
 
-from convbench.algorithms import Algorithm, Implementation, located, within_reason
+from convbench.algorithms import Algorithm, Implementation, columns_as_rows, located
 from convbench.algorithms.winograd import cost, host, nested
 
 _GPU = "convbench.algorithms.winograd.gpu"
@@ -14,14 +14,22 @@ _GPU = "convbench.algorithms.winograd.gpu"
 WINOGRAD = Algorithm(
     supports=nested.supports,
     implementations=(
+        columns_as_rows(
+            Implementation(
+                "numba",
+                host.prepare,
+                supports=host.supports,
+                footprint=host.footprint,
+                cost=cost.cost,
+                fuses_epilogue=True,
+            )
+        ),
         Implementation(
-            "numba",
-            host.prepare,
-            supports=within_reason(host.footprint),
-            footprint=host.footprint,
-            cost=cost.cost,
+            "gpu",
+            located(_GPU, "prepare"),
+            supports=nested.undilated,
+            footprint=located(_GPU, "footprint"),
             fuses_epilogue=True,
         ),
-        Implementation("gpu", located(_GPU, "prepare"), footprint=located(_GPU, "footprint"), fuses_epilogue=True),
     ),
 )

@@ -1,10 +1,11 @@
-"""Winograd convolution on the host: channels and filters in the lanes of vectors, or tiles."""
+"""Winograd convolution on the host: channels and filters in the lanes of vectors, or tiles; dilated ones in parts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from convbench.algorithms.winograd import filter_lanes, tile_lanes
+from convbench.algorithms import within_reason
+from convbench.algorithms.winograd import dilated, filter_lanes, tile_lanes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,11 +25,20 @@ def has_filters_in_lanes(problem: Problem) -> bool:
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """The work, with transformed weights."""
+    if dilated.is_dilated(problem):
+        return dilated.around(prepare(dilated.components(problem).problem, weights, epilogue), problem)
     if has_filters_in_lanes(problem):
         return filter_lanes.prepare(problem, weights, epilogue)
     return tile_lanes.prepare(problem, weights, epilogue)
 
 
+def supports(problem: Problem) -> str | None:
+    """Why the memory that a problem needs is out of proportion; None if it is not."""
+    return dilated.supports(problem) or within_reason(footprint)(problem)
+
+
 def footprint(problem: Problem) -> Footprint:
     """The memory that a problem needs."""
+    if dilated.is_dilated(problem):
+        return dilated.more_memory(footprint(dilated.components(problem).problem), problem)
     return filter_lanes.footprint(problem) if has_filters_in_lanes(problem) else tile_lanes.footprint(problem)

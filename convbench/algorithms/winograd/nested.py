@@ -100,14 +100,19 @@ def best_axes(
 
 
 def supports(problem: Problem) -> str | None:
-    """Supports the forward direction with stride 1, dilation 1 and more than one tap."""
+    """Supports the forward direction with stride 1 and more than one tap; see `dilated` for a dilation."""
     if (reason := forward_only(problem)) is not None:
         return reason
-    if problem.stride != (1, 1) or problem.dilation != (1, 1):
-        return "needs stride 1 and dilation 1"
+    if problem.stride != (1, 1):
+        return "needs stride 1"
     if problem.kernel_height == problem.kernel_width == 1:
         return "saves nothing with a kernel of one tap"
     return None if _exact_enough(problem) else "has no tile that is exact enough for so many channels and taps"
+
+
+def undilated(problem: Problem) -> str | None:
+    """Supports a dilation of 1 alone."""
+    return None if problem.dilation == (1, 1) else "needs dilation 1"
 
 
 @lru_cache(maxsize=256)
