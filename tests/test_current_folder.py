@@ -54,6 +54,7 @@ def run(folder: Path, *words: object, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_modules_in_the_current_folder_are_not_run(folder, tmp_path):
     """By the console script, nor by the module."""
     script = tmp_path / "convbench"  # in a folder of programs, as pip writes it

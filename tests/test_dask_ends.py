@@ -110,6 +110,7 @@ def test_an_interrupt_at_the_terminal_leaves_the_cluster_to_its_plan():
         assert one.events == ()
 
 
+@pytest.mark.long
 def test_a_forked_child_is_refused_at_once():
     code = """
         import os, sys, warnings

@@ -106,6 +106,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (12_000 if "sweep" in sys.orig_argv el
 """
 
 
+@pytest.mark.long
 def test_a_full_disk_is_one_clear_line_and_the_sweep_can_go_on(tmp_path):
     site, directory = tmp_path / "site", tmp_path / "sweep"
     site.mkdir()

@@ -324,6 +324,7 @@ def test_the_cards_peak_is_what_its_cells_are_measured_against():
     assert limits.roof(10, "float32", 1) == 4e13
 
 
+@pytest.mark.long
 @on_the_host
 def test_a_sweep_records_the_card_and_what_it_told(tmp_path):
     words = ["--problem", PROBLEM, "--algorithms", "direct", "--executors", "serial,gpu", "--runs", "1"]

@@ -42,6 +42,7 @@ def test_names_of_algorithms_and_peers_differ():
     assert PEERS["scipy"].executor == LIBRARY
 
 
+@pytest.mark.long
 def test_every_peer_on_a_gpu_agrees_with_the_reference():
     done = with_fake_gpu(HERE / "peers_on_a_gpu.py")
     assert done.returncode == 0, done.stderr
@@ -153,6 +154,7 @@ check({peer!r}, problem, allow_tf32=False)
     assert (done.stdout == first_call) == ("stream" in reason)
 
 
+@pytest.mark.long
 @on_the_host
 def test_versus_compares_on_the_gpu_too(tmp_path):
     words = ["--problem", "mb1ic1ih20iw22oc8kh3kw3", "--peers", "scipy,cublas", "--cores", "1", "--runs", "1"]

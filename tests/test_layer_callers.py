@@ -199,6 +199,7 @@ def test_a_signal_handler_may_call_the_layer_that_makes_a_plan(monkeypatch):
     assert len(layer._plans) == 1
 
 
+@pytest.mark.long
 def test_layers_that_come_and_go_take_no_more_memory():
     """Each has plans of 2 MiB or more."""
     weights, x = np.ones((128, 128, 3, 3), np.float32), np.ones((128, 8, 8), np.float32)

@@ -162,6 +162,7 @@ def test_a_sweep_starts_ranks_itself(in_process, tmp_path):
     measured(tmp_path / "sweep")
 
 
+@pytest.mark.long
 def test_a_sweep_inside_of_mpirun_takes_its_ranks_and_one_speaks(tmp_path):
     words = [*WORDS, "--executors", "serial,mpi", "--threads-per-rank", 2, "--output", tmp_path / "sweep"]
     done = mpirun(RANKS, *command(words))

@@ -33,6 +33,7 @@ def job(code: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
     return mpirun(ranks, sys.executable, "-c", textwrap.dedent(SETTING) + textwrap.dedent(code))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "where",
     [
@@ -52,6 +53,7 @@ def test_an_interrupt_of_the_first_rank_ends_a_job_wherever_it_comes(where):
     assert done.returncode == 130, done.stderr
 
 
+@pytest.mark.long
 def test_an_output_that_a_rank_cannot_make_is_an_error_and_the_plan_goes_on():
     done = job("""
         if rank == 1:
@@ -69,6 +71,7 @@ def test_an_output_that_a_rank_cannot_make_is_an_error_and_the_plan_goes_on():
     assert done.returncode == 0
 
 
+@pytest.mark.long
 def test_times_of_a_call_that_failed_on_a_rank_are_none():
     done = job("""
         if rank == 1:
@@ -135,6 +138,7 @@ def test_ranks_of_another_version_are_refused():
     )
 
 
+@pytest.mark.long
 def test_ranks_have_one_plan_at_a_time_and_one_that_is_dropped_is_none():
     done = job("""
         with MPI.lead(2):

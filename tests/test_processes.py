@@ -63,6 +63,7 @@ def test_private_arrays_go_through_shared_memory(small):
         np.testing.assert_array_equal(out, bound(x))
 
 
+@pytest.mark.long
 def test_workers_unmap_what_holds_no_array_any_more(small):
     x, weights = data(small)
     with plan(small, weights, executor="processes", cores=1) as bound:

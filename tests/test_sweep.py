@@ -300,6 +300,7 @@ def test_every_form_tells_the_stages_of_its_calls(finished, executor):
             assert all(seconds >= 0 for seconds in parts)
 
 
+@pytest.mark.long
 def test_in_weak_scaling_the_image_grows_with_the_cores(tmp_path, picture, bank):
     names = {"algorithms": ("direct",), "executors": ("serial", "threads", "processes")}
     spec = quick(make_spec(image=picture, kernels=str(bank), cores=(1, 2), runs=1, scaling="weak", **names))

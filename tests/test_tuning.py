@@ -138,6 +138,7 @@ def test_what_the_model_does_not_believe_is_measured_again(measured, monkeypatch
         assert kept == pytest.approx(usual / int(name.rpartition("/")[2]))
 
 
+@pytest.mark.long
 def test_what_was_disturbed_for_long_is_looked_at_again_once_a_model_tells(measured, monkeypatch):
     """One contender of an early problem takes three times as long whenever it is measured at first, and not later."""
     monkeypatch.setattr(tuning, "SURPRISING", 0.3)
@@ -161,6 +162,7 @@ def test_what_was_disturbed_for_long_is_looked_at_again_once_a_model_tells(measu
         assert seconds == pytest.approx(work / int(name.rpartition("/")[2]))
 
 
+@pytest.mark.long
 def test_a_further_look_at_a_worse_moment_does_not_count(measured, monkeypatch):
     """Every moment of the first problem is unfair, the later ones more so."""
 
@@ -177,6 +179,7 @@ def test_a_further_look_at_a_worse_moment_does_not_count(measured, monkeypatch):
     assert [line["problem"] for line in remembering.lines()].count(first) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cores", [1, 2])
 def test_a_calibration_tells_a_share_of_what_is_usual(cores):
     with Calibration(cores) as calibration:

@@ -141,6 +141,7 @@ def test_compiled_packing_is_numpys(kernel, y, x, filters, dtype):
     np.testing.assert_allclose(found, expected, rtol=0, atol=(1e-6 if dtype == "float32" else 1e-14))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("executor", ["threads", "processes"])
 def test_workers_share_the_transformed_input(executor):
     problem = Problem.parse("g2mb3ic40ih9iw11oc76oh9kh3kw3ph1pw1")
