@@ -194,6 +194,7 @@ def test_two_schedulers_are_refused(in_process):
     assert "scheduler='tcp://here:1' and scheduler_file='there.json' name two; give one" in said
 
 
+@pytest.mark.long
 def test_nothing_of_dask_or_mpi_is_imported_where_it_is_not_asked_for(tmp_path):
     code = (
         "import sys; from convbench import cli; "

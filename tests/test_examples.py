@@ -15,13 +15,15 @@ from scipy import ndimage
 
 LARGE = ROOT / "examples" / "larger_than_memory.py"
 EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {LARGE})
+SLOW = ("lenet5",)
+EACH = [pytest.param(path, marks=[pytest.mark.long] if path.stem in SLOW else []) for path in EXAMPLES]
 
 
 def test_there_are_examples():
     assert {path.stem for path in EXAMPLES} >= {"edges", "lenet5"}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EACH, ids=lambda path: path.stem)
 def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(path)])

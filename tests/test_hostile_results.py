@@ -357,7 +357,8 @@ def test_nothing_but_our_errors_escapes_whatever_the_header_holds(tmp_path, exam
     fuzz(check, examples)
 
 
-@pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("examples", [10])
 def test_figures_are_drawn_whatever_a_line_holds(tmp_path, examples):
     def check(data):
         every = [mutated(line, data) for line in LINES[:2]] + LINES[2:]
