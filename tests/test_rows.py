@@ -67,6 +67,7 @@ def test_what_would_be_larger_than_im2col_is_refused_or_computed_otherwise():
         assert ALGORITHMS["direct"].footprint(problem).total(1) <= problem.bytes
 
 
+@pytest.mark.long
 def test_machine_code_of_a_tile_with_another_inside_is_found_again(tmp_path):
     code = """
 import numpy as np, convbench
@@ -84,7 +85,9 @@ for descriptor in ("mb1ic3ih40iw1oc8kh5kw1ph2pw0", "mb1ic4ih15iw15oc8kh3kw3ph2pw
     assert max(map(len, kept[0])) < 120, "some file systems have names of 143 bytes at most"
 
 
-@pytest.mark.parametrize(("algorithm", "executor"), [("winograd", "threads"), ("winograd", "serial")])
+@pytest.mark.parametrize(
+    ("algorithm", "executor"), [("winograd", "threads"), pytest.param("winograd", "serial", marks=pytest.mark.long)]
+)
 def test_a_plan_of_parts_is_called_from_two_threads_and_keeps_nothing_of_the_call_before(algorithm, executor):
     from concurrent.futures import ThreadPoolExecutor
 
