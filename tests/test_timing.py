@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
+from convbench.measure.instruments import host
 from convbench.measure.spec import Timing
 from convbench.measure.timing import seconds, take_samples, wake, warm_up
 
@@ -117,7 +119,7 @@ def test_what_prepares_and_observes_a_sample_is_outside_of_the_clock():
 
 
 def test_a_device_is_woken_for_as_long_as_was_asked():
-    host = Clock(0.06)
+    clock = Clock(0.06)
     timed = []
 
     def device_seconds(call: Callable[[], object], loops: int) -> float:
@@ -125,10 +127,10 @@ def test_a_device_is_woken_for_as_long_as_was_asked():
         call()
         return 1e-6  # by its own clock, which has nothing to do with it
 
-    wake(host.call, Timing(wake_seconds=0.2), device_seconds, host.read)
+    wake(clock.call, Timing(wake_seconds=0.2), device_seconds, clock.read)
     assert timed == [1, 1, 1, 1]
-    wake(host.call, Timing(wake_seconds=0), device_seconds, host.read)
-    assert host.calls == 4
+    wake(clock.call, Timing(wake_seconds=0), device_seconds, clock.read)
+    assert clock.calls == 4
 
 
 def test_the_garbage_collector_rests_while_samples_are_taken_and_only_then():
@@ -185,3 +187,14 @@ def test_the_fastest_warm_up_tells_how_many_calls_make_a_sample():
     timing = Timing(sample_seconds=0.01, max_samples=1)
     assert take_samples(clock.call, timing, [0.5, 1e-3, 0.3], clock=clock.seconds)[1] == 10
     assert clock.calls == 10, "none was made to find that out"
+
+
+def test_cores_are_kept_busy_for_longer_before_the_warm_up_the_more_there_are(monkeypatch):
+    """Workers that share a core at first would make every call of the warm-up last some time slices."""
+    asked = []
+    monkeypatch.setattr(host, "wake", lambda _, timing, __: asked.append(timing.wake_seconds))
+    instrument = host.HostInstrument("private", ())
+    for cores in (1, 2, 8, 64):
+        subject = SimpleNamespace(call=None, cpus=range(cores))
+        instrument.wake(subject, Timing(sample_seconds=0.005, wake_seconds=0.2))
+    assert asked == pytest.approx([0.025, 0.045, 0.165, 0.2])

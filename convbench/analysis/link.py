@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from convbench.nonnegative import least_squares
+
 
 @dataclass(frozen=True)
 class Link:
@@ -64,9 +66,7 @@ def weights(terms: tuple[ArrayLike, ArrayLike], seconds: ArrayLike) -> tuple[flo
 
     Least squares of relative deviations, since the deviation of times is proportional to them.
     """
-    from scipy import optimize
-
     columns, times = np.stack([np.asarray(term, float) for term in terms], axis=1), np.asarray(seconds, float)
     scale = columns.max(axis=0)
-    one, other = optimize.nnls(columns / scale / times[:, None], np.ones(len(times)))[0] / scale
+    one, other = least_squares(columns / scale / times[:, None], np.ones(len(times))) / scale
     return float(one), float(other)

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from convbench.nonnegative import least_squares
 from convbench.problem import Problem
 from convbench.select.contenders import counted
 from convbench.select.likeness import Matrix, coordinates, distances
@@ -97,8 +98,6 @@ def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, fl
         work: The counts of each problem.
         seconds: Measured seconds; NaN where there are none.
     """
-    from scipy.optimize import nnls  # a quarter of a second, which commands that fit nothing are spared
-
     measured = np.flatnonzero(np.isfinite(seconds)).tolist()
     if not measured:
         return {}
@@ -108,7 +107,7 @@ def fitted(work: Sequence[Mapping[str, float]], seconds: Matrix) -> dict[str, fl
     relative = counts / scale / seconds[measured][:, None]
     weights = np.ones(len(measured))
     for _ in range(ROUNDS):
-        found, _rest = nnls(relative * weights[:, None], weights)
+        found = least_squares(relative * weights[:, None], weights)
         weights = 1 / (1 + np.square((relative @ found - 1) / FAR_OFF))
     if not found.any():  # nothing but disturbed times
         found = np.median(seconds[measured]) / len(names) * np.ones(len(names))

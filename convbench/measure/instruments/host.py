@@ -18,6 +18,7 @@ from convbench.measure.timing import seconds, wake
 from convbench.problem import Problem
 
 STARTING: Final = 5  # samples for whose time workers are kept busy before the warm-up
+SPREADING: Final = 0.02  # and seconds for each core but the first, in which the system moves workers that share a core
 HOST_MEMORY: Final = {"private": private_empty, "shared": shared_empty}
 
 
@@ -56,8 +57,12 @@ class HostInstrument:
         return Eviction(cpus)
 
     def wake(self, subject: Subject, timing: Timing) -> None:
-        """Call for some samples' time: workers that have just begun run short calls slowly at first."""
-        brief = min(timing.wake_seconds, STARTING * timing.sample_seconds)
+        """Call for some samples' time, and more on more cores: workers that have just begun run short calls slowly.
+
+        Where two of them share a core at first and one spins, every call lasts some of the system's time slices, so
+        that calls of 0.4 ms took 32 ms on 8 cores, one after the other, and would pass for settled.
+        """
+        brief = min(timing.wake_seconds, STARTING * timing.sample_seconds + SPREADING * (len(subject.cpus) - 1))
         wake(subject.call, replace(timing, wake_seconds=brief), self.seconds)
 
     def seconds(self, call: Callable[[], object], loops: int) -> float:
