@@ -113,6 +113,7 @@ def test_a_worker_that_dies_is_replaced_and_the_answer_is_right():
         right(BANDS, one(x, out))
 
 
+@pytest.mark.long
 def test_a_scheduler_that_is_gone_is_one_error_and_the_next_plan_starts_another():
     x, _ = data(BANDS)
     with bound() as one:
@@ -125,6 +126,7 @@ def test_a_scheduler_that_is_gone_is_one_error_and_the_next_plan_starts_another(
         right(BANDS, one(x))
 
 
+@pytest.mark.long
 def test_any_scheduler_serves_and_has_to_have_workers_enough(cluster, monkeypatch, tmp_path):
     x, _ = data(BANDS)
     with bound(scheduler=cluster.address) as one:
@@ -169,6 +171,7 @@ def test_without_dask_a_line_says_what_to_install(monkeypatch):
         bound()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("brief")
 def test_a_sweep_records_what_workers_did_and_what_moved(in_process, tmp_path):
     words = ["--problem", str(BANDS), "--executors", "serial,dask", "--algorithms", "direct", "--cores", "1,2"]

@@ -47,6 +47,7 @@ class Busy:
     compute = gather = ready = drain = distribute
 
 
+@pytest.mark.long
 def test_threads_wait_for_one_another_whatever_they_call(monkeypatch):
     x, _ = data(BANDS)
     with bound() as one:
@@ -171,6 +172,7 @@ def held(scheduler: str) -> list[int]:
     return sorted(connection.on_each(shares, workers=connection.addresses()).values())
 
 
+@pytest.mark.long
 def test_workers_of_others_keep_nothing_of_plans_that_failed_or_were_dropped(cluster, monkeypatch):
     where, prepare = {"scheduler": cluster.address}, dask_share.prepare
 

@@ -77,6 +77,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.long
 def test_one_layer_takes_images_of_any_size_and_number():
     layer = Conv2d(W, np.arange(10), padding=1, activation="relu")
     for shape in [(2, 30, 41), (1, 2, 30, 41), (3, 2, 30, 41), (2, 3, 3), (2, 64, 7), (4, 2, 9, 9)]:
@@ -454,6 +455,7 @@ def test_weights_that_were_made_writable_are_packed_again(made):
     assert len(made) == 3
 
 
+@pytest.mark.long
 def test_weights_that_changed_altogether_between_two_calls_are_packed_again():
     weights = fixed(image(16, 8, 3, 3))
     x = image(8, 12, 12)

@@ -88,6 +88,7 @@ def test_times_of_a_call_that_failed_on_a_rank_are_none():
     assert (done.returncode, done.stdout) == (0, "a rank failed: OSError: no room\n[] None [2]\n"), done.stderr
 
 
+@pytest.mark.long
 def test_an_input_that_cannot_be_sent_ends_the_job(tmp_path):
     done = job(f"""
         with MPI.lead(2), bound() as one, open({str(tmp_path / "said")!r}, "w") as said:

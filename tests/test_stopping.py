@@ -265,6 +265,7 @@ def test_a_signal_ends_a_sweep_and_its_workers_and_keeps_what_was_measured(tmp_p
     assert convbench.load(directory).records
 
 
+@pytest.mark.long
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     """As under nohup."""
     directory = tmp_path / "sweep"
