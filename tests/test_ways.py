@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -133,14 +134,19 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
         lambda p: filters.blocking(p).grid(p).filter_blocks > 1,
     ),
     "pixels apart": ("filters", problem(9, (15, 31), 33, (1, 1), stride=(2, 3)), lambda p: source(p) == filters.INPUT),
+    "pixels four apart": (
+        "filters",
+        problem(3, (40, 64), 33, (4, 4), stride=4, padding=2, batch=2),
+        lambda p: filters.blocking(p).step == 4,
+    ),
     "pixels far apart": (
         "filters",
-        problem(3, (40, 64), 33, (4, 4), stride=4, padding=2, groups=1, batch=2),
-        lambda p: filters.blocking(p).step == 0 < source(p),
+        problem(3, (40, 64), 33, (5, 5), stride=5, padding=2, groups=1, batch=2),
+        lambda p: filters.blocking(p).step not in filters.STEPS and source(p) != filters.INPUT,
     ),
     "more pixels than lanes": (
         "filters",
-        problem(9, (15, 28), 33, (2, 2), dtype="float64"),
+        problem(9, (15, 28), 4, (2, 2), dtype="float64"),
         lambda p: filters.blocking(p).pixels > filters.blocking(p).lanes,
     ),
     "a map of one pixel": ("filters", problem(70, (1, 1), 70, (1, 1)), lambda p: filters.blocking(p).pixels == 1),
@@ -210,6 +216,25 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     "past the caches, fft": ("fft", problem(1, (400, 500), 50, (3, 3)), streamed),
 }
 
+
+if tuning().part_taps:  # where there are few registers
+    WAYS |= {
+        "pixels brought together": (
+            "filters",
+            problem(40, (17, 18), 1050, (1, 1), stride=2, batch=2, groups=2),
+            lambda p: filters.blocking(p).thinned,
+        ),
+        "taps in parts": (
+            "filters",
+            problem(200, (9, 20), 40, (3, 3), padding=1, stride=(2, 1), batch=2),
+            lambda p: filters.blocking(p).sums and filters.blocking(p).rows > 1,
+        ),
+        "taps in parts of groups": (
+            "filters",
+            problem(430, (7, 9), 96, (1, 1), groups=2),
+            lambda p: 0 < filters.blocking(p).depth < p.taps and p.taps % filters.blocking(p).depth,
+        ),
+    }
 
 OF_DIRECT = {"pixels": pixels, "filters": filters, "product": product}
 LONG = (
@@ -312,6 +337,14 @@ def test_a_wide_row_is_work_for_many():
     for form in (pixels, unrolled):
         assert form.blocking(wide).grid.units >= 32
     assert filters.blocking(wide).grid(wide).units >= 32
+    few = problem(16, (4, 4002), 16, (3, 3))
+    assert filters.blocking(few).grid(few).units >= 16
+
+
+def test_a_cut_is_found_at_once_however_many_filters_there_are():
+    begin = time.perf_counter()
+    filters.blocking(problem(1, (100, 100), 10**9, (1, 1)))
+    assert time.perf_counter() - begin < 10
 
 
 @pytest.mark.parametrize("step", [1, 3])

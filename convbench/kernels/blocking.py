@@ -22,6 +22,7 @@ MOST_UNITS: Final = 128  # the same where units remain long: on 16 workers, 34 u
 LONG: Final = 2**26  # multiply-adds of a long unit, about a millisecond
 FILTERS: Final = 64  # minimum number of filters of a unit, to amortise filling the band
 SEGMENT: Final = 8  # minimum number of adjacent register blocks in a row of a unit, for the same reason
+SPLIT: Final = 1.5  # times the taps of a part: fewer are not split
 LINE: Final = 64  # bytes of a cache line; a vector that crosses two lines is two loads
 PIECE_BYTES: Final = 2**20  # maximum size of the weights that are transformed at a time
 PACKING_BYTES: Final = 4 * PIECE_BYTES  # memory for that: source, two intermediate arrays, and result
@@ -71,6 +72,11 @@ def blocks_of_a_unit(problem: Problem, blocks: int, positions: int) -> int:
     """Register blocks of filters in a unit: fewer where `positions`, the units for one filter block, are few."""
     parts = max(1, min(UNITS // positions, problem.group_filters // FILTERS))
     return ceil_div(blocks, parts)
+
+
+def part_of_taps(taps: int, most: int) -> int:
+    """Taps of a part, of about equal ones of at most `most`; 0, for not splitting them, where it saves nothing."""
+    return ceil_div(taps, ceil_div(taps, most)) if 0 < SPLIT * most < taps else 0
 
 
 def packed_size(problem: Problem, filters: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
-from convbench.kernels.vector import INDEX, Vectors, index
+from convbench.kernels.vector import INDEX, Vectors, index, instruction_set
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
 
@@ -40,6 +40,10 @@ def pad_row(
 ) -> None:
     """Write `padded` elements: `left` zeros, `count` elements of the source, and zeros; nothing else is touched."""
     builder = emit.builder
+    if not instruction_set().has_masks:
+        read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
+        _pad_row_in_pieces(emit, read, count, left, write, padded)
+        return
     read, write = emit.at(source.data, builder.sub(source_begin, left)), emit.at(target.data, target_begin)
     end = builder.add(left, count)
     with cgutils.for_range_slice(builder, index(0), padded, index(lanes), inc=True) as (place, _):
@@ -47,6 +51,26 @@ def pad_row(
         inside = builder.and_(rest, builder.not_(zeros))
         vector = emit.load_lanes(emit.at(read, place), inside)
         emit.store_lanes(vector, emit.at(write, place), emit.lanes_below(builder.sub(padded, place)))
+
+
+def _pad_row_in_pieces(
+    emit: Vectors, read: ir.Value, count: ir.Value, left: ir.Value, write: ir.Value, padded: ir.Value
+) -> None:
+    """Emit the same by whole vectors, the last of which overlaps the one before, and single elements."""
+    builder, zero = emit.builder, ir.Constant(emit.real, 0.0)
+    inside, lanes = emit.at(write, left), index(emit.lanes)
+    end = builder.add(left, count)
+    for begin, stop in ((index(0), left), (end, padded)):
+        with cgutils.for_range(builder, builder.sub(stop, begin)) as loop:
+            builder.store(zero, emit.at(write, begin, loop.index))
+    with builder.if_else(builder.icmp_signed(">=", count, lanes)) as (long, short):
+        with long:
+            last = builder.sub(count, lanes)
+            with cgutils.for_range_slice(builder, index(0), last, lanes, inc=True) as (place, _):
+                emit.store(emit.load(emit.at(read, place)), emit.at(inside, place))
+            emit.store(emit.load(emit.at(read, last)), emit.at(inside, last))
+        with short, cgutils.for_range(builder, count) as loop:
+            builder.store(builder.load(emit.at(read, loop.index)), emit.at(inside, loop.index))
 
 
 @vector_code

@@ -9,6 +9,7 @@ registers, so that each filter's pixels lie side by side.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
@@ -17,7 +18,7 @@ from numba.core import cgutils
 
 from convbench.kernels.micro_kernel import BLOCK, TAP
 from convbench.kernels.tuning import tuning
-from convbench.kernels.vector import Vectors, index
+from convbench.kernels.vector import Vectors, index, instruction_set
 from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector_code
 
 PREFETCH_TAPS: Final = 8  # prefetch distance of the weights, in taps ...
@@ -27,7 +28,9 @@ LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait 
 FAR: Final = 5  # cycles by which a vector of parts of cache lines takes longer where the output leaves the caches
 
 
-def best_block(filters: int, columns: int, lanes: int, taps: int, *, far: bool) -> tuple[int, int, float]:
+def best_block(
+    filters: int, columns: int, lanes: int, taps: int, *, far: bool, spare: int = 0
+) -> tuple[int, int, float]:
     """The register block of least estimated cost for rows of outputs.
 
     Args:
@@ -36,16 +39,20 @@ def best_block(filters: int, columns: int, lanes: int, taps: int, *, far: bool) 
         lanes: Elements of a vector.
         taps: Taps of a filter.
         far: Whether the output is larger than the caches.
+        spare: Registers that are needed beside sums, a pixel and a vector of weights for each of the block.
 
     Returns:
-        (vectors, pixels), and the cycles that a row takes of a processor that executes a multiply-add, and two loads or
-        a store, in a cycle. The last block of a row computes some pixels again.
+        (vectors, pixels), and the cycles that a row takes of a processor that executes two loads or a store in a cycle.
+        The last block of a row computes some pixels again.
     """
+    rate, has_masks = tuning().multiply_adds, instruction_set().has_masks
 
     def cycles(vectors: int, pixels: int) -> float:
-        tap = max(vectors * pixels, (vectors + pixels) / 2, LATENCY) + TAP
+        tap = max(vectors * pixels / rate, (vectors + pixels) / 2, LATENCY) + TAP
         wide = min(lanes, 1 << (pixels - 1).bit_length())
-        store = vectors * (math.ceil(pixels / wide) * (lanes + wide * math.log2(wide)) + FAR * far * pixels)
+        pieces = math.ceil(pixels / wide) if has_masks else pixels // wide + (pixels % wide).bit_count()
+        shuffles = math.ceil(pixels / wide) * wide * math.log2(wide)
+        store = vectors * (pieces * lanes + shuffles + FAR * far * pixels)
         blocks = math.ceil(filters / (vectors * lanes)) * math.ceil(columns / pixels)
         return blocks * (taps * tap + store + BLOCK)
 
@@ -53,7 +60,7 @@ def best_block(filters: int, columns: int, lanes: int, taps: int, *, far: bool) 
         (vectors, pixels)
         for vectors, most in tuning().filter_blocks
         for pixels in PIXELS
-        if pixels <= min(most, columns)
+        if pixels <= min(most, columns) and vectors * (pixels + 1) + 1 + spare <= tuning().registers
     ]
     vectors, pixels = min(candidates, key=lambda one: cycles(*one))
     return vectors, pixels, cycles(vectors, pixels)
@@ -102,36 +109,142 @@ def filter_lanes(  # over 40 lines: the documentation of its arguments
         pixels_used: Pixels with index < pixels_used are stored; the others are read all the same.
         relu: Whether negative sums become zero before they are stored.
     """
-    builder = emit.builder
-    first = emit.at(weights.data, bias_begin)
+    sums = _initial_sums(emit, (vectors, pixels), emit.at(weights.data, bias_begin))
+    offsets = (outer_offsets, inner_offsets)
+    _add_taps(emit, sums, emit.at(x.data, x_begin), x_step, offsets, emit.at(weights.data, weights_begin))
+    _finish(emit, sums, emit.at(out.data, out_begin), filter_step, (filters_used, pixels_used), relu)
+
+
+@vector_code
+def filter_lanes_in_parts(  # over 40 lines: the documentation of its arguments
+    emit: Vectors,
+    vectors: Constant,
+    pixels: Constant,
+    lanes: Constant,
+    x: Array,
+    x_begin: ir.Value,
+    x_step: MaybeConstant,
+    offsets: Array,
+    weights: Array,
+    weights_begin: ir.Value,
+    bias_begin: ir.Value,
+    sums: Array,
+    sums_begin: ir.Value,
+    is_first: ir.Value,
+    is_last: ir.Value,
+    out: Array,
+    out_begin: ir.Value,
+    filter_step: ir.Value,
+    filters_used: ir.Value,
+    relu: ir.Value,
+) -> None:
+    """Add some of the taps of one register block, and write it after the last ones.
+
+    Args:
+        emit: Emits the code.
+        vectors: See `filter_lanes`.
+        pixels: See `filter_lanes`; all are stored.
+        lanes: See `filter_lanes`.
+        x: See `filter_lanes`.
+        x_begin: See `filter_lanes`.
+        x_step: See `filter_lanes`.
+        offsets: int64; the offset of each of these taps.
+        weights: See `filter_lanes`.
+        weights_begin: See `filter_lanes`; of these taps.
+        bias_begin: See `filter_lanes`.
+        sums: Where sums stay from one part of the taps to the next: `vectors * pixels * lanes` numbers.
+        sums_begin: Index in `sums` of the first number.
+        is_first: Whether these taps are the first: sums begin with the biases, not with what is in `sums`.
+        is_last: Whether they are the last: sums are stored to the output, not to `sums`.
+        out: See `filter_lanes`.
+        out_begin: See `filter_lanes`.
+        filter_step: See `filter_lanes`.
+        filters_used: See `filter_lanes`.
+        relu: See `filter_lanes`.
+    """
+    builder, kept = emit.builder, emit.at(sums.data, sums_begin)
+    places = _initial_sums(emit, (vectors, pixels), emit.at(weights.data, bias_begin))
+    numbered = list(enumerate(itertools.chain(*places)))
+    with builder.if_then(builder.icmp_signed("==", is_first, index(0))):
+        for number, place in numbered:
+            builder.store(emit.load(emit.at(kept, number * lanes)), place)
+    own = emit.at(weights.data, weights_begin)
+    _add_taps(emit, places, emit.at(x.data, x_begin), x_step, (None, offsets), own)
+    with builder.if_else(builder.icmp_signed("!=", is_last, index(0))) as (whole, part):
+        with whole:
+            _finish(emit, places, emit.at(out.data, out_begin), filter_step, (filters_used, pixels), relu)
+        with part:
+            for number, place in numbered:
+                emit.store(builder.load(place), emit.at(kept, number * lanes))
+
+
+Sums = list[list[ir.Value]]
+"""Addresses of a block's vectors, [vector][pixel]; LLVM promotes the sums to registers."""
+
+
+def _initial_sums(emit: Vectors, size: tuple[int, int], biases: ir.Value) -> Sums:
+    """Emit the sums of a block of `size` (vectors, pixels), initialised with the biases."""
     sums = []
-    for v in range(vectors):
-        bias = emit.load(emit.at(first, v * lanes))
-        sums.append([cgutils.alloca_once_value(builder, bias) for _ in range(pixels)])
-    tap_weights = cgutils.alloca_once_value(builder, emit.at(weights.data, weights_begin))
-    with cgutils.for_range(builder, outer_offsets.size) as outer:
-        row = emit.at(x.data, x_begin, builder.load(emit.at(outer_offsets.data, outer.index)))
+    for v in range(size[0]):
+        bias = emit.load(emit.at(biases, v * emit.lanes))
+        sums.append([cgutils.alloca_once_value(emit.builder, bias) for _ in range(size[1])])
+    return sums
+
+
+def _add_taps(
+    emit: Vectors,
+    sums: Sums,
+    first: ir.Value,
+    x_step: MaybeConstant,
+    offsets: tuple[Array | None, Array],
+    weights: ir.Value,
+) -> None:
+    """Emit the multiply-adds of the taps at `offsets` (outer, inner) from the first pixel.
+
+    Without outer offsets there is one loop over all taps: kernels of few columns spend less on loops.
+    """
+    builder, (outer_offsets, inner_offsets) = emit.builder, offsets
+    tap_weights = cgutils.alloca_once_value(builder, weights)
+
+    def add_row(row: ir.Value) -> None:
         with cgutils.for_range(builder, inner_offsets.size) as inner:
             begin = emit.at(row, builder.load(emit.at(inner_offsets.data, inner.index)))
-            _add_tap(emit, sums, begin, x_step, tap_weights)
+            _add_tap(emit, sums, begin, x_step, tap_weights, fetches=outer_offsets is not None)
+
+    if outer_offsets is None:
+        add_row(first)
+        return
+    with cgutils.for_range(builder, outer_offsets.size) as outer:
+        add_row(emit.at(first, builder.load(emit.at(outer_offsets.data, outer.index))))
+
+
+def _finish(
+    emit: Vectors,
+    sums: Sums,
+    target: ir.Value,
+    filter_step: ir.Value,
+    used: tuple[ir.Value, MaybeConstant],
+    relu: ir.Value,
+) -> None:
+    """Emit the stores of a block; `used` is (filters_used, pixels_used)."""
+    builder, lanes, (filters_used, pixels_used) = emit.builder, emit.lanes, used
     floor = emit.floor(relu)
-    target = emit.at(out.data, out_begin)
     for v, row in enumerate(sums):
         finished = [emit.at_least(builder.load(place), floor) for place in row]
-        used = builder.sub(filters_used, index(v * lanes))
-        for p in range(0, pixels, lanes):
+        left_filters = builder.sub(filters_used, index(v * lanes))
+        for p in range(0, len(row), lanes):
             left = pixels_used - p if isinstance(pixels_used, int) else builder.sub(pixels_used, index(p))
-            _store_transposed(emit, finished[p : p + lanes], emit.at(target, p), filter_step, (used, left))
+            _store_transposed(emit, finished[p : p + lanes], emit.at(target, p), filter_step, (left_filters, left))
         target = emit.at(target, builder.mul(index(lanes), filter_step))
 
 
 def _add_tap(
-    emit: Vectors, sums: list[list[ir.Value]], begin: ir.Value, x_step: MaybeConstant, tap_weights: ir.Value
+    emit: Vectors, sums: Sums, begin: ir.Value, x_step: MaybeConstant, tap_weights: ir.Value, *, fetches: bool
 ) -> None:
-    """Emit the multiply-adds of one tap, and advance to the next tap's weights."""
+    """Emit the multiply-adds of one tap, and advance to the next tap's weights; `fetches` prefetches them."""
     builder, size = emit.builder, len(sums) * emit.lanes
     weights = builder.load(tap_weights)
-    if len(sums[0]) >= PREFETCH_PIXELS:
+    if fetches and len(sums[0]) >= PREFETCH_PIXELS:
         for v in range(len(sums)):
             emit.prefetch(emit.at(weights, PREFETCH_TAPS * size + v * emit.lanes))
     loaded = [emit.load(emit.at(weights, v * emit.lanes)) for v in range(len(sums))]
@@ -158,11 +271,18 @@ def _store_transposed(
     if not isinstance(pixels_used, int):
         mask = emit.builder.and_(mask, emit.lanes_below(pixels_used, count))
     targets = [emit.at(target, emit.builder.mul(index(f), filter_step)) for f in range(lanes)]
+
+    def store(row: ir.Value, place: ir.Value) -> None:
+        if isinstance(pixels_used, int) and not instruction_set().has_masks:
+            emit.store_first(row, place, min(len(pixels), pixels_used))
+        else:
+            emit.store_lanes(row, place, mask)
+
     with emit.builder.if_else(emit.builder.icmp_signed(">=", filters_used, index(lanes))) as (whole, part):
         with whole:
             for row, place in zip(rows, targets, strict=True):
-                emit.store_lanes(row, place, mask)
+                store(row, place)
         with part:
             for f, (row, place) in enumerate(zip(rows, targets, strict=True)):
                 with emit.builder.if_then(emit.builder.icmp_signed("<", index(f), filters_used)):
-                    emit.store_lanes(row, place, mask)
+                    store(row, place)

@@ -67,8 +67,13 @@ def best_block(
 
 
 def block_cycles(filters: int, vectors: int, taps: int) -> float:
-    """Estimated cycles of a register block, of a processor that executes a multiply-add, or a store, in a cycle."""
-    return taps * (filters * vectors + TAP) + 2 * filters * vectors + BLOCK
+    """Estimated cycles of a register block, of a processor that executes two loads or a store in a cycle.
+
+    Where two multiply-adds begin in a cycle, loads can take longer than they; an unaligned vector counts as two.
+    """
+    rate = tuning().multiply_adds
+    tap = filters * vectors if rate == 1 else max(filters * vectors / rate, (filters + 2 * vectors) / 2)
+    return taps * (tap + TAP) + 2 * filters * vectors + BLOCK
 
 
 @vector_code

@@ -1,6 +1,7 @@
 """Padded planes: channels of an image with zeros around them, or a band of their rows.
 
-Rows are copied by whole vectors with masks, so that short rows cost little.
+Rows are copied by whole vectors with masks, so that short rows cost little. And thinned planes: of a channel, only the
+pixels that a kernel of one tap reads.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from convbench.kernels.fields import unpacker
 from convbench.kernels.tile import inlined, jit
 
 STAGES: Final = ("pad",)
+GATHER: Final = 4  # cycles of a pixel of a thinned plane
 
 
 class Planes(NamedTuple):
@@ -32,6 +34,25 @@ class Planes(NamedTuple):
 
 
 unpack = unpacker(Planes)
+
+
+class Thinned(NamedTuple):
+    """The size of thinned planes.
+
+    Attributes:
+        height: Rows of a plane.
+        width: Columns.
+        row_step: Rows of the image from one row to the next.
+        column_step: Columns of the image from one pixel to the next.
+    """
+
+    height: int
+    width: int
+    row_step: int
+    column_step: int
+
+
+unpack_thinned = unpacker(Thinned)
 
 
 @inlined
@@ -77,6 +98,26 @@ def make_tile(lanes: int) -> Any:
             since = ticks()
             image, channel = divmod(unit, x.shape[1])
             pad_plane(lanes, x, flat, image, channel, planes, 0, workspace, unit * planes.height * planes.width)
+            lap(clock, 0, since)
+
+    return tile
+
+
+def make_thinning_tile() -> Any:
+    """The tile that writes thinned planes to the workspace; `parameters` are `Thinned`."""
+
+    @jit
+    def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
+        """A unit is one channel of one image."""
+        p, flat = unpack_thinned(parameters), x.reshape(x.size)
+        image_row = p.row_step * x.shape[3]
+        for unit in range(first, last):
+            since = ticks()
+            source, target = unit * x.shape[2] * x.shape[3], unit * p.height * p.width
+            for _ in range(p.height):
+                for column in range(p.width):
+                    workspace[target + column] = flat[source + column * p.column_step]
+                source, target = source + image_row, target + p.width
             lap(clock, 0, since)
 
     return tile

@@ -25,6 +25,9 @@ class Tuning:
         spectra_bytes: Maximum size of the transformed input of a unit of `fft`.
         filter_sums: Vectors of sums of a register block with filters in the lanes.
         stream_bytes: Minimum size of an output that is written with non-temporal stores.
+        part_taps: Taps that a register block with filters in the lanes adds before the next one does, so that their
+            weights stay in the first-level cache; 0 for all.
+        multiply_adds: Multiply-adds of whole vectors that begin in a cycle.
         registers: Vector registers.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
     """
@@ -37,6 +40,8 @@ class Tuning:
     spectra_bytes: int = 2**18
     stream_bytes: int = 2**25
     filter_sums: int = 28
+    part_taps: int = 0
+    multiply_adds: int = 1
     registers: int = 16
     kernel_rows: int = 5
 
@@ -45,7 +50,9 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
     "AVX-512": Tuning(  # 24 sums + 3 vectors + 1 weight of 32 registers
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14), (4, 3)), registers=32, kernel_rows=7
     ),
-    "AVX2": Tuning(((4, 3), (2, 5), (1, 6)), ((2, 6), (1, 12), (4, 2)), filter_sums=12),  # 12 + 3 + 1 of 16
+    "AVX2": Tuning(  # 12 + 3 + 1 of 16
+        ((4, 3), (2, 5), (1, 6)), ((2, 6), (3, 4), (1, 12)), filter_sums=12, part_taps=96, multiply_adds=2
+    ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7
     ),

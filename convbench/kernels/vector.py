@@ -212,6 +212,19 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         self.builder.call(function, [vector, target, ir.Constant(int32, self.item_size), mask])
 
+    def store_first(self, vector: ir.Value, address: ir.Value, count: int) -> None:
+        """Store the first `count` lanes of a vector in pieces; without masks, a masked store takes 12 cycles.
+
+        Six lanes are stored as four and two.
+        """
+        begin, undefined = 0, ir.Constant(vector.type, ir.Undefined)
+        while begin < count:
+            size = 1 << ((count - begin).bit_length() - 1)
+            piece = self._shuffle(vector, undefined, list(range(begin, begin + size)))
+            target = self.builder.bitcast(self.at(address, begin), piece.type.as_pointer())
+            self.builder.store(piece, target, align=self.item_size)
+            begin += size
+
     def lanes_below(self, count: ir.Value, lanes: int = 0) -> ir.Value:
         """The mask of lanes with index < count, of a vector of `lanes`, by default of all."""
         lanes = lanes or self.lanes

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.direct.filters_cut import BAND, INPUT, PLANES, Blocking, blocking
+from convbench.algorithms.direct.filters_cut import BAND, INPUT, PLANES, STEPS, Blocking, blocking
+from convbench.algorithms.direct.filters_loops import all_at_once, in_parts
 from convbench.epilogue import Epilogue
 from convbench.kernels import planes
 from convbench.kernels.blocking import pack_weights, packed_size
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
-from convbench.kernels.filter_lanes import filter_lanes
 from convbench.kernels.grid import Grid, locate
-from convbench.kernels.planes import Planes, pad_plane
+from convbench.kernels.planes import Planes, Thinned, pad_plane
 from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.rounding import of_sums
@@ -55,8 +55,11 @@ class Parameters(NamedTuple):
         top: Rows of padding above an image.
         stride: Vertical stride.
         dilation: Vertical dilation.
-        outer: Offsets of (kernel row, channel).
-        inner: Offsets of kernel columns.
+        row_taps: Of `outer`, those of a kernel row.
+        depth: Of `outer`, those of a part of the taps; 0 where they are not split.
+        band_size: Elements of a band, after which scratch holds sums between parts.
+        outer: Offsets of (kernel row, channel), and where taps are split of (kernel row, channel, kernel column).
+        inner: Offsets of kernel columns, where they are not.
     """
 
     grid: Grid
@@ -77,6 +80,9 @@ class Parameters(NamedTuple):
     top: int
     stride: int
     dilation: int
+    row_taps: int
+    depth: int
+    band_size: int
     outer: Table
     inner: Table
 
@@ -96,68 +102,17 @@ def own_step(p, step):  # type: ignore[no-untyped-def]
     return p.column_step
 
 
-@inlined
-def rows_inside(p, row, height):  # type: ignore[no-untyped-def]
-    """The kernel rows [first, last) that a row of outputs reads inside an image of `height` rows."""
-    above = p.top - row * p.stride
-    first = min(max(0, (above + p.dilation - 1) // p.dilation), p.outer.size // p.channels)
-    last = min(p.outer.size // p.channels, (above + height + p.dilation - 1) // p.dilation)
-    return first, max(first, last)
-
-
-@inlined
-def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute a register block of filters over the rows and columns of a unit.
+def make_tile(vectors: int, pixels: int, lanes: int, step: int, splits: int) -> Any:
+    """The tile for a register block of `vectors` x `pixels`.
 
     Args:
         vectors: Vectors of filters of a register block.
         pixels: Pixels of a register block.
         lanes: Filters of a vector.
-        step: Elements from one pixel to the next, where they are read.
-        p: Parameters.
-        place: Place of the unit.
-        block: Number of the register block in its group.
-        begin: Index in `source` of the unit's first pixel, at offset 0.
-        source: Where pixels are read, 1-D.
-        weights: Packed weights.
-        flat: Output, 1-D.
-        sizes: Filters of the output, and rows of an image.
+        step: The stride of columns; 0 for any.
+        splits: Whether the taps of a register block are added in parts.
     """
-    (filters, image_rows), size = sizes, vectors * lanes
-    group_filters = filters // p.grid.groups
-    top, left = place.band * p.rows, place.segment * p.columns
-    columns = min(p.columns, p.width - left)
-    group_block = place.group * p.blocks + block
-    first = (place.image * p.grid.groups + place.group) * group_filters + block * size
-    for row in range(min(p.rows, p.height - top)):
-        kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
-        skipped = kernel_begin * p.channels
-        offsets = p.outer[skipped : kernel_end * p.channels]
-        for piece in range((columns + pixels - 1) // pixels):
-            column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
-            filter_lanes(
-                vectors=vectors,
-                pixels=pixels,
-                lanes=lanes,
-                x=source,
-                x_begin=begin + row * p.row_step + column * step,
-                x_step=step,
-                outer_offsets=offsets,
-                inner_offsets=p.inner,
-                weights=weights,
-                weights_begin=(group_block * p.outer.size + skipped) * p.inner.size * size,
-                bias_begin=p.biases + group_block * size,
-                out=flat,
-                out_begin=(first * p.height + top + row) * p.width + left + column,
-                filter_step=p.height * p.width,
-                filters_used=group_filters - block * size,
-                pixels_used=pixels,
-                relu=p.relu,
-            )
-
-
-def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
-    """The tile for a register block of `vectors` x `pixels`, and a stride of `step`; 0 for any stride."""
+    compute = in_parts if splits else all_at_once
     step_of = compiled_step if step else own_step
 
     @jit
@@ -179,11 +134,7 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
             else:
                 begin += (place.image * x.shape[1] + channel) * p.plane_size + top
             since = lap(clock, PAD, since)
-            first_block = place.filter_block * p.unit_blocks
-            for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
-                rows_of_blocks(
-                    vectors, pixels, lanes, step_of(p, step), p, place, block, begin, source, weights, flat, sizes
-                )
+            compute(vectors, pixels, lanes, step_of(p, step), p, place, begin, source, weights, flat, sizes, scratch)
             lap(clock, PRODUCT, since)
 
     return tile
@@ -192,6 +143,10 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int) -> Any:
 def _parameters(problem: Problem, cut: Blocking, epilogue: Epilogue) -> Parameters:
     plane_size = cut.planes.height * cut.planes.width
     rows = np.arange(problem.kernel_height) * problem.dilation[0] * cut.planes.width
+    outer = np.add.outer(rows, np.arange(problem.group_channels) * plane_size)
+    inner = np.arange(problem.kernel_width) * problem.dilation[1]
+    if cut.depth:
+        outer, inner = np.add.outer(outer, inner), np.zeros(1, np.int64)
     return Parameters(
         grid=cut.grid(problem),
         source=cut.source,
@@ -203,16 +158,19 @@ def _parameters(problem: Problem, cut: Blocking, epilogue: Epilogue) -> Paramete
         columns=cut.columns,
         plane_size=plane_size,
         row_step=cut.planes.width * problem.stride[0],
-        column_step=problem.stride[1],
+        column_step=cut.step,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
         top=problem.padding[0][0],
         stride=problem.stride[0],
         dilation=problem.dilation[0],
+        depth=cut.depth,
+        band_size=cut.band_size(problem),
         biases=problem.groups * cut.blocks * cut.filters * problem.taps,
         relu=epilogue.relu,
-        outer=np.add.outer(rows, np.arange(problem.group_channels) * plane_size).ravel(),
-        inner=np.arange(problem.kernel_width) * problem.dilation[1],
+        row_taps=outer[0].size,
+        outer=outer.ravel(),
+        inner=inner,
     )
 
 
@@ -220,30 +178,35 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     """Pack the weights for the micro-kernel, followed by the biases; the blocking becomes the tile's parameters."""
     cut = blocking(problem)
     units, parameters = cut.grid(problem).units, pack(_parameters(problem, cut, epilogue))
-    tile = TileName(__name__, "make_tile", (cut.vectors, cut.pixels, cut.lanes, cut.step))
+    step = cut.step if cut.step in STEPS else 0
+    tile = TileName(__name__, "make_tile", (cut.vectors, cut.pixels, cut.lanes, step, int(cut.depth > 0)))
     phases = [Phase(tile, units, parameters, STAGES)]
-    if cut.source == PLANES:
+    if cut.thinned:
+        thinning = TileName(planes.__name__, "make_thinning_tile", ())
+        size = Thinned(cut.planes.height, cut.planes.width, *problem.stride)
+        phases.insert(0, Phase(thinning, problem.batch * problem.channels, pack(size), planes.STAGES))
+    elif cut.source == PLANES:
         padding = TileName(planes.__name__, "make_tile", (cut.lanes,))
         phases.insert(0, Phase(padding, problem.batch * problem.channels, pack(cut.planes), planes.STAGES))
     return Work(
         phases=tuple(phases),
         weights=pack_weights(problem, weights, cut.filters, epilogue, by_rows=True),
-        scratch_size=cut.band_size(problem),
+        scratch_size=cut.band_size(problem) + cut.sums,
         workspace_size=cut.planes_size(problem),
         errors=of_sums(problem),
         variant={
             "register block": f"{cut.filters} filters in lanes x {cut.pixels}",
-            "source": ("input", "planes", "band")[cut.source],
+            "source": "thinned planes" if cut.thinned else ("input", "planes", "band")[cut.source],
             "units": units,
         },
     )
 
 
 def footprint(problem: Problem) -> Footprint:
-    """Scratch for a band or a workspace for planes, and the packed weights."""
+    """Scratch for a band and for sums between parts, or a workspace for planes, and the packed weights."""
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     return Footprint(
-        cut.band_size(problem) * item,
+        (cut.band_size(problem) + cut.sums) * item,
         packed_size(problem, cut.filters) * item,
         workspace_bytes=cut.planes_size(problem) * item,
     )

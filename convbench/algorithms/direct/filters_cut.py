@@ -9,22 +9,27 @@ from functools import lru_cache
 from typing import Final
 
 from convbench.integers import ceil_div
-from convbench.kernels.blocking import CUTS, UNITS
+from convbench.kernels.blocking import CUTS, UNITS, part_of_taps
 from convbench.kernels.filter_lanes import best_block
 from convbench.kernels.grid import Grid
-from convbench.kernels.planes import Planes
+from convbench.kernels.planes import GATHER, Planes
 from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
 INPUT, PLANES, BAND = range(3)
 """Where a register block reads pixels: in the input as it lies, in padded planes, in a band of them."""
-STEPS: Final = (1, 2)  # strides that tiles are compiled for; one tile serves all others
+STEPS: Final = (1, 2, 4)  # strides that tiles are compiled for; one tile serves all others
 PLANES_BYTES: Final = 2**22  # most padded planes that a phase of their own writes; larger ones leave the caches
 BANDS: Final = 2  # times the usual size of a band: larger ones would need segments
 MOST_PLANES_BYTES: Final = 2**26  # likewise, where one row of outputs needs a larger band
 FAR_BYTES: Final = 2**23  # an output of more leaves the caches
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
+SPREAD: Final = 1.1  # times as long where pixels lie apart, since more of them leave the first-level cache
+SUMS: Final = 2**15  # numbers that a unit keeps between parts of the taps, about ...
+MOST_SUMS: Final = 2**17  # ... and at most
+PHASE: Final = 8000  # cycles of one more phase
+SHARING: Final = 2  # register blocks of a unit that read the same weights, at least, for their taps to be split
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Blocking:
         vectors: Vectors of filters of a register block.
         pixels: Pixels of a register block.
         lanes: Filters of a vector.
-        step: Stride of columns that the tile is compiled for; 0 for any.
+        step: Elements from one pixel of a row to the next, where they are read.
         cycles: Estimated cycles of a call.
         source: `INPUT`, `PLANES` or `BAND`.
         planes: Size of a padded plane, or of a band of it.
@@ -45,6 +50,9 @@ class Blocking:
         columns: Columns of a unit.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
+        depth: Taps of a part, which may be all; 0 where they are never split.
+        sums: Numbers that a unit keeps between parts of the taps.
+        thinned: Whether the planes hold only the pixels that are read, row after row.
     """
 
     vectors: int
@@ -60,6 +68,9 @@ class Blocking:
     columns: int
     blocks: int
     unit_blocks: int
+    depth: int
+    sums: int
+    thinned: bool
 
     @property
     def filters(self) -> int:
@@ -90,24 +101,31 @@ class Blocking:
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
     lanes, item = instruction_set().lanes(problem.dtype), ITEM_SIZE[problem.dtype]
-    height, width, images = problem.output_height, problem.output_width, problem.batch * problem.groups
-    source, padded, rows = _source(problem)
-    if problem.taps == problem.group_channels and problem.stride == (1, 1) and source == INPUT:
-        height, width = 1, height * width
-        padded = Planes(height, width, 0, 0)
+    images = problem.batch * problem.groups
+    source, padded, rows, thinned = _source_and_map(problem, lanes)
+    height, width = problem.output_height, problem.output_width
+    if thinned or (source == INPUT and problem.taps == problem.group_channels and problem.stride == (1, 1)):
+        height, width = 1, height * width  # rows follow one another, and are taken as one
+    step = 1 if thinned else problem.stride[1]
     far = math.prod(problem.output_shape) * item > FAR_BYTES
-    vectors, pixels, cycles = best_block(problem.group_filters, width, lanes, problem.taps, far=far)
-    columns, blocks, step = width, ceil_div(problem.group_filters, vectors * lanes), problem.stride[1]
+    spare = int(step not in STEPS)  # for the step; without one, the sums of some blocks would be kept in memory
+    vectors, pixels, cycles = best_block(problem.group_filters, width, lanes, problem.taps, far=far, spare=spare)
+    columns, blocks = width, ceil_div(problem.group_filters, vectors * lanes)
     unit_blocks = blocks
     if source != BAND:
         parts = min(ceil_div(UNITS, images), int(height * cycles / UNIT_CYCLES) + 1)
         rows, columns, unit_blocks = _parts(problem, height, width, pixels, blocks, parts)
+    pieces = rows * ceil_div(columns, pixels)
+    sums = pieces * unit_blocks * pixels * vectors * lanes
+    depth = _depth(problem, pieces, sums)
     return Blocking(
         vectors=vectors,
         pixels=pixels,
         lanes=lanes,
-        step=step if step in STEPS else 0,
-        cycles=images * height * cycles if _suits(problem, source, padded) else math.inf,
+        step=step,
+        cycles=images * (height * cycles + thinned * _gathering(problem))
+        if _suits(problem, source, padded)
+        else math.inf,
         source=source,
         planes=padded,
         height=height,
@@ -116,7 +134,46 @@ def blocking(problem: Problem) -> Blocking:
         columns=columns,
         blocks=blocks,
         unit_blocks=unit_blocks,
+        depth=depth,
+        sums=sums if 0 < depth < problem.taps else 0,
+        thinned=thinned,
     )
+
+
+def _source_and_map(problem: Problem, lanes: int) -> tuple[int, Planes, int, bool]:
+    """As `_source`, and whether only the pixels that are read are brought together."""
+    source, padded, rows = _source(problem)
+    if _thins(problem, source, lanes):
+        return PLANES, Planes(problem.output_height, problem.output_width, 0, 0), rows, True
+    return source, padded, rows, False
+
+
+def _depth(problem: Problem, pieces: int, sums: int) -> int:
+    """Taps of a part, for so many register blocks that share weights; 0 for two loops over all taps.
+
+    Taps are split where the weights of a register block with all of them leave the first-level cache before they are
+    read again, and a unit's sums do not leave the second.
+    """
+    most = tuning().part_taps
+    splits = pieces >= SHARING and sums <= MOST_SUMS
+    return most and ((splits and part_of_taps(problem.taps, most)) or problem.taps)
+
+
+def _thins(problem: Problem, source: int, lanes: int) -> bool:
+    """Whether pixels that a kernel of one tap reads at a stride are first brought together, and taken as one row."""
+    if problem.taps != problem.group_channels or problem.stride == (1, 1) or source != INPUT or not tuning().part_taps:
+        return False
+    height, width, filters = problem.output_height, problem.output_width, problem.group_filters
+    if problem.batch * problem.channels * height * width * ITEM_SIZE[problem.dtype] > PLANES_BYTES:
+        return False
+    *_, by_rows = best_block(filters, width, lanes, problem.taps, far=False)
+    *_, as_one = best_block(filters, height * width, lanes, problem.taps, far=False)
+    return as_one + _gathering(problem) < SPREAD * height * by_rows
+
+
+def _gathering(problem: Problem) -> float:
+    """Estimated cycles of bringing together the pixels of one group of one image, in a phase of its own."""
+    return PHASE + problem.group_channels * problem.output_height * problem.output_width * GATHER
 
 
 def _suits(problem: Problem, source: int, padded: Planes) -> bool:
@@ -152,6 +209,9 @@ def _parts(problem: Problem, height: int, width: int, pixels: int, blocks: int, 
 
     What is larger is not read again: many filters are split, or else many pixels.
     """
+    if tuning().part_taps:
+        parts = max(ceil_div(parts, 2), problem.group_filters * height * width // SUMS)
+        return _parts_of_least_traffic(problem, height, width, pixels, blocks, parts)
     if height >= parts:
         return height // parts, width, blocks
     parts, across, unit_blocks = ceil_div(parts, height), ceil_div(width, pixels), blocks
@@ -163,3 +223,25 @@ def _parts(problem: Problem, height: int, width: int, pixels: int, blocks: int, 
         columns += 1
     parts = ceil_div(parts, ceil_div(width, columns * pixels))
     return 1, min(width, columns * pixels), ceil_div(unit_blocks, min(unit_blocks, parts))
+
+
+def _parts_of_least_traffic(
+    problem: Problem, height: int, width: int, pixels: int, blocks: int, parts: int
+) -> tuple[int, int, int]:
+    """Likewise, where a unit adds taps in parts: every unit reads its weights and its pixels once, from far away."""
+    weights = problem.group_filters * problem.taps
+    inputs = problem.group_channels * problem.height * problem.width
+    across, found = ceil_div(width, pixels), []
+    for doublings in range(min(blocks, parts).bit_length()):
+        unit_blocks = blocks >> doublings
+        by_filters = ceil_div(blocks, unit_blocks)
+        rows = height // min(height, ceil_div(parts, by_filters))
+        down = ceil_div(height, rows)
+        columns = ceil_div(across, min(across, ceil_div(parts, by_filters * down)))
+        while 0 < width % (columns * pixels) < pixels:  # no block may reach into another unit
+            columns += 1
+        columns = min(width, columns * pixels)
+        by_pixels = down * ceil_div(width, columns)
+        traffic = by_filters * inputs + by_pixels * weights
+        found.append((by_filters * by_pixels < parts, traffic, (rows, columns, unit_blocks)))
+    return min(found)[-1]

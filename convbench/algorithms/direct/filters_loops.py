@@ -1,0 +1,149 @@
+"""The loops over the register blocks of a unit, for direct convolution with filters in the lanes of vectors.
+
+Where there are few registers, a register block reads its weights faster than the second-level cache delivers them. Taps
+are then added in parts (Goto and van de Geijn, 2008), each for all pixels of a unit before the next, and sums are kept
+in between. One loop goes over the taps of a part: for the few of a kernel's row, a loop of their own takes too long.
+"""
+
+from __future__ import annotations
+
+from convbench.kernels.filter_lanes import filter_lanes, filter_lanes_in_parts
+from convbench.kernels.tile import inlined
+
+
+@inlined
+def rows_inside(p, row, height):  # type: ignore[no-untyped-def]
+    """The kernel rows [first, last) that a row of outputs reads inside an image of `height` rows."""
+    above = p.top - row * p.stride
+    first = min(max(0, (above + p.dilation - 1) // p.dilation), p.outer.size // p.row_taps)
+    last = min(p.outer.size // p.row_taps, (above + height + p.dilation - 1) // p.dilation)
+    return first, max(first, last)
+
+
+@inlined
+def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute a register block of filters over the rows and columns of a unit.
+
+    Args:
+        vectors: Vectors of filters of a register block.
+        pixels: Pixels of a register block.
+        lanes: Filters of a vector.
+        step: Elements from one pixel to the next, where they are read.
+        p: Parameters.
+        place: Place of the unit.
+        block: Number of the register block in its group.
+        begin: Index in `source` of the unit's first pixel, at offset 0.
+        source: Where pixels are read, 1-D.
+        weights: Packed weights.
+        flat: Output, 1-D.
+        sizes: Filters of the output, and rows of an image.
+    """
+    (filters, image_rows), size = sizes, vectors * lanes
+    group_filters = filters // p.grid.groups
+    top, left = place.band * p.rows, place.segment * p.columns
+    columns = min(p.columns, p.width - left)
+    group_block = place.group * p.blocks + block
+    first = (place.image * p.grid.groups + place.group) * group_filters + block * size
+    for row in range(min(p.rows, p.height - top)):
+        kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
+        skipped = kernel_begin * p.row_taps
+        offsets = p.outer[skipped : kernel_end * p.row_taps]
+        for piece in range((columns + pixels - 1) // pixels):
+            column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
+            filter_lanes(
+                vectors=vectors,
+                pixels=pixels,
+                lanes=lanes,
+                x=source,
+                x_begin=begin + row * p.row_step + column * step,
+                x_step=step,
+                outer_offsets=offsets,
+                inner_offsets=p.inner,
+                weights=weights,
+                weights_begin=(group_block * p.outer.size + skipped) * p.inner.size * size,
+                bias_begin=p.biases + group_block * size,
+                out=flat,
+                out_begin=(first * p.height + top + row) * p.width + left + column,
+                filter_step=p.height * p.width,
+                filters_used=group_filters - block * size,
+                pixels_used=pixels,
+                relu=p.relu,
+            )
+
+
+@inlined
+def parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Add a part of the taps to the sums of a register block of filters over the rows and columns of a unit.
+
+    Args:
+        vectors: See `rows_of_blocks`, and so on up to `sizes`.
+        pixels: See `rows_of_blocks`.
+        lanes: See `rows_of_blocks`.
+        step: See `rows_of_blocks`.
+        p: See `rows_of_blocks`.
+        place: See `rows_of_blocks`.
+        block: See `rows_of_blocks`.
+        begin: See `rows_of_blocks`.
+        source: See `rows_of_blocks`.
+        weights: See `rows_of_blocks`.
+        flat: See `rows_of_blocks`.
+        sizes: See `rows_of_blocks`.
+        kept: Number of the part; where sums stay between parts; and the index there of the first of this block.
+    """
+    (filters, image_rows), (part, sums, base), size = sizes, kept, vectors * lanes
+    group_filters = filters // p.grid.groups
+    top, left = place.band * p.rows, place.segment * p.columns
+    columns = min(p.columns, p.width - left)
+    group_block = place.group * p.blocks + block
+    first = (place.image * p.grid.groups + place.group) * group_filters + block * size
+    pieces = (columns + pixels - 1) // pixels
+    for row in range(min(p.rows, p.height - top)):
+        kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
+        begin_tap = max(part * p.depth, kernel_begin * p.row_taps)
+        end_tap = max(begin_tap, min((part + 1) * p.depth, kernel_end * p.row_taps))
+        offsets = p.outer[begin_tap:end_tap]
+        for piece in range(pieces):
+            column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
+            filter_lanes_in_parts(
+                vectors=vectors,
+                pixels=pixels,
+                lanes=lanes,
+                x=source,
+                x_begin=begin + row * p.row_step + column * step,
+                x_step=step,
+                offsets=offsets,
+                weights=weights,
+                weights_begin=(group_block * p.outer.size + begin_tap) * size,
+                bias_begin=p.biases + group_block * size,
+                sums=sums,
+                sums_begin=base + (row * pieces + piece) * pixels * size,
+                is_first=part == 0,
+                is_last=(part + 1) * p.depth >= p.outer.size,
+                out=flat,
+                out_begin=(first * p.height + top + row) * p.width + left + column,
+                filter_step=p.height * p.width,
+                filters_used=group_filters - block * size,
+                relu=p.relu,
+            )
+
+
+@inlined
+def all_at_once(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes, sums):  # type: ignore[no-untyped-def]
+    """Compute a unit, all taps of a register block before the next; `sums` is not needed."""
+    first_block = place.filter_block * p.unit_blocks
+    for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+        rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes)
+
+
+@inlined
+def in_parts(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes, sums):  # type: ignore[no-untyped-def]
+    """Compute a unit, a part of the taps of all register blocks before the next part.
+
+    The weights of a part stay in the first-level cache for all pixels, and its pixels in the second for all filters.
+    """
+    first_block = place.filter_block * p.unit_blocks
+    size = p.rows * ((p.columns + pixels - 1) // pixels) * pixels * vectors * lanes
+    for part in range((p.outer.size + p.depth - 1) // p.depth):
+        for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+            kept = part, sums, p.band_size + (block - first_block) * size
+            parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept)
