@@ -12,6 +12,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +37,7 @@ WORLD: Final = MPI.COMM_WORLD
 _PROCESS: Final = os.getpid()
 INTERRUPTED: Final = 130  # the exit status
 FAILED: Final = 1
+FORWARDING: Final = 0.2  # seconds between what a rank writes last and the end of the job
 
 left: list[int] = []
 """At the first rank: the job's exit status while ranks are at something together. Where that was left in the middle,
@@ -153,7 +155,13 @@ def serve() -> None:
     except BaseException as error:  # noqa: BLE001  # whatever it is
         words = f"convbench: error: rank {WORLD.Get_rank()} cannot go on, and ends the job: {words_of(error)}"
         print(words, file=sys.stderr, flush=True)
-        WORLD.Abort(FAILED)
+        _abort(FAILED)
+
+
+def _abort(status: int) -> None:
+    """End the job when what was written has been passed on: MPI's launcher may not read it any more after that."""
+    time.sleep(FORWARDING)
+    WORLD.Abort(status)
 
 
 def _told() -> Any:
@@ -174,7 +182,7 @@ def leave() -> None:
         if left:
             with contextlib.suppress(OSError, ValueError):  # nobody reads it
                 sys.stdout.flush()
-            WORLD.Abort(left[0])
+            _abort(left[0])
 
 
 def _join(count: int, layout: Layout, order: Any) -> None:
@@ -243,7 +251,7 @@ def main() -> None:
         traceback.print_exc()
         with contextlib.suppress(Exception):
             sys.stderr.flush()
-        WORLD.Abort(1)
+        _abort(1)
 
 
 if __name__ == "__main__":
