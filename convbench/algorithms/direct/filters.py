@@ -25,7 +25,7 @@ from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
 from convbench.kernels.grid import Grid, locate
 from convbench.kernels.planes import Planes, Thinned, pad_plane
-from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
+from convbench.kernels.tile import Phase, TileName, Work, jit
 from convbench.problem import ITEM_SIZE, Problem
 from convbench.rounding import of_sums
 
@@ -90,19 +90,9 @@ class Parameters(NamedTuple):
 unpack = unpacker(Parameters)
 
 
-@inlined
-def compiled_step(p, step):  # type: ignore[no-untyped-def]  # signature of `own_step`
-    """Elements from one pixel to the next: the constant."""
-    return step
-
-
-@inlined
-def own_step(p, step):  # type: ignore[no-untyped-def]
-    """Likewise of a problem."""
-    return p.column_step
-
-
-def make_tile(vectors: int, pixels: int, lanes: int, step: int, splits: int) -> Any:
+def make_tile(
+    vectors: int, pixels: int, lanes: int, step: int, splits: int
+) -> Any:  # over 40 lines: four calls, see below
     """The tile for a register block of `vectors` x `pixels`.
 
     Args:
@@ -110,10 +100,8 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int, splits: int) -> 
         pixels: Pixels of a register block.
         lanes: Filters of a vector.
         step: The stride of columns; 0 for any.
-        splits: Whether the taps of a register block are added in parts.
+        splits: 1 if the taps of a register block are added in parts, otherwise 0.
     """
-    compute = in_parts if splits else all_at_once
-    step_of = compiled_step if step else own_step
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -134,7 +122,15 @@ def make_tile(vectors: int, pixels: int, lanes: int, step: int, splits: int) -> 
             else:
                 begin += (place.image * x.shape[1] + channel) * p.plane_size + top
             since = lap(clock, PAD, since)
-            compute(vectors, pixels, lanes, step_of(p, step), p, place, begin, source, weights, flat, sizes, scratch)
+            # constants are compared here: code that is made from functions would be compiled anew by every process
+            if splits == 1 and step == 0:
+                in_parts(vectors, pixels, lanes, p.column_step, p, place, begin, source, weights, flat, sizes, scratch)
+            elif splits == 1:
+                in_parts(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes, scratch)
+            elif step == 0:
+                all_at_once(vectors, pixels, lanes, p.column_step, p, place, begin, source, weights, flat, sizes)
+            else:
+                all_at_once(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes)
             lap(clock, PRODUCT, since)
 
     return tile

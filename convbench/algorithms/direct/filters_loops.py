@@ -128,8 +128,8 @@ def parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, 
 
 
 @inlined
-def all_at_once(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes, sums):  # type: ignore[no-untyped-def]
-    """Compute a unit, all taps of a register block before the next; `sums` is not needed."""
+def all_at_once(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]
+    """Compute a unit, all taps of a register block before the next."""
     first_block = place.filter_block * p.unit_blocks
     for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
         rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes)
