@@ -90,9 +90,9 @@ class Parameters(NamedTuple):
 unpack = unpacker(Parameters)
 
 
-def make_tile(
+def make_tile(  # over 40 lines: four calls, one for each pair of constants
     vectors: int, pixels: int, lanes: int, step: int, splits: int
-) -> Any:  # over 40 lines: four calls, see below
+) -> Any:
     """The tile for a register block of `vectors` x `pixels`.
 
     Args:
