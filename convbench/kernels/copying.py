@@ -164,3 +164,12 @@ def put(
         emit.store(emit.load(emit.at(read, place)), emit.at(write, place))
     rest = emit.lanes_below(builder.sub(count, whole))
     emit.store_lanes(emit.load(emit.at(read, whole)), emit.at(write, whole), rest)
+
+
+@vector_code
+def prefetch(emit: Vectors, lanes: Constant, source: Array, begin: ir.Value, count: ir.Value) -> None:
+    """Ask for the cache lines of `count` contiguous elements; they need not be inside of the array."""
+    first = emit.at(source.data, begin)
+    line = index(64 // emit.item_size)
+    with cgutils.for_range_slice(emit.builder, index(0), count, line, inc=True) as (place, _):
+        emit.prefetch(emit.at(first, place))

@@ -7,6 +7,7 @@ in between. One loop goes over the taps of a part: for the few of a kernel's row
 
 from __future__ import annotations
 
+from convbench.kernels.copying import prefetch
 from convbench.kernels.filter_lanes import filter_lanes, filter_lanes_in_parts
 from convbench.kernels.tile import inlined
 
@@ -97,13 +98,20 @@ def parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, 
     group_block = place.group * p.blocks + block
     first = (place.image * p.grid.groups + place.group) * group_filters + block * size
     pieces = (columns + pixels - 1) // pixels
-    for row in range(min(p.rows, p.height - top)):
+    rows = min(p.rows, p.height - top)
+    following = ((group_block + 1) * p.outer.size + part * p.depth) * size
+    first_block = place.filter_block * p.unit_blocks
+    if block + 1 == min(p.blocks, first_block + p.unit_blocks):
+        following = ((place.group * p.blocks + first_block) * p.outer.size + (part + 1) * p.depth) * size
+    share = (p.depth * size + rows * pieces - 1) // (rows * pieces)
+    for row in range(rows):
         kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
         begin_tap = max(part * p.depth, kernel_begin * p.row_taps)
         end_tap = max(begin_tap, min((part + 1) * p.depth, kernel_end * p.row_taps))
         offsets = p.outer[begin_tap:end_tap]
         for piece in range(pieces):
             column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
+            prefetch(lanes=lanes, source=weights, begin=following + (row * pieces + piece) * share, count=share)
             filter_lanes_in_parts(
                 vectors=vectors,
                 pixels=pixels,
