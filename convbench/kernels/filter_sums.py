@@ -31,6 +31,7 @@ def filter_sums(  # over 40 lines: the documentation of its arguments
     offsets: Array,
     weights: Array,
     weights_begin: ir.Value,
+    ahead: ir.Value,
     out: Array,
     out_begin: ir.Value,
 ) -> None:
@@ -55,8 +56,9 @@ def filter_sums(  # over 40 lines: the documentation of its arguments
     first, own = emit.at(x.data, x_begin), cgutils.alloca_once_value(builder, emit.at(weights.data, weights_begin))
     with cgutils.for_range(builder, offsets.size) as term:
         begin, read = emit.at(first, builder.load(emit.at(offsets.data, term.index))), builder.load(own)
-        for v in range(vectors):
-            emit.prefetch(emit.at(read, PREFETCH_TERMS * size + v * lanes))
+        later = emit.at(read, ahead)
+        for line in range(0, size, 64 // emit.item_size):
+            emit.prefetch(emit.at(later, line))
         loaded = [emit.load(emit.at(read, v * lanes)) for v in range(vectors)]
         for t, row in enumerate(sums):
             pixel = emit.splat(builder.load(emit.at(begin, t * x_step)))

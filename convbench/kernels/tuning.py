@@ -24,6 +24,7 @@ class Tuning:
         points_bytes: Maximum size of the transformed input of a unit of `winograd`.
         spectra_bytes: Maximum size of the transformed input of a unit of `fft`.
         filter_sums: Vectors of sums of a register block with filters in the lanes.
+        sum_vectors: Maximum vectors of filters of such a block.
         stream_bytes: Minimum size of an output that is written with non-temporal stores.
         part_taps: Taps that a register block with filters in the lanes adds before the next one does, so that their
             weights stay in the first-level cache; 0 for all.
@@ -40,6 +41,7 @@ class Tuning:
     spectra_bytes: int = 2**18
     stream_bytes: int = 2**25
     filter_sums: int = 28
+    sum_vectors: int = 4
     part_taps: int = 0
     multiply_adds: int = 1
     registers: int = 16
@@ -51,7 +53,7 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14), (4, 3)), registers=32, kernel_rows=7
     ),
     "AVX2": Tuning(  # 12 + 3 + 1 of 16
-        ((4, 3), (2, 5), (1, 6)), ((2, 6), (3, 4), (1, 12)), filter_sums=12, part_taps=96, multiply_adds=2
+        ((4, 3), (2, 5), (1, 6)), ((2, 6), (3, 4), (1, 12)), filter_sums=12, sum_vectors=2, part_taps=96, multiply_adds=2
     ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7

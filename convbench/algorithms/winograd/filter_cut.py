@@ -17,7 +17,6 @@ from convbench.kernels.vector import instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
 LEAST_TILES: Final = 14  # tiles of a unit, at least: what amortises reading its weights
-MOST_VECTORS: Final = 4  # vectors of filters of a register block, at most
 MOST_SHARED: Final = 2**26  # bytes of transformed input that units may share
 LEAST_UNITS: Final = 8  # units of a large enough problem, at least: fewer than elsewhere, since all read all weights
 
@@ -114,6 +113,7 @@ class FilterCut:
         return round_up(needed, self.lanes)
 
 
+TF=2.0
 @lru_cache(maxsize=CUTS)
 def cut_up(problem: Problem) -> FilterCut:
     """The cut of a problem that `nested.supports` accepts."""
@@ -139,8 +139,8 @@ def _cut_along(problem: Problem, y: Axis, x: Axis, *, is_phased: bool) -> Filter
     enough = max(1, problem.groups * rows * segments * shared // LEAST_UNITS, LEAST_TILES // columns)
     tile_rows = ceil_div(rows, ceil_div(rows, min(rows, fitting // columns, enough)))
     bands = ceil_div(rows, tile_rows)
-    most = max(1, problem.groups * bands * segments * shared // LEAST_UNITS) if is_phased else MOST_VECTORS
-    vectors, tiles = best_block(problem.group_filters, tile_rows * columns, terms, lanes, min(most, MOST_VECTORS))
+    most = max(1, problem.groups * bands * segments * shared // LEAST_UNITS) if is_phased else tuning().sum_vectors
+    vectors, tiles = best_block(problem.group_filters, tile_rows * columns, terms, lanes, min(most, tuning().sum_vectors))
     blocks = ceil_div(problem.group_filters, vectors * lanes)
     return FilterCut(
         y=y,
@@ -164,10 +164,11 @@ def best_block(filters: int, tiles: int, terms: int, lanes: int, most: int) -> t
 
     def cost(block: tuple[int, int]) -> float:
         vectors, width = block
-        term = max(vectors * width, vectors + width / 2 + 1, 8) + vectors + width / lanes
+        reads = vectors + width / 2 + 1 if rate == 1 else vectors / rate + width
+        term = max(vectors * width / rate, reads, 8 / rate) + (vectors + width / lanes) / rate
         return ceil_div(filters, vectors * lanes) * ceil_div(tiles, width) * (terms * term + 3 * vectors * width + 20)
 
-    sums = tuning().filter_sums
+    sums, rate = tuning().filter_sums, tuning().multiply_adds
     return min(((v, t) for v in range(1, most + 1) for t in range(2, sums // v + 1, 2)), key=cost)
 
 
@@ -181,10 +182,10 @@ def cycles(problem: Problem, y: Axis, x: Axis) -> float:
     (in_y, out_y), (in_x, out_x) = (pass_operations(axis.outputs, axis.taps) for axis in (y, x))
     to_points = channel_blocks * parts * (x.points * in_y + y.points * in_x + 3 * points)
     from_points = vectors * (x.points * out_y + y.outputs * out_x + points + 7 * y.outputs * x.outputs)
-    products = points * vectors * (problem.group_channels * parts + 5)
+    products = points * vectors * (problem.group_channels * parts + 5) / tuning().multiply_adds
     weights = points * vectors * lanes * problem.group_channels * parts * item
     speed = 64 if weights < 2**19 else 12 if weights < 2**23 else 7
-    return problem.groups * (tiles * (to_points + from_points) + max(tiles * products, weights / speed))
+    return problem.groups * (tiles * TF * (to_points + from_points) + max(tiles * products, weights / speed))
 
 
 @lru_cache(maxsize=CUTS)

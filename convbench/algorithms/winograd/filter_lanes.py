@@ -46,6 +46,7 @@ TRANSFORM_STAGES: Final = ("pad", "transform")
 PRODUCT_STAGES: Final = ("product", "inverse", "store")
 
 
+AHEAD=0
 @inlined
 def transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, blocks, x, band, points, clock):  # type: ignore[no-untyped-def]
     """Transform the input of a unit, of the vectors of channels [blocks[0], blocks[1]), to the points."""
@@ -179,6 +180,7 @@ def _parameters(problem: Problem, cut: FilterCut, weights: int, epilogue: Epilog
         streamed=streamed(problem),
         biases=weights,
         relu=epilogue.relu,
+        ahead=AHEAD*cut.filters if AHEAD else problem.group_channels*cut.y.blocks*cut.x.blocks*cut.filters,
         offsets=np.add.outer(channel_block * cut.tiles * cut.lanes + lane, blocks).ravel(),
     )
 

@@ -84,6 +84,7 @@ class Parameters(NamedTuple):
     streamed: int
     biases: int
     relu: int
+    ahead: int
     offsets: Table
 
 
@@ -171,6 +172,7 @@ def products(vectors, tiles, lanes, points, p, group_block, rows, inputs, weight
                 offsets=p.offsets,
                 weights=weights,
                 weights_begin=(group_block * points + point) * p.offsets.size * filters,
+                ahead=p.ahead,
                 out=sums,
                 out_begin=(panel * points + point) * tiles * filters,
             )
