@@ -16,7 +16,7 @@ from numba.core import cgutils
 from convbench.kernels.vector import Vectors
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
-PREFETCH_TERMS: Final = 8  # prefetch distance of the weights, in terms
+LINE: Final = 64  # bytes of a cache line
 
 
 @vector_code
@@ -48,6 +48,7 @@ def filter_sums(  # over 40 lines: the documentation of its arguments
         offsets: int64; the offset of each term.
         weights: Weights, `vectors * lanes` consecutive numbers for each term.
         weights_begin: Index in `weights` of the first term's first number.
+        ahead: Elements from the weights of a term to those that are asked for with it.
         out: Output.
         out_begin: Index in `out` of the first number.
     """
@@ -57,7 +58,7 @@ def filter_sums(  # over 40 lines: the documentation of its arguments
     with cgutils.for_range(builder, offsets.size) as term:
         begin, read = emit.at(first, builder.load(emit.at(offsets.data, term.index))), builder.load(own)
         later = emit.at(read, ahead)
-        for line in range(0, size, 64 // emit.item_size):
+        for line in range(0, size, LINE // emit.item_size):
             emit.prefetch(emit.at(later, line))
         loaded = [emit.load(emit.at(read, v * lanes)) for v in range(vectors)]
         for t, row in enumerate(sums):

@@ -11,7 +11,7 @@ from llvmlite import ir
 
 from convbench.kernels.linear_map import column_of_ones, linear_map
 from convbench.kernels.toom_cook import Matrix, toom_cook
-from convbench.kernels.vector import Vectors, index
+from convbench.kernels.vector import Vectors, index, instruction_set
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
 Load = Callable[[int, int], ir.Value]
@@ -135,7 +135,10 @@ def _store_transposed(emit: Vectors, pixels: list[ir.Value], targets: list[ir.Va
     count = rows[0].type.count
     mask = ir.Constant(ir.VectorType(ir.IntType(1), count), [x < len(pixels) for x in range(count)])
     for row, target in zip(rows, targets, strict=True):
-        emit.store_lanes(row, target, mask)
+        if instruction_set().has_masks:
+            emit.store_lanes(row, target, mask)
+        else:
+            emit.store_first(row, target, len(pixels))
 
 
 @vector_code

@@ -28,6 +28,7 @@ class Tuning:
         stream_bytes: Minimum size of an output that is written with non-temporal stores.
         part_taps: Taps that a register block with filters in the lanes adds before the next one does, so that their
             weights stay in the first-level cache; 0 for all.
+        prefetch_terms: Prefetch distance of the weights in a product of `winograd`, in terms; 0 for a whole product.
         multiply_adds: Multiply-adds of whole vectors that begin in a cycle.
         registers: Vector registers.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
@@ -43,6 +44,7 @@ class Tuning:
     filter_sums: int = 28
     sum_vectors: int = 4
     part_taps: int = 0
+    prefetch_terms: int = 8
     multiply_adds: int = 1
     registers: int = 16
     kernel_rows: int = 5
@@ -53,7 +55,7 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14), (4, 3)), registers=32, kernel_rows=7
     ),
     "AVX2": Tuning(  # 12 + 3 + 1 of 16
-        ((4, 3), (2, 5), (1, 6)), ((2, 6), (3, 4), (1, 12)), filter_sums=12, sum_vectors=2, part_taps=96, multiply_adds=2
+        ((4, 3), (2, 5), (1, 6)), ((2, 6), (3, 4), (1, 12)), filter_sums=12, sum_vectors=2, prefetch_terms=0, part_taps=96, multiply_adds=2
     ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7

@@ -18,6 +18,7 @@ from convbench.problem import ITEM_SIZE, Problem
 
 LEAST_TILES: Final = 14  # tiles of a unit, at least: what amortises reading its weights
 MOST_SHARED: Final = 2**26  # bytes of transformed input that units may share
+SPILLS: Final = 1.5  # times as long where the points of a pass and what they are made of fill the registers
 LEAST_UNITS: Final = 8  # units of a large enough problem, at least: fewer than elsewhere, since all read all weights
 
 
@@ -113,7 +114,6 @@ class FilterCut:
         return round_up(needed, self.lanes)
 
 
-TF=2.0
 @lru_cache(maxsize=CUTS)
 def cut_up(problem: Problem) -> FilterCut:
     """The cut of a problem that `nested.supports` accepts."""
@@ -185,7 +185,8 @@ def cycles(problem: Problem, y: Axis, x: Axis) -> float:
     products = points * vectors * (problem.group_channels * parts + 5) / tuning().multiply_adds
     weights = points * vectors * lanes * problem.group_channels * parts * item
     speed = 64 if weights < 2**19 else 12 if weights < 2**23 else 7
-    return problem.groups * (tiles * TF * (to_points + from_points) + max(tiles * products, weights / speed))
+    spills = SPILLS if tuning().registers < y.points + x.points else 1.0
+    return problem.groups * (tiles * spills * (to_points + from_points) + max(tiles * products, weights / speed))
 
 
 @lru_cache(maxsize=CUTS)

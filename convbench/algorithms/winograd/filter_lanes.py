@@ -39,6 +39,7 @@ from convbench.kernels.fields import pack
 from convbench.kernels.grid import Grid, locate
 from convbench.kernels.output import streamed
 from convbench.kernels.tile import Phase, TileName, Work, borrowed, inlined, jit
+from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -46,7 +47,6 @@ TRANSFORM_STAGES: Final = ("pad", "transform")
 PRODUCT_STAGES: Final = ("product", "inverse", "store")
 
 
-AHEAD=0
 @inlined
 def transform_rows(tiles, lanes, y_outputs, y_taps, x_outputs, x_taps, p, place, blocks, x, band, points, clock):  # type: ignore[no-untyped-def]
     """Transform the input of a unit, of the vectors of channels [blocks[0], blocks[1]), to the points."""
@@ -180,7 +180,7 @@ def _parameters(problem: Problem, cut: FilterCut, weights: int, epilogue: Epilog
         streamed=streamed(problem),
         biases=weights,
         relu=epilogue.relu,
-        ahead=AHEAD*cut.filters if AHEAD else problem.group_channels*cut.y.blocks*cut.x.blocks*cut.filters,
+        ahead=(tuning().prefetch_terms or problem.group_channels * len(blocks)) * cut.filters,
         offsets=np.add.outer(channel_block * cut.tiles * cut.lanes + lane, blocks).ravel(),
     )
 

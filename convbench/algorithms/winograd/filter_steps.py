@@ -57,6 +57,7 @@ class Parameters(NamedTuple):
         streamed: Whether outputs are written with non-temporal stores.
         biases: Index in the weights of the first filter's bias.
         relu: Whether ReLU is applied.
+        ahead: Elements by which weights are asked for ahead.
         offsets: Offsets in the points of (channel, block of taps).
     """
 
