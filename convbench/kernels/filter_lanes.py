@@ -43,18 +43,23 @@ def best_block(
 
     Returns:
         (vectors, pixels), and the cycles that a row takes of a processor that executes two loads or a store in a cycle.
-        The last block of a row computes some pixels again.
+        The last block of a row is smaller, or computes some pixels again, see `rest_of_row`.
     """
     rate, has_masks = tuning().multiply_adds, instruction_set().has_masks
 
-    def cycles(vectors: int, pixels: int) -> float:
+    def block(vectors: int, pixels: int) -> float:
         tap = max(vectors * pixels / rate, (vectors + pixels) / 2, LATENCY) + TAP
         wide = min(lanes, 1 << (pixels - 1).bit_length())
         pieces = math.ceil(pixels / wide) if has_masks else pixels // wide + (pixels % wide).bit_count()
         shuffles = math.ceil(pixels / wide) * wide * math.log2(wide)
         store = vectors * (pieces * lanes + shuffles + FAR * far * pixels)
-        blocks = math.ceil(filters / (vectors * lanes)) * math.ceil(columns / pixels)
-        return blocks * (taps * tap + store + BLOCK)
+        return taps * tap + store + BLOCK
+
+    def cycles(vectors: int, pixels: int) -> float:
+        rest = rest_of_row(columns, pixels)
+        whole = (columns - rest) // pixels if rest else math.ceil(columns / pixels)
+        row = whole * block(vectors, pixels) + (block(vectors, rest) if rest else 0)
+        return math.ceil(filters / (vectors * lanes)) * row
 
     candidates = [
         (vectors, pixels)
@@ -64,6 +69,11 @@ def best_block(
     ]
     vectors, pixels = min(candidates, key=lambda one: cycles(*one))
     return vectors, pixels, cycles(vectors, pixels)
+
+
+def rest_of_row(columns: int, pixels: int) -> int:
+    """Pixels of a smaller block at the end of a row; 0 where there is none, or the last block computes some again."""
+    return columns % pixels if tuning().part_taps else 0
 
 
 @vector_code

@@ -55,7 +55,13 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14), (4, 3)), registers=32, kernel_rows=7
     ),
     "AVX2": Tuning(  # 12 + 3 + 1 of 16
-        ((4, 3), (2, 5), (1, 6)), ((2, 6), (3, 4), (1, 12)), filter_sums=12, sum_vectors=2, prefetch_terms=0, part_taps=96, multiply_adds=2
+        ((4, 3), (2, 5), (1, 6)),
+        ((2, 6), (3, 4), (1, 12)),
+        filter_sums=12,
+        sum_vectors=2,
+        prefetch_terms=0,
+        part_taps=96,
+        multiply_adds=2,
     ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7

@@ -23,6 +23,7 @@ from convbench.kernels import planes
 from convbench.kernels.blocking import pack_weights, packed_size
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
+from convbench.kernels.filter_lanes import rest_of_row
 from convbench.kernels.grid import Grid, locate
 from convbench.kernels.planes import Planes, Thinned, pad_plane
 from convbench.kernels.tile import Phase, TileName, Work, jit
@@ -91,13 +92,14 @@ unpack = unpacker(Parameters)
 
 
 def make_tile(  # over 40 lines: four calls, one for each pair of constants
-    vectors: int, pixels: int, lanes: int, step: int, splits: int
+    vectors: int, pixels: int, rest: int, lanes: int, step: int, splits: int
 ) -> Any:
     """The tile for a register block of `vectors` x `pixels`.
 
     Args:
         vectors: Vectors of filters of a register block.
         pixels: Pixels of a register block.
+        rest: Pixels of the one at the end of a row, if that is smaller; 0 if it is not.
         lanes: Filters of a vector.
         step: The stride of columns; 0 for any.
         splits: 1 if the taps of a register block are added in parts, otherwise 0.
@@ -124,9 +126,11 @@ def make_tile(  # over 40 lines: four calls, one for each pair of constants
             since = lap(clock, PAD, since)
             # constants are compared here: code that is made from functions would be compiled anew by every process
             if splits == 1 and step == 0:
-                in_parts(vectors, pixels, lanes, p.column_step, p, place, begin, source, weights, flat, sizes, scratch)
+                in_parts(
+                    vectors, pixels, rest, lanes, p.column_step, p, place, begin, source, weights, flat, sizes, scratch
+                )
             elif splits == 1:
-                in_parts(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes, scratch)
+                in_parts(vectors, pixels, rest, lanes, step, p, place, begin, source, weights, flat, sizes, scratch)
             elif step == 0:
                 all_at_once(vectors, pixels, lanes, p.column_step, p, place, begin, source, weights, flat, sizes)
             else:
@@ -175,7 +179,11 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     cut = blocking(problem)
     units, parameters = cut.grid(problem).units, pack(_parameters(problem, cut, epilogue))
     step = cut.step if cut.step in STEPS else 0
-    tile = TileName(__name__, "make_tile", (cut.vectors, cut.pixels, cut.lanes, step, int(cut.depth > 0)))
+    tile = TileName(
+        __name__,
+        "make_tile",
+        (cut.vectors, cut.pixels, rest_of_row(cut.width, cut.pixels), cut.lanes, step, int(cut.depth > 0)),
+    )
     phases = [Phase(tile, units, parameters, STAGES)]
     if cut.thinned:
         thinning = TileName(planes.__name__, "make_thinning_tile", ())

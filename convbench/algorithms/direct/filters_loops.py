@@ -73,12 +73,40 @@ def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source,
 
 
 @inlined
-def parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def add_part(vectors, pixels, lanes, step, p, places, source, weights, flat, sums):  # type: ignore[no-untyped-def]
+    """Add a part of the taps to the sums of one register block; `places` is what `parts_of_rows` knows of it."""
+    part, offsets, x_begin, weights_begin, bias_begin, sums_begin, out_begin, filters_used = places
+    filter_lanes_in_parts(
+        vectors=vectors,
+        pixels=pixels,
+        lanes=lanes,
+        x=source,
+        x_begin=x_begin,
+        x_step=step,
+        offsets=offsets,
+        weights=weights,
+        weights_begin=weights_begin,
+        bias_begin=bias_begin,
+        sums=sums,
+        sums_begin=sums_begin,
+        is_first=part == 0,
+        is_last=(part + 1) * p.depth >= p.outer.size,
+        out=flat,
+        out_begin=out_begin,
+        filter_step=p.height * p.width,
+        filters_used=filters_used,
+        relu=p.relu,
+    )
+
+
+@inlined
+def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Add a part of the taps to the sums of a register block of filters over the rows and columns of a unit.
 
     Args:
         vectors: See `rows_of_blocks`, and so on up to `sizes`.
         pixels: See `rows_of_blocks`.
+        rest: Pixels of the register block at the end of a row, if that is smaller; 0 if it is not.
         lanes: See `rows_of_blocks`.
         step: See `rows_of_blocks`.
         p: See `rows_of_blocks`.
@@ -99,10 +127,11 @@ def parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, 
     first = (place.image * p.grid.groups + place.group) * group_filters + block * size
     pieces = (columns + pixels - 1) // pixels
     rows = min(p.rows, p.height - top)
-    following = ((group_block + 1) * p.outer.size + part * p.depth) * size
     first_block = place.filter_block * p.unit_blocks
+    next_block, next_part = group_block + 1, part  # whose weights are asked for meanwhile, a share with each block
     if block + 1 == min(p.blocks, first_block + p.unit_blocks):
-        following = ((place.group * p.blocks + first_block) * p.outer.size + (part + 1) * p.depth) * size
+        next_block, next_part = place.group * p.blocks + first_block, part + 1
+    following = (next_block * p.outer.size + next_part * p.depth) * size
     share = (p.depth * size + rows * pieces - 1) // (rows * pieces)
     for row in range(rows):
         kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
@@ -110,29 +139,23 @@ def parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, 
         end_tap = max(begin_tap, min((part + 1) * p.depth, kernel_end * p.row_taps))
         offsets = p.outer[begin_tap:end_tap]
         for piece in range(pieces):
-            column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
-            prefetch(lanes=lanes, source=weights, begin=following + (row * pieces + piece) * share, count=share)
-            filter_lanes_in_parts(
-                vectors=vectors,
-                pixels=pixels,
-                lanes=lanes,
-                x=source,
-                x_begin=begin + row * p.row_step + column * step,
-                x_step=step,
-                offsets=offsets,
-                weights=weights,
-                weights_begin=(group_block * p.outer.size + begin_tap) * size,
-                bias_begin=p.biases + group_block * size,
-                sums=sums,
-                sums_begin=base + (row * pieces + piece) * pixels * size,
-                is_first=part == 0,
-                is_last=(part + 1) * p.depth >= p.outer.size,
-                out=flat,
-                out_begin=(first * p.height + top + row) * p.width + left + column,
-                filter_step=p.height * p.width,
-                filters_used=group_filters - block * size,
-                relu=p.relu,
+            share_begin = following + (row * pieces + piece) * share
+            prefetch(lanes=lanes, source=weights, begin=share_begin, count=share)
+            column = piece * pixels
+            add = (
+                part,
+                offsets,
+                begin + row * p.row_step + column * step,
+                (group_block * p.outer.size + begin_tap) * size,
+                p.biases + group_block * size,
+                base + (row * pieces + piece) * pixels * size,
+                (first * p.height + top + row) * p.width + left + column,
+                group_filters - block * size,
             )
+            if rest == 0 or column + pixels <= columns:
+                add_part(vectors, pixels, lanes, step, p, add, source, weights, flat, sums)
+            else:
+                add_part(vectors, rest, lanes, step, p, add, source, weights, flat, sums)
 
 
 @inlined
@@ -144,7 +167,7 @@ def all_at_once(vectors, pixels, lanes, step, p, place, begin, source, weights, 
 
 
 @inlined
-def in_parts(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes, sums):  # type: ignore[no-untyped-def]
+def in_parts(vectors, pixels, rest, lanes, step, p, place, begin, source, weights, flat, sizes, sums):  # type: ignore[no-untyped-def]
     """Compute a unit, a part of the taps of all register blocks before the next part.
 
     The weights of a part stay in the first-level cache for all pixels, and its pixels in the second for all filters.
@@ -154,4 +177,6 @@ def in_parts(vectors, pixels, lanes, step, p, place, begin, source, weights, fla
     for part in range((p.outer.size + p.depth - 1) // p.depth):
         for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
             kept = part, sums, p.band_size + (block - first_block) * size
-            parts_of_rows(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept)
+            parts_of_rows(
+                vectors, pixels, rest, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept
+            )

@@ -140,7 +140,9 @@ def _cut_along(problem: Problem, y: Axis, x: Axis, *, is_phased: bool) -> Filter
     tile_rows = ceil_div(rows, ceil_div(rows, min(rows, fitting // columns, enough)))
     bands = ceil_div(rows, tile_rows)
     most = max(1, problem.groups * bands * segments * shared // LEAST_UNITS) if is_phased else tuning().sum_vectors
-    vectors, tiles = best_block(problem.group_filters, tile_rows * columns, terms, lanes, min(most, tuning().sum_vectors))
+    vectors, tiles = best_block(
+        problem.group_filters, tile_rows * columns, terms, lanes, min(most, tuning().sum_vectors)
+    )
     blocks = ceil_div(problem.group_filters, vectors * lanes)
     return FilterCut(
         y=y,
