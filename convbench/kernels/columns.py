@@ -38,6 +38,7 @@ def column_of_vectors(  # over 40 lines: the documentation of its arguments
     column_step: Constant,
     resident: Constant,
     masked: Constant,
+    ahead: Constant,
     lanes: Constant,
     x: Array,
     plane: ir.Value,
@@ -75,6 +76,7 @@ def column_of_vectors(  # over 40 lines: the documentation of its arguments
         resident: Whether the weights stay in registers; otherwise each multiply-add reads its own, which is as fast
             where a load can broadcast.
         masked: Whether all vectors are loaded and stored with masks; otherwise only those at the edges are.
+        ahead: Rows by which lines of the input and the output are asked for ahead; 0 for not.
         lanes: Elements of a vector.
         x: Input.
         plane: Index in `x` of the group's first element.
@@ -126,12 +128,14 @@ def column_of_vectors(  # over 40 lines: the documentation of its arguments
             size=(height, width),
             row=builder.add(row, builder.mul(above, builder.mul(index(row_step), line_step))),
             step=line_step,
+            ahead=(ahead, column_step),
         ),
         floor=emit.floor(relu),
         mask=None,
         target=cgutils.alloca_once_value(builder, emit.at(out.data, out_begin)),
         filter_step=filter_step,
         out_step=out_step,
+        ahead=ahead,
         limits=(above, inside, steps),
     )
     if masked:
@@ -174,6 +178,7 @@ class _Column:
         target: Stack slot of the address that the next output row is stored to.
         filter_step: Elements from one filter's outputs to the next one's.
         out_step: Elements from one output row to the next.
+        ahead: See `column_of_vectors`.
         limits: Steps above the image, before those below it, and all.
     """
 
@@ -191,6 +196,7 @@ class _Column:
     target: ir.Value
     filter_step: ir.Value
     out_step: ir.Value
+    ahead: int
     limits: tuple[ir.Value, ir.Value, ir.Value]
 
     def within(self, width: ir.Value, lanes_used: ir.Value) -> _Column:
@@ -259,6 +265,8 @@ class _Column:
             finished, target = emit.at_least(builder.load(total), self.floor), row
             if f:
                 target = emit.at(row, builder.mul(index(f), self.filter_step))
+            if self.ahead:
+                emit.prefetch(emit.at(target, builder.mul(index(self.ahead), self.out_step)), writes=True)
             if self.mask is None:
                 emit.store(finished, target)
             else:

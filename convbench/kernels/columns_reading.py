@@ -102,6 +102,7 @@ class Lines:
         size: Rows and columns of the image.
         row: Input row of the first line.
         step: Input rows of a line.
+        ahead: Lines by which one is asked for ahead, 0 for not, and its vectors.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class Lines:
         size: tuple[ir.Value, ir.Value],
         row: ir.Value,
         step: ir.Value,
+        ahead: tuple[int, int],
     ) -> None:
         builder, (height, width) = emit.builder, size
-        self.emit, self.zeros, self.height, self.step = emit, zeros, height, step
+        self.emit, self.zeros, self.height, self.step, self.ahead = emit, zeros, height, step, ahead
         self.row = cgutils.alloca_once_value(builder, row)
         self.address = cgutils.alloca_once_value(builder, emit.at(image, builder.mul(row, width)))
         self.address_step = builder.mul(step, width)
@@ -128,6 +130,10 @@ class Lines:
         address, row = builder.load(self.address), builder.load(self.row)
         builder.store(self.emit.at(address, self.address_step), self.address)
         builder.store(builder.add(row, self.step), self.row)
+        lines, vectors = self.ahead
+        for vector in range(1, vectors + 1) if lines else ():
+            later = self.emit.at(address, builder.mul(index(lines), self.address_step), vector * self.emit.lanes)
+            self.emit.prefetch(later)
         zeros = self.zeros
         if zeros is None:
             return lambda offset: self.emit.at(address, offset)

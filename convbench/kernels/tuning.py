@@ -31,6 +31,7 @@ class Tuning:
         prefetch_terms: Prefetch distance of the weights in a product of `winograd`, in terms; 0 for a whole product.
         multiply_adds: Multiply-adds of whole vectors that begin in a cycle.
         registers: Vector registers.
+        prefetch_rows: Rows by which a depthwise convolution asks for lines of its input and output ahead; 0 for not.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
     """
 
@@ -47,6 +48,7 @@ class Tuning:
     prefetch_terms: int = 8
     multiply_adds: int = 1
     registers: int = 16
+    prefetch_rows: int = 0
     kernel_rows: int = 5
 
 
@@ -62,6 +64,7 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         prefetch_terms=0,
         part_taps=96,
         multiply_adds=2,
+        prefetch_rows=16,
     ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7

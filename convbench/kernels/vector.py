@@ -185,13 +185,13 @@ class Vectors:
             rows.append(self._shuffle(blocks[row], undefined, list(range(block * count, (block + 1) * count))))
         return rows
 
-    def prefetch(self, address: ir.Value) -> None:
-        """Prefetch the cache line of an address for reading."""
+    def prefetch(self, address: ir.Value, *, writes: bool = False) -> None:
+        """Prefetch the cache line of an address for reading, or for writing; any address will do."""
         byte = self.builder.bitcast(address, ir.IntType(8).as_pointer())
         int32 = ir.IntType(32)
         signature = ir.FunctionType(ir.VoidType(), [byte.type, int32, int32, int32])
         function = cgutils.get_or_insert_function(self.builder.module, signature, "llvm.prefetch.p0")
-        self.builder.call(function, [byte, *(ir.Constant(int32, number) for number in (0, 3, 1))])
+        self.builder.call(function, [byte, *(ir.Constant(int32, number) for number in (int(writes), 3, 1))])
 
     def store(self, vector: ir.Value, address: ir.Value) -> None:
         """Store a vector to an address that need not be aligned."""

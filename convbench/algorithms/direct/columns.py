@@ -42,6 +42,7 @@ LINES: Final = 9  # that a block reads of a channel
 PAGES: Final = 128  # of memory at a time, each of PAGE bytes
 PAGE: Final = 4096
 ALIASED: Final = 1024  # bytes of a row: with a multiple of it, rows fall into few sets of the nearest cache
+AHEAD_BYTES: Final = 2**13  # input of a group, of which lines are asked for ahead; smaller ones are near
 BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
 
 OVERLAPS: Final = 4  # minimum number of rows of a band, in kernel rows: neighbouring bands begin with the same lines
@@ -128,7 +129,8 @@ def _part(problem: Problem, cut: Cut, lanes: int, parts: int) -> tuple[int, int]
     segment = ceil_div(wide, min(parts, wide)) * columns
     most = high
     if not cut.rows:  # neighbouring columns of vectors, or blocks of filters, should find their input in a cache
-        cache = BAND_BYTES if problem.group_channels == 1 else tuning().band_bytes
+        is_near = problem.group_channels == 1 and not tuning().prefetch_rows
+        cache = BAND_BYTES if is_near else tuning().band_bytes
         parts = max(parts, ceil_div(_group_bytes(problem), cache))
         most = ceil_div(high, OVERLAPS * problem.kernel_height)
     down = min(ceil_div(parts, ceil_div(problem.output_width, segment)), most)
@@ -198,10 +200,12 @@ def _tile(problem: Problem) -> TileName:
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)
         needed = problem.taps * found.cut.filters + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
-        flags = (int(problem.group_channels == 1 and needed <= tuning().registers), int(instruction_set().has_masks))
+        ahead = tuning().prefetch_rows if _group_bytes(problem) >= AHEAD_BYTES else 0
+        resident = int(problem.group_channels == 1 and needed <= tuning().registers)
         size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
-        constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size, *flags)
-        return TileName(module, "make_columns_tile", constants)
+        constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size)
+        how = resident, int(instruction_set().has_masks), ahead
+        return TileName(module, "make_columns_tile", (*constants, *how))
     block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
     return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))
 

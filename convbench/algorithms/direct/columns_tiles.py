@@ -114,7 +114,7 @@ def steps_of(p, part, first, kernel_rows, row_step, height):  # type: ignore[no-
 @inlined
 def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute a column of vectors of some planes."""
-    filters, several, kernel_rows, kernel_columns, row_step, column_step, resident, masked = constants
+    filters, several, kernel_rows, kernel_columns, row_step, column_step, resident, masked, ahead = constants
     (_, _, height, width), (_, out_channels, out_height, out_width) = shapes
     begin, end = planes
     number = begin % (out_channels // filters)
@@ -129,6 +129,7 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
             column_step=column_step,
             resident=resident,
             masked=masked,
+            ahead=ahead,
             lanes=lanes,
             x=x,
             plane=group * p.channels * height * width,
@@ -163,7 +164,7 @@ def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
         lanes: Elements of a vector.
         narrow: Elements of the last vector of a row, if it is a narrower one; otherwise 0.
         constants: Filters, whether there are several channels, kernel rows and columns, row and column step, whether
-            weights are resident, and whether all vectors are masked.
+            weights are resident, whether all vectors are masked, and rows of lines that are asked for ahead.
     """
 
     @jit
