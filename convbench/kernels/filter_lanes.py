@@ -42,13 +42,13 @@ def best_block(
         spare: Registers that are needed beside sums, a pixel and a vector of weights for each of the block.
 
     Returns:
-        (vectors, pixels), and the cycles that a row takes of a processor that executes two loads or a store in a cycle.
+        (vectors, pixels), and the cycles that a row takes of a processor that executes a store in a cycle.
         The last block of a row is smaller, or computes some pixels again, see `rest_of_row`.
     """
     rate, has_masks = tuning().multiply_adds, instruction_set().has_masks
 
     def block(vectors: int, pixels: int) -> float:
-        tap = max(vectors * pixels / rate, (vectors + pixels) / 2, LATENCY) + TAP
+        tap = max(vectors * pixels / rate, (vectors + pixels) / tuning().loads, LATENCY) + TAP
         wide = min(lanes, 1 << (pixels - 1).bit_length())
         pieces = math.ceil(pixels / wide) if has_masks else pixels // wide + (pixels % wide).bit_count()
         shuffles = math.ceil(pixels / wide) * wide * math.log2(wide)

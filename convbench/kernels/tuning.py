@@ -30,6 +30,7 @@ class Tuning:
             weights stay in the first-level cache; 0 for all.
         prefetch_terms: Prefetch distance of the weights in a product of `winograd`, in terms; 0 for a whole product.
         multiply_adds: Multiply-adds of whole vectors that begin in a cycle.
+        loads: Loads that begin in a cycle; as measured where most of them are broadcast.
         registers: Vector registers.
         prefetch_rows: Rows by which a depthwise convolution asks for lines of its input and output ahead; 0 for not.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
@@ -47,6 +48,7 @@ class Tuning:
     part_taps: int = 0
     prefetch_terms: int = 8
     multiply_adds: int = 1
+    loads: float = 2.0
     registers: int = 16
     prefetch_rows: int = 0
     kernel_rows: int = 5
@@ -64,6 +66,7 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         prefetch_terms=0,
         part_taps=96,
         multiply_adds=2,
+        loads=1.5,
         prefetch_rows=16,
     ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32

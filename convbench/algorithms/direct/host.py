@@ -20,14 +20,19 @@ from convbench.kernels.tuning import tuning
 from convbench.problem import Problem
 
 DENSE: Final = (product, filters, pixels)
-WAITS: Final = 1.12  # times as long as estimated where filters in the lanes add taps in parts, and these ways do not
+WAITS: Final = 1.12  # times as long as estimated with as many taps as filters in the lanes add at a time, or more
+
+SPREADS: Final = 1.6  # likewise where columns of vectors have one tap, and so write to many planes after little work
 
 
 def way(problem: Problem) -> ModuleType:
     """The module whose blocking of a problem takes the fewest cycles."""
     able = (columns, *DENSE) if columns.suits(problem) else DENSE
-    waits = WAITS if tuning().part_taps else 1.0
-    return min(able, key=lambda one: one.blocking(problem).cycles * (waits if one in (product, pixels) else 1.0))
+    factors: dict[ModuleType, float] = {}
+    if most := tuning().part_taps:
+        factors = dict.fromkeys((product, pixels), WAITS ** min(1, problem.taps / most))
+        factors[columns] = SPREADS if problem.taps == problem.group_channels else 1.0
+    return min(able, key=lambda one: one.blocking(problem).cycles * factors.get(one, 1.0))
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
