@@ -131,6 +131,10 @@ def micro_kernel(  # over 40 lines: the documentation of its arguments
     sums = _initial_sums(emit, emit.at(weights.data, bias_begin), filters, vectors)
     tap_weights = cgutils.alloca_once_value(builder, emit.at(weights.data, weights_begin))
     steps = [builder.mul(index(v), x_step) for v in range(vectors)]
+    targets = _targets(emit, emit.at(out.data, out_begin), (filters, vectors), (filter_step, vector_step))
+    if tuning().prefetch_rows:
+        for target in itertools.chain(*targets):
+            emit.prefetch(target, writes=True)
     with cgutils.for_range(builder, outer_offsets.size) as outer:
         row = emit.at(x.data, x_begin, builder.load(emit.at(outer_offsets.data, outer.index)))
         with cgutils.for_range(builder, inner_offsets.size) as inner:
@@ -139,7 +143,6 @@ def micro_kernel(  # over 40 lines: the documentation of its arguments
     with builder.if_then(builder.icmp_signed("!=", relu, index(0))):
         for place in itertools.chain(*sums):
             builder.store(emit.at_least(builder.load(place), emit.constant(0.0)), place)
-    targets = _targets(emit, emit.at(out.data, out_begin), (filters, vectors), (filter_step, vector_step))
     everything = builder.and_(
         builder.and_(
             builder.icmp_signed(">=", filters_used, index(filters)),
