@@ -111,7 +111,7 @@ def micro_kernel(  # over 40 lines: the documentation of its arguments
         x: Input.
         x_begin: Index in `x` that the first pixel of the first vector reads at offset 0.
         x_step: Elements from one vector of the block to the next, in `x`.
-        prefetch: Prefetch distance in elements of `x`; the constant 0 disables it.
+        prefetch: Prefetch distance in elements of `x`; the constant 0 disables it, for an output that is not near.
         outer_offsets: int64; tap (o, i) reads at offset `outer_offsets[o] + inner_offsets[i]`.
         inner_offsets: int64, see `outer_offsets`.
         weights: Weights, `filters` consecutive numbers for each tap, and biases.
@@ -132,7 +132,7 @@ def micro_kernel(  # over 40 lines: the documentation of its arguments
     tap_weights = cgutils.alloca_once_value(builder, emit.at(weights.data, weights_begin))
     steps = [builder.mul(index(v), x_step) for v in range(vectors)]
     targets = _targets(emit, emit.at(out.data, out_begin), (filters, vectors), (filter_step, vector_step))
-    if tuning().prefetch_rows:
+    if tuning().fetches_output and isinstance(prefetch, int):  # otherwise the output is scratch
         for target in itertools.chain(*targets):
             emit.prefetch(target, writes=True)
     with cgutils.for_range(builder, outer_offsets.size) as outer:

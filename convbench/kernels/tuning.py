@@ -33,6 +33,7 @@ class Tuning:
         loads: Loads that begin in a cycle; as measured where most of them are broadcast.
         registers: Vector registers.
         prefetch_rows: Rows by which a depthwise convolution asks for lines of its input and output ahead; 0 for not.
+        fetches_output: Whether a register block asks for the lines of its output before it adds taps.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
     """
 
@@ -51,6 +52,7 @@ class Tuning:
     loads: float = 2.0
     registers: int = 16
     prefetch_rows: int = 0
+    fetches_output: bool = False
     kernel_rows: int = 5
 
 
@@ -68,6 +70,7 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         multiply_adds=2,
         loads=1.5,
         prefetch_rows=16,
+        fetches_output=True,
     ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7
