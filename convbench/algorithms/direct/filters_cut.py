@@ -28,6 +28,10 @@ UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 SPREAD: Final = 1.1  # times as long where pixels lie apart, since more of them leave the first-level cache
 SUMS: Final = 2**15  # numbers that a unit keeps between parts of the taps, about ...
 MOST_SUMS: Final = 2**17  # ... and at most
+COLLIDES: Final = 512  # bytes: planes whose size is a multiple of it begin in at most eight sets ...
+COLLIDING: Final = 64  # ... of eight lines each, in all
+MOVED: Final = 64  # filters, at least, for which planes are moved apart
+MOST_MOVED: Final = 2**24  # bytes of them, at most
 PHASE: Final = 8000  # cycles of one more phase
 SHARING: Final = 2  # register blocks of a unit that read the same weights, at least, for their taps to be split
 
@@ -104,7 +108,7 @@ def blocking(problem: Problem) -> Blocking:
     images = problem.batch * problem.groups
     source, padded, rows, thinned = _source_and_map(problem, lanes)
     height, width = problem.output_height, problem.output_width
-    if thinned or (source == INPUT and problem.taps == problem.group_channels and problem.stride == (1, 1)):
+    if thinned or (source != BAND and not _pads(problem) and _is_product(problem)):
         height, width = 1, height * width  # rows follow one another, and are taken as one
     step = 1 if thinned else problem.stride[1]
     far = math.prod(problem.output_shape) * item > FAR_BYTES
@@ -188,7 +192,9 @@ def _source(problem: Problem) -> tuple[int, Planes, int]:
     tall, wide = problem.height + top + bottom, problem.width + left + right
     item = ITEM_SIZE[problem.dtype]
     height = problem.output_height
-    if not any(itertools.chain(*problem.padding)):
+    if not _pads(problem):
+        if _collides(problem):  # an extra row moves the planes apart
+            return PLANES, Planes(tall + 1, wide, 0, 0), height
         return INPUT, Planes(tall, wide, 0, 0), height
     if problem.batch * problem.channels * tall * wide * item <= PLANES_BYTES:
         return PLANES, Planes(tall, wide, top, left), height
@@ -202,6 +208,31 @@ def _source(problem: Problem) -> tuple[int, Planes, int]:
     enough = height * problem.batch * problem.groups // UNITS
     rows = max(1, min(fitting, enough, height))
     return BAND, Planes((rows - 1) * problem.stride[0] + reach, wide, top, left), rows
+
+
+def _pads(problem: Problem) -> bool:
+    """Whether anything is padded."""
+    return any(itertools.chain(*problem.padding))
+
+
+def _is_product(problem: Problem) -> bool:
+    """Whether a convolution is a matrix product on the input as it lies."""
+    return problem.taps == problem.group_channels and problem.stride == (1, 1)
+
+
+def _collides(problem: Problem) -> bool:
+    """Whether the pixels of a part of the taps fall into so few sets of the first-level cache that they do not stay.
+
+    That costs a fifth of the time where taps are added in parts; moving the planes apart is worth it for many filters.
+    """
+    plane = problem.height * problem.width * ITEM_SIZE[problem.dtype]
+    return (
+        _is_product(problem)
+        and plane % COLLIDES == 0
+        and min(problem.taps, tuning().part_taps) > COLLIDING
+        and problem.group_filters >= MOVED
+        and problem.batch * problem.channels * plane <= MOST_MOVED
+    )
 
 
 def _parts(problem: Problem, height: int, width: int, pixels: int, blocks: int, parts: int) -> tuple[int, int, int]:

@@ -7,9 +7,13 @@ in between. One loop goes over the taps of a part: for the few of a kernel's row
 
 from __future__ import annotations
 
+from typing import Final
+
 from convbench.kernels.copying import prefetch
 from convbench.kernels.filter_lanes import filter_lanes, filter_lanes_in_parts
 from convbench.kernels.tile import inlined
+
+MOST_AHEAD: Final = 1024  # weights that are asked for at a time: more wait for one another
 
 
 @inlined
@@ -133,6 +137,7 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, block, begin, so
         next_block, next_part = place.group * p.blocks + first_block, part + 1
     following = (next_block * p.outer.size + next_part * p.depth) * size
     share = (p.depth * size + rows * pieces - 1) // (rows * pieces)
+    share = share if share <= MOST_AHEAD else 0
     for row in range(rows):
         kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
         begin_tap = max(part * p.depth, kernel_begin * p.row_taps)
