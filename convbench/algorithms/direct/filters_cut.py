@@ -263,8 +263,8 @@ def _parts_of_least_traffic(
     weights = problem.group_filters * problem.taps
     inputs = problem.group_channels * problem.height * problem.width
     across, found = ceil_div(width, pixels), []
-    for doublings in range(min(blocks, parts).bit_length()):
-        unit_blocks = blocks >> doublings
+    for doublings in range((min(blocks, parts) - 1).bit_length() + 1):
+        unit_blocks = max(1, blocks >> doublings)
         by_filters = ceil_div(blocks, unit_blocks)
         rows = height // min(height, ceil_div(parts, by_filters))
         down = ceil_div(height, rows)
@@ -274,5 +274,5 @@ def _parts_of_least_traffic(
         columns = min(width, columns * pixels)
         by_pixels = down * ceil_div(width, columns)
         traffic = by_filters * inputs + by_pixels * weights
-        found.append((by_filters * by_pixels < parts, traffic, (rows, columns, unit_blocks)))
+        found.append((max(0, parts - by_filters * by_pixels), traffic, (rows, columns, unit_blocks)))
     return min(found)[-1]
