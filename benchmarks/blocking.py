@@ -21,7 +21,7 @@ import numpy as np
 from convbench import networks
 from convbench.algorithms.direct import columns, filters, filters_cut, host, product
 from convbench.algorithms.direct.host import DENSE
-from convbench.kernels import filter_lanes, tuning
+from convbench.kernels import filter_block, tuning
 from convbench.plans import Candidate, Plan
 from convbench.problem import Problem
 
@@ -39,8 +39,8 @@ def taken(way: ModuleType, block: tuple[int, int] | None = None) -> Iterator[Non
         if block is not None:
             own = tuning.tuning()
             only = dataclasses.replace(own, filter_blocks=((block[0], block[1]),))
-            changes.enter_context(mock.patch.object(filter_lanes, "tuning", return_value=only))
-            changes.enter_context(mock.patch.object(filter_lanes, "PIXELS", (block[1],)))
+            changes.enter_context(mock.patch.object(filter_block, "tuning", return_value=only))
+            changes.enter_context(mock.patch.object(filter_block, "PIXELS", (block[1],)))
         for cached in CACHED:
             cached.cache_clear()
         yield
@@ -56,7 +56,7 @@ def searched(problem: Problem) -> dict[str, Any]:
         found["columns"] = (columns, None)
     width = filters_cut.blocking(problem).width
     for vectors, most in tuning.tuning().filter_blocks:
-        for pixels in filter_lanes.PIXELS:
+        for pixels in filter_block.PIXELS:
             if filters in able and pixels <= min(most, width):
                 found[f"filters {vectors} x {pixels}"] = (filters, (vectors, pixels))
     return found

@@ -15,7 +15,7 @@ from conftest import data
 from guarded import fill
 
 from convbench.algorithms import ALGORITHMS
-from convbench.algorithms.direct import columns, filters, host, pixels, product
+from convbench.algorithms.direct import columns, filters, filters_cut, host, pixels, product
 from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import cut as unrolled
 from convbench.algorithms.winograd import cut as winograd
@@ -226,8 +226,13 @@ if tuning().part_taps:  # where there are few registers
         ),
         "taps in parts": (
             "filters",
-            problem(200, (9, 20), 40, (3, 3), padding=1, stride=(2, 1), batch=2),
+            problem(150, (21, 14), 40, (3, 3), padding=1, stride=(2, 1), batch=2),
             lambda p: filters.blocking(p).sums and filters.blocking(p).rows > 1,
+        ),
+        "planes moved apart": (
+            "filters",
+            problem(100, (16, 16), 70, (1, 1), batch=2),
+            lambda p: filters.blocking(p).source == filters_cut.PLANES,
         ),
         "taps in parts of groups": (
             "filters",

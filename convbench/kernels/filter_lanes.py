@@ -10,70 +10,16 @@ registers, so that each filter's pixels lie side by side.
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Final
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from convbench.kernels.micro_kernel import BLOCK, TAP
-from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import Vectors, index, instruction_set
 from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector_code
 
 PREFETCH_TAPS: Final = 8  # prefetch distance of the weights, in taps ...
 PREFETCH_PIXELS: Final = 5  # ... of blocks of so many pixels: with fewer, the hardware streams the weights faster alone
-PIXELS: Final = (14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)  # of a block; each that is taken is compiled
-LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait for
-FAR: Final = 5  # cycles by which a vector of parts of cache lines takes longer where the output leaves the caches
-
-
-def best_block(
-    filters: int, columns: int, lanes: int, taps: int, *, far: bool, spare: int = 0
-) -> tuple[int, int, float]:
-    """The register block of least estimated cost for rows of outputs.
-
-    Args:
-        filters: Number of filters.
-        columns: Output columns.
-        lanes: Elements of a vector.
-        taps: Taps of a filter.
-        far: Whether the output is larger than the caches.
-        spare: Registers that are needed beside sums, a pixel and a vector of weights for each of the block.
-
-    Returns:
-        (vectors, pixels), and the cycles that a row takes of a processor that executes a store in a cycle.
-        The last block of a row is smaller, or computes some pixels again, see `rest_of_row`.
-    """
-    rate, has_masks = tuning().multiply_adds, instruction_set().has_masks
-
-    def block(vectors: int, pixels: int) -> float:
-        tap = max(vectors * pixels / rate, (vectors + pixels) / tuning().loads, LATENCY) + TAP
-        wide = min(lanes, 1 << (pixels - 1).bit_length())
-        pieces = math.ceil(pixels / wide) if has_masks else pixels // wide + (pixels % wide).bit_count()
-        shuffles = math.ceil(pixels / wide) * wide * math.log2(wide)
-        store = vectors * (pieces * lanes + shuffles + FAR * far * pixels)
-        return taps * tap + store + BLOCK
-
-    def cycles(vectors: int, pixels: int) -> float:
-        rest = rest_of_row(columns, pixels)
-        whole = (columns - rest) // pixels if rest else math.ceil(columns / pixels)
-        row = whole * block(vectors, pixels) + (block(vectors, rest) if rest else 0)
-        return math.ceil(filters / (vectors * lanes)) * row
-
-    candidates = [
-        (vectors, pixels)
-        for vectors, most in tuning().filter_blocks
-        for pixels in PIXELS
-        if pixels <= min(most, columns) and vectors * (pixels + 1) + 1 + spare <= tuning().registers
-    ]
-    vectors, pixels = min(candidates, key=lambda one: cycles(*one))
-    return vectors, pixels, cycles(vectors, pixels)
-
-
-def rest_of_row(columns: int, pixels: int) -> int:
-    """Pixels of a smaller block at the end of a row; 0 where there is none, or the last block computes some again."""
-    return columns % pixels if tuning().part_taps else 0
 
 
 @vector_code

@@ -23,7 +23,7 @@ from convbench.kernels import planes
 from convbench.kernels.blocking import pack_weights, packed_size
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
-from convbench.kernels.filter_lanes import rest_of_row
+from convbench.kernels.filter_block import rest_of_row
 from convbench.kernels.grid import Grid, locate
 from convbench.kernels.planes import Planes, Thinned, pad_plane
 from convbench.kernels.tile import Phase, TileName, Work, jit

@@ -10,7 +10,7 @@ from typing import Final
 
 from convbench.integers import ceil_div
 from convbench.kernels.blocking import CUTS, UNITS, part_of_taps
-from convbench.kernels.filter_lanes import best_block
+from convbench.kernels.filter_block import best_block
 from convbench.kernels.grid import Grid
 from convbench.kernels.planes import GATHER, Planes
 from convbench.kernels.tuning import tuning
@@ -274,5 +274,5 @@ def _parts_of_least_traffic(
         columns = min(width, columns * pixels)
         by_pixels = down * ceil_div(width, columns)
         traffic = by_filters * inputs + by_pixels * weights
-        found.append((max(0, parts - by_filters * by_pixels), traffic, (rows, columns, unit_blocks)))
+        found.append((by_filters * by_pixels < parts, traffic, (rows, columns, unit_blocks)))
     return min(found)[-1]

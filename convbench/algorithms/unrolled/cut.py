@@ -8,7 +8,7 @@ from functools import lru_cache
 from convbench.integers import ceil_div
 from convbench.kernels.band import Layout
 from convbench.kernels.blocking import CUTS, bands, best_band, blocks_of_a_unit, segments
-from convbench.kernels.filter_lanes import best_block as best_block_across
+from convbench.kernels.filter_block import best_block as best_block_across
 from convbench.kernels.grid import Grid
 from convbench.kernels.micro_kernel import best_block, block_cycles
 from convbench.kernels.tuning import tuning
