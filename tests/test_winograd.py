@@ -78,7 +78,7 @@ def test_sums_of_a_register_block_are_left_as_they_lie():
 
     @numba.njit
     def compute(x, offsets, weights, out):
-        filter_sums(vectors, tiles, LANES, x, 2, 7, offsets, weights, 4, out, 6)
+        filter_sums(vectors, tiles, LANES, x, 2, 7, offsets, weights, 4, 8 * vectors * LANES, out, 6)
 
     x, weights = numbers(200), numbers(4 + terms * vectors * LANES)
     offsets, out = RANDOM.integers(0, 100, terms), np.zeros(6 + tiles * vectors * LANES, "float32")

@@ -96,7 +96,7 @@ def of_blocks(blocks: int, taps: float, filters: int, vectors: int) -> dict[str,
     }
 
 
-def of_filter_blocks(blocks: int, taps: float, vectors: int, pixels: int) -> dict[str, float]:
+def of_filter_blocks(blocks: int, taps: float, vectors: int, pixels: float) -> dict[str, float]:
     """Likewise with `vectors` of filters x pixels; the sums are transposed before they are stored."""
     return {
         "multiply-adds": blocks * taps * vectors * pixels,

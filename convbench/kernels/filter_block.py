@@ -15,7 +15,7 @@ FAR: Final = 5  # cycles by which a vector of parts of cache lines takes longer 
 
 
 def best_block(
-    filters: int, columns: int, lanes: int, taps: int, *, far: bool, spare: int = 0
+    filters: int, columns: int, lanes: int, taps: int, *, far: bool, spare: int = 0, rests: bool = True
 ) -> tuple[int, int, float]:
     """The register block of least estimated cost for rows of outputs.
 
@@ -26,14 +26,14 @@ def best_block(
         taps: Taps of a filter.
         far: Whether the output is larger than the caches.
         spare: Registers that are needed beside sums, a pixel and a vector of weights for each of the block.
+        rests: Whether the last block of a row may be smaller, see `rest_of_row`; otherwise it computes pixels again.
 
     Returns:
         (vectors, pixels), and the cycles that a row takes of a processor that executes a store in a cycle.
-        The last block of a row is smaller, or computes some pixels again, see `rest_of_row`.
     """
 
     def cycles(vectors: int, pixels: int) -> float:
-        rest = rest_of_row(columns, pixels)
+        rest = rest_of_row(columns, pixels) if rests else 0
         row = (columns // pixels if rest else math.ceil(columns / pixels)) * _cycles(vectors, pixels, lanes, taps, far)
         if rest:
             row += _cycles(vectors, rest, lanes, taps, far)
@@ -58,8 +58,8 @@ def _cycles(vectors: int, pixels: int, lanes: int, taps: int, far: bool) -> floa
     """Cycles of a block: its taps, and the transposition and stores of its sums."""
     tap = max(vectors * pixels / tuning().multiply_adds, (vectors + pixels) / tuning().loads, LATENCY) + TAP
     wide = min(lanes, 1 << (pixels - 1).bit_length())
-    whole = instruction_set().has_masks
-    pieces = math.ceil(pixels / wide) if whole else pixels // wide + (pixels % wide).bit_count()
+    masks = instruction_set().has_masks
+    pieces = math.ceil(pixels / wide) if masks else pixels // wide + (pixels % wide).bit_count()
     shuffles = math.ceil(pixels / wide) * wide * math.log2(wide)
     store = vectors * (pieces * lanes + shuffles + FAR * far * pixels)
     return taps * tap + store + BLOCK

@@ -111,7 +111,8 @@ def micro_kernel(  # over 40 lines: the documentation of its arguments
         x: Input.
         x_begin: Index in `x` that the first pixel of the first vector reads at offset 0.
         x_step: Elements from one vector of the block to the next, in `x`.
-        prefetch: Prefetch distance in elements of `x`; the constant 0 disables it, for an output that is not near.
+        prefetch: Prefetch distance in elements of `x`; the constant 0 disables it. Otherwise `out` is taken to be
+            scratch, whose lines need not be asked for.
         outer_offsets: int64; tap (o, i) reads at offset `outer_offsets[o] + inner_offsets[i]`.
         inner_offsets: int64, see `outer_offsets`.
         weights: Weights, `filters` consecutive numbers for each tap, and biases.
@@ -131,9 +132,9 @@ def micro_kernel(  # over 40 lines: the documentation of its arguments
     sums = _initial_sums(emit, emit.at(weights.data, bias_begin), filters, vectors)
     tap_weights = cgutils.alloca_once_value(builder, emit.at(weights.data, weights_begin))
     steps = [builder.mul(index(v), x_step) for v in range(vectors)]
-    targets = _targets(emit, emit.at(out.data, out_begin), (filters, vectors), (filter_step, vector_step))
+    first, out_steps = emit.at(out.data, out_begin), (filter_step, vector_step)
     if tuning().fetches_output and isinstance(prefetch, int):  # otherwise the output is scratch
-        for target in itertools.chain(*targets):
+        for target in itertools.chain(*_targets(emit, first, (filters, vectors), out_steps)):
             emit.prefetch(target, writes=True)
     with cgutils.for_range(builder, outer_offsets.size) as outer:
         row = emit.at(x.data, x_begin, builder.load(emit.at(outer_offsets.data, outer.index)))
@@ -143,6 +144,7 @@ def micro_kernel(  # over 40 lines: the documentation of its arguments
     with builder.if_then(builder.icmp_signed("!=", relu, index(0))):
         for place in itertools.chain(*sums):
             builder.store(emit.at_least(builder.load(place), emit.constant(0.0)), place)
+    targets = _targets(emit, first, (filters, vectors), out_steps)
     everything = builder.and_(
         builder.and_(
             builder.icmp_signed(">=", filters_used, index(filters)),

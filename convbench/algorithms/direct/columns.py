@@ -42,7 +42,7 @@ LINES: Final = 9  # that a block reads of a channel
 PAGES: Final = 128  # of memory at a time, each of PAGE bytes
 PAGE: Final = 4096
 ALIASED: Final = 1024  # bytes of a row: with a multiple of it, rows fall into few sets of the nearest cache
-AHEAD_BYTES: Final = 2**13  # input of a group, of which lines are asked for ahead; smaller ones are near
+AHEAD_BYTES: Final = 2**13  # a plane of which lines are asked for ahead; smaller ones are near
 BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
 
 OVERLAPS: Final = 4  # minimum number of rows of a band, in kernel rows: neighbouring bands begin with the same lines
@@ -200,7 +200,8 @@ def _tile(problem: Problem) -> TileName:
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)
         needed = problem.taps * found.cut.filters + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
-        ahead = tuning().prefetch_rows if _group_bytes(problem) >= AHEAD_BYTES else 0
+        is_far = problem.group_channels == 1 and _group_bytes(problem) >= AHEAD_BYTES
+        ahead = tuning().prefetch_rows if is_far else 0
         resident = int(problem.group_channels == 1 and needed <= tuning().registers)
         size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
         constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size)

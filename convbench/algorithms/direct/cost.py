@@ -9,6 +9,7 @@ from convbench.algorithms.direct import columns, filters, filters_cut, pixels, p
 from convbench.algorithms.direct.host import way
 from convbench.integers import ceil_div
 from convbench.kernels.counting import of_bands, of_blocks, of_filter_blocks, of_weights, of_whole, shares
+from convbench.kernels.filter_block import rest_of_row
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -47,14 +48,16 @@ def of_filters(problem: Problem) -> Cost:
     """Register blocks with all their taps and their transposition; padding; and the weights, read for each block."""
     cut, item = filters_cut.blocking(problem), ITEM_SIZE[problem.dtype]
     grid = cut.grid(problem)
-    blocks = problem.batch * problem.groups * cut.height * ceil_div(cut.width, cut.pixels) * cut.blocks
+    across = ceil_div(cut.width, cut.pixels)
+    each = cut.width / across if rest_of_row(cut.width, cut.pixels) else cut.pixels  # on average
+    blocks = problem.batch * problem.groups * cut.height * across * cut.blocks
     of_block, share = cut.filters * problem.taps, rows_inside(problem)
     planes = {filters_cut.INPUT: 0, filters_cut.PLANES: problem.batch * problem.channels}
     rows = planes.get(cut.source, grid.units * problem.group_channels) * cut.planes.height
     return Cost(
         {
             **of_whole(problem, grid.units),
-            **of_filter_blocks(blocks, problem.taps * share, cut.vectors, cut.pixels),
+            **of_filter_blocks(blocks, problem.taps * share, cut.vectors, each),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height * share,
             "padded rows": rows,
             "padded bytes": rows * cut.planes.width * item,

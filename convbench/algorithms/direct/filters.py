@@ -1,8 +1,8 @@
 """Direct convolution on the host with filters in the lanes of vectors.
 
 A register block holds the sums of a few vectors of filters for a few pixels of a row. Pixels are read one by one, and
-so strides need no rearrangement of the input: where nothing is padded it is read as it lies. Otherwise a first phase
-pads its planes, or, where these are large, each unit pads a band of them.
+so strides need no rearrangement of the input: where nothing is padded it is read as it lies, unless its planes would
+evict each other. Otherwise a first phase pads its planes, or, where these are large, each unit pads a band of them.
 
 A kernel of one tap without stride and padding takes the rows of an image as one long row: a matrix product. Rows of a
 kernel that lie in the padding are left out.

@@ -30,8 +30,10 @@ SUMS: Final = 2**15  # numbers that a unit keeps between parts of the taps, abou
 MOST_SUMS: Final = 2**17  # ... and at most
 COLLIDES: Final = 512  # bytes: planes whose size is a multiple of it begin in at most eight sets ...
 COLLIDING: Final = 64  # ... of eight lines each, in all
-MOVED: Final = 64  # filters, at least, for which planes are moved apart
-MOST_MOVED: Final = 2**24  # bytes of them, at most
+MOVED: Final = 64  # filters, at least, for which planes are moved apart ...
+MOVED_BYTES: Final = 2**16  # ... and for each of them so many bytes of planes, at most ...
+MOST_MOVED: Final = 2**24  # ... and in all
+FEW: Final = 8  # units, at least, where there are not as many as wanted, whatever they read
 PHASE: Final = 8000  # cycles of one more phase
 SHARING: Final = 2  # register blocks of a unit that read the same weights, at least, for their taps to be split
 
@@ -216,7 +218,7 @@ def _pads(problem: Problem) -> bool:
 
 
 def _is_product(problem: Problem) -> bool:
-    """Whether a convolution is a matrix product on the input as it lies."""
+    """Whether a convolution without padding is a matrix product."""
     return problem.taps == problem.group_channels and problem.stride == (1, 1)
 
 
@@ -225,13 +227,15 @@ def _collides(problem: Problem) -> bool:
 
     That costs a fifth of the time where taps are added in parts; moving the planes apart is worth it for many filters.
     """
-    plane = problem.height * problem.width * ITEM_SIZE[problem.dtype]
+    row = problem.width * ITEM_SIZE[problem.dtype]
+    plane = problem.height * row
     return (
         _is_product(problem)
         and plane % COLLIDES == 0
+        and row % COLLIDES != 0
         and min(problem.taps, tuning().part_taps) > COLLIDING
         and problem.group_filters >= MOVED
-        and problem.batch * problem.channels * plane <= MOST_MOVED
+        and problem.batch * problem.channels * plane <= min(MOST_MOVED, problem.group_filters * MOVED_BYTES)
     )
 
 
@@ -274,5 +278,6 @@ def _parts_of_least_traffic(
         columns = min(width, columns * pixels)
         by_pixels = down * ceil_div(width, columns)
         traffic = by_filters * inputs + by_pixels * weights
-        found.append((by_filters * by_pixels < parts, traffic, (rows, columns, unit_blocks)))
+        units = by_filters * by_pixels
+        found.append((units < min(parts, FEW), units < parts, traffic, (rows, columns, unit_blocks)))
     return min(found)[-1]

@@ -81,7 +81,7 @@ def _best_block(problem: Problem, pixels: int, lanes: int) -> tuple[int, int, in
     filters, vectors, _ = best_block(problem.group_filters, 1, pixels, lanes)
     width = vectors * lanes
     blocks = ceil_div(problem.group_filters, filters) * ceil_div(pixels, width)
-    across, most, cycles = best_block_across(problem.group_filters, pixels, lanes, problem.taps, far=False)
+    across, most, cycles = best_block_across(problem.group_filters, pixels, lanes, problem.taps, far=False, rests=False)
     if blocks * block_cycles(filters, vectors, problem.taps) <= cycles or across * lanes == most:
         return filters, vectors, width
     return across * lanes, across, most

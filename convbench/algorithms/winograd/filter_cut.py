@@ -18,7 +18,6 @@ from convbench.problem import ITEM_SIZE, Problem
 
 LEAST_TILES: Final = 14  # tiles of a unit, at least: what amortises reading its weights
 MOST_SHARED: Final = 2**26  # bytes of transformed input that units may share
-SPILLS: Final = 1.5  # times as long where the points of a pass and what they are made of fill the registers
 LEAST_UNITS: Final = 8  # units of a large enough problem, at least: fewer than elsewhere, since all read all weights
 
 
@@ -187,8 +186,7 @@ def cycles(problem: Problem, y: Axis, x: Axis) -> float:
     products = points * vectors * (problem.group_channels * parts + 5) / tuning().multiply_adds
     weights = points * vectors * lanes * problem.group_channels * parts * item
     speed = 64 if weights < 2**19 else 12 if weights < 2**23 else 7
-    spills = SPILLS if tuning().registers < y.points + x.points else 1.0
-    return problem.groups * (tiles * spills * (to_points + from_points) + max(tiles * products, weights / speed))
+    return problem.groups * (tiles * (to_points + from_points) + max(tiles * products, weights / speed))
 
 
 @lru_cache(maxsize=CUTS)
