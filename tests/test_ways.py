@@ -173,7 +173,7 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     ),
     "more pixels than lanes, unrolled": (
         "unrolled",
-        problem(30, (3, 29), 4 if tuning().part_taps else 70, (2, 2), dtype="float64"),
+        problem(30, (3, 14 if tuning().part_taps else 29), 4 if tuning().part_taps else 70, (2, 2), dtype="float64"),
         lambda p: unrolled.blocking(p).is_across and unrolled.blocking(p).width > unrolled.blocking(p).lanes,
     ),
     "several batches of panels": ("unrolled", problem(1, (300, 400), 4, (5, 5)), lambda p: batches_of_panels(p) > 1),
