@@ -7,6 +7,7 @@ pixels (`columns`). Kernels of one tap are matrix products (`product`).
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
@@ -22,17 +23,26 @@ from convbench.problem import Problem
 DENSE: Final = (product, filters, pixels)
 WAITS: Final = 1.12  # times as long as estimated with as many taps as filters in the lanes add at a time, or more
 
+BANDS: Final = 8000  # cycles by which filling bands takes longer
 SPREADS: Final = 1.6  # likewise where columns of vectors have one tap, and so write to many planes after little work
 
 
 def way(problem: Problem) -> ModuleType:
     """The module whose blocking of a problem takes the fewest cycles."""
     able = (columns, *DENSE) if columns.suits(problem) else DENSE
-    factors: dict[ModuleType, float] = {}
-    if most := tuning().part_taps:
-        factors = dict.fromkeys((product, pixels), WAITS ** min(1, problem.taps / most))
-        factors[columns] = SPREADS if problem.taps == problem.group_channels else 1.0
-    return min(able, key=lambda one: one.blocking(problem).cycles * factors.get(one, 1.0))
+    return min(able, key=partial(_cycles, problem))
+
+
+def _cycles(problem: Problem, one: ModuleType) -> float:
+    """Estimated cycles of a way; where there are few registers, with what its own estimate leaves out."""
+    cycles: float = one.blocking(problem).cycles
+    most = tuning().part_taps
+    if not most or one is filters:
+        return cycles
+    if one is columns:
+        return cycles * (SPREADS if problem.taps == problem.group_channels else 1.0)
+    waits: float = WAITS ** min(1.0, problem.taps / most)
+    return cycles * waits + (BANDS if one is pixels else 0)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
