@@ -14,6 +14,7 @@ from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div, round_up
 from convbench.kernels.band import Layout, layout
 from convbench.kernels.tuning import tuning
+from convbench.kernels.vector import LINE
 from convbench.problem import ITEM_SIZE, Problem
 
 CUTS: Final = 256  # cached cuts of each form: choosing and making a plan need the cut of a problem several times
@@ -23,7 +24,6 @@ LONG: Final = 2**26  # multiply-adds of a long unit, about a millisecond
 FILTERS: Final = 64  # minimum number of filters of a unit, to amortise filling the band
 SEGMENT: Final = 8  # minimum number of adjacent register blocks in a row of a unit, for the same reason
 SPLIT: Final = 1.5  # times the taps of a part: fewer are not split
-LINE: Final = 64  # bytes of a cache line; a vector that crosses two lines is two loads
 PIECE_BYTES: Final = 2**20  # maximum size of the weights that are transformed at a time
 PACKING_BYTES: Final = 4 * PIECE_BYTES  # memory for that: source, two intermediate arrays, and result
 

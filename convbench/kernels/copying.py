@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba.core import cgutils
 
-from convbench.kernels.vector import INDEX, Vectors, index, instruction_set
+from convbench.kernels.vector import INDEX, LINE, Vectors, index, instruction_set
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
 
@@ -170,6 +170,6 @@ def put(
 def prefetch(emit: Vectors, lanes: Constant, source: Array, begin: ir.Value, count: ir.Value) -> None:
     """Ask for the cache lines of `count` contiguous elements; they need not be inside of the array."""
     first = emit.at(source.data, begin)
-    line = index(64 // emit.item_size)
+    line = index(LINE // emit.item_size)
     with cgutils.for_range_slice(emit.builder, index(0), count, line, inc=True) as (place, _):
         emit.prefetch(emit.at(first, place))

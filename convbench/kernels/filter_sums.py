@@ -8,15 +8,11 @@ where v runs over a few vectors of filters and t over a few tiles. A term costs 
 
 from __future__ import annotations
 
-from typing import Final
-
 from llvmlite import ir
 from numba.core import cgutils
 
-from convbench.kernels.vector import Vectors
+from convbench.kernels.vector import LINE, Vectors
 from convbench.kernels.vector_code import Array, Constant, vector_code
-
-LINE: Final = 64  # bytes of a cache line
 
 
 @vector_code

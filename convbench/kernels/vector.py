@@ -22,6 +22,8 @@ from convbench.kernels.interleaving import interleaving
 from convbench.problem import ITEM_SIZE
 from convbench.runtime.loading import run_to_completion
 
+LINE: Final = 64  # bytes of a cache line
+
 _PROBE = """
 define void @probe(ptr %p) {
   %a = load <16 x float>, ptr %p

@@ -22,7 +22,6 @@ from convbench.problem import Problem
 
 DENSE: Final = (product, filters, pixels)
 WAITS: Final = 1.12  # times as long as estimated with as many taps as filters in the lanes add at a time, or more
-
 BANDS: Final = 8000  # cycles by which filling bands takes longer
 SPREADS: Final = 1.6  # likewise where columns of vectors have one tap, and so write to many planes after little work
 
