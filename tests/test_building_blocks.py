@@ -193,9 +193,9 @@ def test_the_best_block_is_one_of_the_processors():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_transforms_read_and_write_where_they_are_told_to(dtype):
-    lanes, outputs, taps = instruction_set().lanes(dtype), 4, 3
-    points = outputs + taps - 1
+@pytest.mark.parametrize(("outputs", "taps"), [(4, 3), (3, 3), (5, 4), (6, 3)])
+def test_transforms_read_and_write_where_they_are_told_to(dtype, outputs, taps):
+    lanes, points = instruction_set().lanes(dtype), outputs + taps - 1
 
     @numba.njit
     def compute(x, steps, transformed, sums, row, relu):
@@ -217,6 +217,8 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype):
     np.testing.assert_allclose(sums[4 : 4 + outputs * lanes].reshape(outputs, lanes), to_output @ read, atol=1e-4)
     read = np.array([x[1 + number * lanes :][:lanes] for number in range(points)])
     np.testing.assert_allclose(row[6 : 6 + outputs * lanes], (to_output @ read).T.ravel() + x[3], atol=1e-4)
+    assert not row[:6].any()
+    assert not row[6 + (outputs + 1) * lanes :].any()  # a vector behind the pixels may be anything
     before = row.copy()
     compute(x, steps, transformed, sums, row, 1)
     np.testing.assert_array_equal(row, np.maximum(before, 0))

@@ -12,10 +12,11 @@ from convbench.algorithms.winograd.filter_cut import cut_up
 from convbench.algorithms.winograd.host import has_filters_in_lanes
 from convbench.algorithms.winograd.nested import Axis, axes, transformed_weights
 from convbench.algorithms.winograd.packing import pack_weights
-from convbench.algorithms.winograd.terms import products, terms
+from convbench.algorithms.winograd.terms import counts, products, terms
 from convbench.kernels.channel_lanes import planes_to_lanes
 from convbench.kernels.copying import put, stream_rows
 from convbench.kernels.filter_sums import filter_sums
+from convbench.kernels.tile_sums import column_sums
 from convbench.kernels.tile_transforms import tile_from_points, tile_to_points
 from convbench.kernels.toom_cook import toom_cook
 from convbench.kernels.vector import fence, instruction_set
@@ -86,6 +87,35 @@ def test_sums_of_a_register_block_are_left_as_they_lie():
     read = np.array([x[2 + 7 * tile + offsets] for tile in range(tiles)], float)
     expected = read @ weights[4:].reshape(terms, -1).astype(float)
     np.testing.assert_allclose(out[6:].reshape(tiles, -1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("terms", "last_terms", "last_term"), [(9, 6, 2), (4, 4, 0), (1, 1, 0)])
+def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, last_term):
+    filters, vectors, points = 3, 2, 4
+    width = vectors * LANES
+
+    @numba.njit
+    def compute(x, offsets, weights, out, begin):
+        for number in range(2):  # twice, and by two calls
+            column_sums(
+                filters, vectors, LANES, terms, last_terms, points, x, begin, 50, 100, offsets, last_term, weights, 4,
+                10 * filters, out, number * points * filters * width,
+            )  # fmt: skip
+        column_sums(
+            filters, vectors, LANES, terms, last_terms, points, x, begin + 1, 50, 0, offsets, last_term, weights, 4,
+            10 * filters, out, 2 * points * filters * width,
+        )  # fmt: skip
+
+    x, weights = numbers(400), numbers(4 + points * 10 * filters)
+    offsets, out = RANDOM.integers(0, 100, 9), np.zeros(3 * points * filters * width, "float32")
+    compute(x, offsets, weights, out, 5)
+    found = out.reshape(3, points, filters, width)
+    for point in range(points):
+        begin, end = (last_term, last_term + last_terms) if point == points - 1 else (0, terms)
+        taps = weights[4 + point * 10 * filters :][: 9 * filters].reshape(9, filters)[begin:end].astype(float)
+        for number, first in enumerate((5, 5, 6)):
+            read = np.array([x[first + 50 * point + offset :][:width] for offset in offsets[begin:end]], float)
+            np.testing.assert_allclose(found[number, point], taps.T @ read, atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(4, 3, 2, 5), (5, 3, 3, 4)])  # without and with a point of factor 1 on both axes
@@ -166,6 +196,10 @@ def test_products_are_left_out_where_all_weights_are_zero_and_nowhere_else(heigh
         found = terms(problem, y, x)
         assert sorted(found.order) == list(range(y.blocks * x.blocks))
         assert products(problem, y, x) == sum(found.ends) - sum(found.begins)
+        each = np.subtract(found.ends, found.begins).reshape(y.points, x.points) * channels
+        assert counts(problem, y, x) == (each[0, 0], each[-1, 0], each[0, -1], each[-1, -1])
+        assert (each[:-1, :-1] == each[0, 0]).all()
+        assert not np.array(found.begins).reshape(y.points, x.points)[:-1].any()  # what `column_sums` takes for granted
         points = transformed_weights(problem, weights, y, x, 2, 1)  # (1, 1, y, x, channels, blocks, blocks, filters)
         is_there = (points != 0).any(axis=(0, 1, 4, 7)).reshape(y.points * x.points, -1)
         for point, (begin, end) in enumerate(zip(found.begins, found.ends, strict=True)):

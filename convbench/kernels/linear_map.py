@@ -14,7 +14,7 @@ from typing import Final
 from llvmlite import ir
 
 from convbench.kernels.toom_cook import Matrix, toom_cook
-from convbench.kernels.vector import Vectors, index
+from convbench.kernels.vector import Vectors, index, instruction_set
 from convbench.kernels.vector_code import Array, Constant, vector_code
 
 INPUT: Final = 0
@@ -182,7 +182,8 @@ def transform_row(  # over 40 lines: the documentation of its arguments
 ) -> None:
     """Multiply vectors by the OUTPUT matrix and store the results, plus a bias, as contiguous pixels.
 
-    Lane l of the vectors belongs to tile l; its result j is pixel `l * outputs + j`.
+    Lane l of the vectors belongs to tile l; its result j is pixel `l * outputs + j`. A vector of memory behind the
+    pixels may be overwritten.
 
     Args:
         emit: Emits the code.
@@ -210,5 +211,19 @@ def transform_row(  # over 40 lines: the documentation of its arguments
         results = [builder.fadd(result, bias) for result in results]
     write, floor = emit.at(target.data, target_begin), emit.floor(relu)
     results = [emit.at_least(result, floor) for result in results]
-    for number, run in enumerate(emit.interleave(results)):
-        emit.store(run, emit.at(write, number * lanes))
+    _store_interleaved(emit, results, write)
+
+
+def _store_interleaved(emit: Vectors, vectors: list[ir.Value], address: ir.Value) -> None:
+    """Store lane 0 of each of `vectors`, then lane 1 of each, and so on.
+
+    Where one instruction does not pick lanes of two vectors, five of eight lanes would take some 32 shuffles and ten
+    blends; 19 shuffles and four make a vector of each lane, which is stored over what is too much of the one before.
+    """
+    count = len(vectors)
+    if instruction_set().picks_from_two or not emit.lanes // 2 < count < emit.lanes:
+        for number, run in enumerate(emit.interleave(vectors)):
+            emit.store(run, emit.at(address, number * emit.lanes))
+    else:
+        for lane, row in enumerate(emit.transposed_rows(vectors)):
+            emit.store(row, emit.at(address, lane * count))

@@ -59,7 +59,8 @@ def best_block(
         return math.ceil(filters / block_filters) * blocks * (tap + 2 * vectors if fetch else tap)
 
     candidates = []
-    for block_filters, vectors in tuning().register_blocks:
+    blocks = tuning().far_blocks if fetch else ()
+    for block_filters, vectors in blocks or tuning().register_blocks:
         width = vectors * lanes
         edges = {columns, columns // width * width} if stack else {columns}
         candidates += [(block_filters, vectors, edge) for edge in sorted(edges, reverse=True)]

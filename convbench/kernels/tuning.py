@@ -18,6 +18,7 @@ class Tuning:
 
     Attributes:
         register_blocks: (filters, vectors), the best first; blocks of few filters serve problems of few filters.
+        far_blocks: The same where blocks read input that is not in the first-level cache; empty for no others.
         filter_blocks: (vectors, most pixels), likewise for filters in the lanes.
         band_bytes: Maximum size of the band that a unit of `direct` or `unrolled` copies to scratch.
         panels_bytes: Maximum size of the panels of the unrolled matrix that exist at a time.
@@ -28,6 +29,8 @@ class Tuning:
         stream_bytes: Minimum size of an output that is written with non-temporal stores.
         part_taps: Taps that a register block with filters in the lanes adds before the next one does, so that their
             weights stay in the first-level cache; 0 for all.
+        line_terms: Maximum terms of a product of `winograd` with tiles in the lanes that are in a straight line, not in
+            a loop; 0 for none.
         prefetch_terms: Prefetch distance of the weights in a product of `winograd`, in terms; 0 for a whole product.
         multiply_adds: Multiply-adds of whole vectors that begin in a cycle.
         loads: Loads that begin in a cycle; as measured where most of them are broadcast.
@@ -47,6 +50,8 @@ class Tuning:
     filter_sums: int = 28
     sum_vectors: int = 4
     part_taps: int = 0
+    far_blocks: tuple[tuple[int, int], ...] = ()
+    line_terms: int = 0
     prefetch_terms: int = 8
     multiply_adds: int = 1
     loads: float = 2.0
@@ -67,6 +72,8 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         sum_vectors=2,
         prefetch_terms=0,
         part_taps=96,
+        far_blocks=((6, 2), (4, 3), (2, 5), (1, 6)),
+        line_terms=40,
         multiply_adds=2,
         loads=1.5,
         prefetch_rows=16,

@@ -43,20 +43,22 @@ class InstructionSet:
         name: Key in `tuning.TUNING`.
         bits: Width of a vector in bits.
         has_masks: Whether it loads and stores some lanes of a vector as fast as all of them.
+        picks_from_two: Whether one instruction picks any lanes of two vectors.
     """
 
     name: str
     bits: int
     has_masks: bool = False
+    picks_from_two: bool = False
 
     def lanes(self, dtype: str) -> int:
         """Elements of a vector."""
         return self.bits // 8 // ITEM_SIZE[dtype]
 
 
-AVX512: Final = InstructionSet("AVX-512", 512, has_masks=True)
+AVX512: Final = InstructionSet("AVX-512", 512, has_masks=True, picks_from_two=True)
 AVX2: Final = InstructionSet("AVX2", 256)
-NEON: Final = InstructionSet("NEON", 128)
+NEON: Final = InstructionSet("NEON", 128, picks_from_two=True)
 GENERIC: Final = InstructionSet("generic", 128)
 
 
@@ -102,6 +104,10 @@ class Vectors:
     def of(self, real: ir.Type, lanes: int) -> Vectors:
         """An emitter of vectors of other elements, float or double, and of another number of lanes."""
         return Vectors(self.context, self.builder, types.float32 if real == ir.FloatType() else types.float64, lanes)
+
+    def into(self, builder: ir.IRBuilder) -> Vectors:
+        """An emitter of the same vectors into another function."""
+        return Vectors(self.context, builder, types.float32 if self.item_size == 4 else types.float64, self.lanes)
 
     def at(self, address: ir.Value, *offsets: ir.Value | int) -> ir.Value:
         """The address plus offsets in elements."""

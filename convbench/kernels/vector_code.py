@@ -3,17 +3,20 @@
     @vector_code
     def add(emit: Vectors, lanes: Constant, source: Array, begin: ir.Value) -> None: ...
 
-becomes a function that tiles call as `add(lanes=lanes, source=x, begin=begin)`. An argument's annotation determines how
-the emitter receives it: a `Constant`, known when the tile is compiled, as a Python int; an `Array` (1-D) as the address
-of its first element and its size; any other as an LLVM value of type int64. The names, their order and their types are
-defined by the emitter's signature alone.
+becomes a function that tiles call as `add(lanes=lanes, source=x, begin=begin)`, and whose code is part of theirs. An
+argument's annotation determines how the emitter receives it: a `Constant`, known when the tile is compiled, as a Python
+int; an `Array` (1-D) as the address of its first element and its size; any other as an LLVM value of type int64. The
+names, their order and their types are defined by the emitter's signature alone.
+
+`vector_function` makes a function of its own of the code instead. During a call the tile holds nothing in vector
+registers; constants of a transform, say, that are loaded before a loop can otherwise take so many that sums spill.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +42,59 @@ class Array:
 
 
 def vector_code(emitter: Callable[..., None]) -> Any:
-    """Turn a function that emits code into an intrinsic.
+    """Turn a function that emits code into an intrinsic that emits it where it is called.
 
     Args:
         emitter: Called with a `Vectors` and the arguments. The dtype of the `Vectors` is that of the first array other
             than int64; its lanes are the constant argument `lanes`.
     """
+    return _intrinsic(emitter, emitter)
+
+
+def vector_function(emitter: Callable[..., None]) -> Any:
+    """Turn a function that emits code into an intrinsic that calls a function of this code; see `vector_code`."""
+
+    def call(emit: Vectors, **arguments: Any) -> None:
+        """Call the function for these constants, which a tile's first call defines."""
+        constants = {name: value for name, value in arguments.items() if isinstance(value, int)}
+        name = "_".join([emitter.__name__, str(emit.real), *map(str, constants.values())])
+        values = list(_values(arguments))
+        function = emit.builder.module.globals.get(name)
+        if function is None:
+            function = _function(emit, name, emitter, arguments)
+        emit.builder.call(function, values)
+
+    return _intrinsic(emitter, call)
+
+
+def _function(emit: Vectors, name: str, emitter: Callable[..., None], arguments: dict[str, Any]) -> ir.Function:
+    """Define a function of the code, with the values of `arguments` that are not constants as parameters."""
+    kinds = [value.type for value in _values(arguments)]
+    function = ir.Function(emit.builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    for attribute in ("noinline", "nounwind"):
+        function.attributes.add(attribute)
+    builder, own = ir.IRBuilder(function.append_basic_block()), iter(function.args)
+    given = {
+        key: value if isinstance(value, int) else Array(next(own), next(own)) if isinstance(value, Array) else next(own)
+        for key, value in arguments.items()
+    }
+    emitter(emit.into(builder), **given)
+    builder.ret_void()
+    return function
+
+
+def _values(arguments: dict[str, Any]) -> Iterator[ir.Value]:
+    """The LLVM values among arguments, those of an array one by one."""
+    for value in arguments.values():
+        if isinstance(value, Array):
+            yield from (value.data, value.size)
+        elif not isinstance(value, int):
+            yield value
+
+
+def _intrinsic(emitter: Callable[..., None], emit_call: Callable[..., None]) -> Any:
+    """The intrinsic with the signature of `emitter` for which `emit_call` emits the code."""
     names = list(inspect.signature(emitter).parameters)[1:]
     hints = typing.get_type_hints(emitter)
 
@@ -60,7 +110,7 @@ def vector_code(emitter: Callable[..., None]) -> Any:
             arguments = {
                 name: _argument(emit, kind, value) for (name, kind), value in zip(kinds.items(), values, strict=True)
             }
-            emitter(emit, **arguments)
+            emit_call(emit, **arguments)
             return context.get_dummy_value()
 
         return types.void(*kinds.values()), generate

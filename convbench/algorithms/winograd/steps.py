@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from convbench.kernels.band import Band
 from convbench.kernels.copying import stream_rows
@@ -12,6 +12,9 @@ from convbench.kernels.linear_map import INPUT, OUTPUT, transform, transform_row
 from convbench.kernels.micro_kernel import micro_kernel
 from convbench.kernels.output import write_rows
 from convbench.kernels.tile import inlined
+from convbench.kernels.tile_sums import column_sums
+
+POINTS_AHEAD: Final = 2  # for how many points ahead of the products the input is asked for
 
 
 class Pieces(NamedTuple):
@@ -20,12 +23,12 @@ class Pieces(NamedTuple):
     Attributes:
         band: The input of the unit.
         strip: A row of tiles after the vertical input transform.
-        points: Transformed input, shape (vertical points, horizontal points, channels * blocks of taps, tiles).
+        points: Transformed input, shape (horizontal points, vertical points, channels * blocks of taps, tiles).
         sums: Sums of products of a column of points, shape (vertical points, filters of a register block, tiles of a
             register block).
         half: Those after the vertical output transform, shape (vertical outputs, horizontal points, filters of a
             register block, tiles of a register block).
-        runs: Output rows of a register block's filters, padded by a vector at both ends.
+        runs: Output rows of a register block's filters, with a vector after each and one at both ends.
     """
 
     band: int
@@ -133,15 +136,15 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
                             source_begin=y * p.row_stride + t,
                             source_step=own,
                             target=pieces.points,
-                            target_begin=target + y * x_points * step + t,
-                            target_step=step,
+                            target_begin=target + y * step + t,
+                            target_step=y_points * step,
                         )
 
 
 @inlined
-def multiply(filters, vectors, lanes, points, p, group_block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
+def products_in_loops(filters, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across)."""
-    width = vectors * lanes
+    width, size = vectors * lanes, p.parts.size * p.tiles
     for row in range(points[0]):
         point = row * points[1] + column
         begin, end = p.begins[point], p.ends[point]
@@ -150,13 +153,13 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, column
             vectors=vectors,
             lanes=lanes,
             x=pieces.points,
-            x_begin=point * p.parts.size * p.tiles + first_tile,
+            x_begin=(column * points[0] + row) * size + first_tile,
             x_step=lanes,
-            prefetch=points[1] * p.parts.size * p.tiles,
+            prefetch=size,
             outer_offsets=p.no_offset,
             inner_offsets=p.parts[begin:end],
             weights=weights,
-            weights_begin=((group_block * points[0] * points[1] + point) * p.parts.size + begin) * filters,
+            weights_begin=((block * points[0] * points[1] + point) * p.parts.size + begin) * filters,
             bias_begin=p.zeros,
             out=pieces.sums,
             out_begin=row * filters * width,
@@ -168,6 +171,31 @@ def multiply(filters, vectors, lanes, points, p, group_block, first_tile, column
             lane_step=lanes,
             relu=0,
         )
+
+
+@inlined
+def products_in_lines(filters, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
+    """The same for numbers of terms that are known when the tile is compiled; `last` at the last point."""
+    size = p.parts.size * p.tiles
+    column_sums(
+        filters=filters,
+        vectors=vectors,
+        lanes=lanes,
+        terms=terms,
+        last_terms=last,
+        points=points[0],
+        x=pieces.points,
+        x_begin=column * points[0] * size + first_tile,
+        x_step=size,
+        ahead=POINTS_AHEAD * size,
+        offsets=p.parts,
+        last_term=p.begins[(points[0] - 1) * points[1] + column],
+        weights=weights,
+        weights_begin=(block * points[0] * points[1] + column) * p.parts.size * filters,
+        weights_step=points[1] * p.parts.size * filters,
+        out=pieces.sums,
+        out_begin=0,
+    )
 
 
 @inlined

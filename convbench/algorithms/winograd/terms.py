@@ -51,6 +51,17 @@ def terms(problem: Problem, y: Axis, x: Axis) -> Terms:
     return Terms(tuple(ordered.index(place) for place in places), tuple(begins), tuple(ends))
 
 
+def counts(problem: Problem, y: Axis, x: Axis) -> tuple[int, int, int, int]:
+    """Numbers of terms at points, of all channels: in the last row and column of points there can be fewer.
+
+    Returns:
+        Those of points in neither, in the last row, in the last column, and in both.
+    """
+    found = terms(problem, y, x)
+    each = [(end - begin) * problem.group_channels for begin, end in zip(found.begins, found.ends, strict=True)]
+    return each[0], each[-x.points], each[x.points - 1], each[-1]
+
+
 def is_short(kernel: int, axis: Axis) -> bool:
     """Whether a kernel leaves a part of its last block empty."""
     return axis.blocks > 1 and axis.blocks * axis.taps > kernel

@@ -26,14 +26,15 @@ from convbench.algorithms.winograd.steps import (
     Parameters,
     Pieces,
     column_from_points,
-    multiply,
+    products_in_lines,
+    products_in_loops,
     rows_from_points,
     split,
     store,
     to_points,
     unpack,
 )
-from convbench.algorithms.winograd.terms import terms
+from convbench.algorithms.winograd.terms import counts, terms
 from convbench.epilogue import Epilogue
 from convbench.kernels.band import Band, fill_band
 from convbench.kernels.blocking import with_tail
@@ -42,6 +43,7 @@ from convbench.kernels.fields import pack
 from convbench.kernels.grid import locate
 from convbench.kernels.output import streamed
 from convbench.kernels.tile import Phase, TileName, Work, borrowed, jit
+from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -49,10 +51,25 @@ STAGES: Final = ("pad", "transform", "product", "inverse", "store")
 PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
-def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int) -> Any:
-    """The tile for a register block, and for minimal filtering with given outputs and taps along each axis."""
-    width = vectors * lanes
+def make_tile(  # over 40 lines: the steps of a unit, and their times
+    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *counts: int
+) -> Any:
+    """The tile for a register block, and for minimal filtering with given outputs and taps along each axis.
+
+    Args:
+        filters: Filters of a register block.
+        vectors: Vectors of a register block.
+        lanes: Elements of a vector.
+        y_outputs: m of `toom_cook`, vertical.
+        y_taps: r of `toom_cook`, vertical.
+        x_outputs: Likewise, horizontal.
+        x_taps: Likewise.
+        counts: `terms.counts` for products in straight lines; empty for loops.
+    """
+    width, products = vectors * lanes, products_in_lines if counts else products_in_loops
+    inside, below, aside, corner = counts or (0,) * 4
     points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
+    right = points[1] - 1
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -73,11 +90,15 @@ def make_tile(filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: in
                 used = min(filters, group_filters - block * filters)
                 number = place.group * p.blocks + block
                 for t in range(0, rows * p.tile_columns, width):
-                    for column in range(points[1]):
-                        multiply(filters, vectors, lanes, points, p, number, t, column, pieces, weights)
+                    for column in range(right):
+                        products(filters, vectors, lanes, inside, below, points, p, number, t, column, pieces, packed)
                         since = lap(clock, PRODUCT, since)
                         column_from_points(y_outputs, y_taps, lanes, points[1], column, filters * width, pieces)
                         since = lap(clock, INVERSE, since)
+                    products(filters, vectors, lanes, aside, corner, points, p, number, t, right, pieces, packed)
+                    since = lap(clock, PRODUCT, since)
+                    column_from_points(y_outputs, y_taps, lanes, points[1], right, filters * width, pieces)
+                    since = lap(clock, INVERSE, since)
                     biases = packed[p.biases + number * filters :]
                     rows_from_points(filters, vectors, lanes, y_outputs, x_outputs, x_taps, p, used, t, pieces, biases)
                     since = lap(clock, INVERSE, since)
@@ -110,7 +131,7 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         tiles=cut.tiles,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
-        run=cut.tiles * x.outputs,
+        run=_run(cut),
         whole=is_whole(problem, cut),
         streamed=streamed(problem),
         biases=weights,
@@ -151,8 +172,19 @@ def _pieces(problem: Problem, cut: Cut) -> Pieces:
         points=points * problem.group_channels * y.blocks * x.blocks * cut.tiles,
         sums=y.points * cut.filters * cut.width,
         half=y.outputs * x.points * cut.filters * cut.width,
-        runs=cut.filters * y.outputs * cut.tiles * x.outputs + 2 * cut.lanes,
+        runs=cut.filters * y.outputs * _run(cut) + 2 * cut.lanes,
     )
+
+
+def _run(cut: Cut) -> int:
+    """Elements of an output row in scratch: of all tiles, and a vector that interleaving may overwrite."""
+    return cut.tiles * cut.x.outputs + cut.lanes
+
+
+def _counts(problem: Problem, cut: Cut) -> tuple[int, ...]:
+    """The numbers of terms for which products are compiled; none where these are too many."""
+    found = counts(problem, cut.y, cut.x)
+    return found if max(found) <= tuning().line_terms else ()
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
@@ -164,7 +196,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
     pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything, terms(problem, y, x).order)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
-    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
+    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *_counts(problem, cut))
     return Work(
         phases=(Phase(TileName(__name__, "make_tile", sizes), cut.grid.units, pack(parameters), STAGES),),
         weights=everything,
