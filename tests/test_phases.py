@@ -25,7 +25,7 @@ from convbench.executors import threads as threads_module
 from convbench.executors.pool import Pool, pool
 from convbench.executors.pool_line import Worker
 from convbench.kernels import tile
-from convbench.kernels.tile import FunctionName, Work
+from convbench.kernels.tile import FunctionName, Phase, TileName, Work, jit
 from convbench.plans import Plan, forms, plan
 from convbench.plans.work import prepared
 from convbench.problem import Problem
@@ -242,3 +242,23 @@ def test_a_worker_computes_its_own_share_first_and_then_those_of_others():
     assert computed(0) == [False, False, True, True]
     assert computed(1) == [True, True, False, False]
     assert computed(0, 1) == [False, False, False, False]
+
+
+@jit
+def note(x, weights, out, parameters, workspace, scratch, clock, first, last):  # noqa: ARG001  # those of a tile
+    """A tile that adds to the output of each unit how many units it is called for."""
+    out.reshape(out.size)[first:last] += last - first
+
+
+@pytest.mark.parametrize(
+    ("together", "expected"), [(1, [1] * 12), (4, [3, 3, 3, 1, 1, 1] * 2), (2, [2, 2, 2, 2, 1, 1] * 2)]
+)
+def test_units_are_claimed_together_half_of_what_is_left_at_a_time_and_each_once(together, expected):
+    work = Work(
+        (Phase(TileName(__name__, "note"), 12, np.zeros(1, np.int64), together=together),), np.zeros(1, "float32"), 1
+    )
+    loaded, claim = driver.load_phases(work.phases, work.first_stages, "float32"), driver.compiled_claim("float32")
+    x = out = np.zeros((1, 1, 1, 12), np.float32)
+    own = driver.new_workspace(work), driver.new_scratch(work, 1)[0], driver.new_clock(1)[0]
+    claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, driver.new_counters(1, 2)[0], 0)
+    assert out.ravel().tolist() == expected

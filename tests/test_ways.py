@@ -229,6 +229,11 @@ if tuning().part_taps:  # where there are few registers
             problem(150, (21, 14), 40, (3, 3), padding=1, stride=(2, 1), batch=2),
             lambda p: filters.blocking(p).sums and filters.blocking(p).rows > 1,
         ),
+        "units together": (
+            "filters",
+            problem(260, (16, 17), 150, (3, 3), padding=1, stride=2, batch=2),
+            lambda p: 1 < filters.blocking(p).together < filters.blocking(p).grid(p).units,
+        ),
         "planes moved apart": (
             "filters",
             problem(100, (16, 16), 70, (1, 1), batch=2),

@@ -79,6 +79,7 @@ class PhaseFields(NamedTuple):
     Attributes:
         tile: Address of the tile's machine code.
         units: Number of units.
+        together: Maximum number of units to claim at a time.
         begin: Index of the phase's first parameter among those of all phases.
         end: Index after the phase's last parameter.
         first_stage: Index of the phase's first stage in a worker's clock.
@@ -86,6 +87,7 @@ class PhaseFields(NamedTuple):
 
     tile: int
     units: int
+    together: int
     begin: int
     end: int
     first_stage: int
@@ -111,7 +113,7 @@ def load_phases(phases: Sequence[Phase], first_stages: Sequence[int], dtype: str
     tiles = tuple(phase.tile.load(dtype) for phase in phases)
     ends = np.cumsum([phase.parameters.size for phase in phases])
     rows = [
-        PhaseFields(address(tile, dtype), phase.units, end - phase.parameters.size, end, first_stage)
+        PhaseFields(address(tile, dtype), phase.units, phase.together, end - phase.parameters.size, end, first_stage)
         for tile, phase, end, first_stage in zip(tiles, phases, ends, first_stages, strict=True)
     ]
     return Loaded(tiles, np.array(rows, np.int64), np.concatenate([phase.parameters for phase in phases]))
@@ -130,7 +132,8 @@ def phase_fields(row):  # type: ignore[no-untyped-def]
 def claim(row, x, weights, out, parameters, workspace, scratch, clock, counters, worker):  # type: ignore[no-untyped-def]
     """Claim and compute units of the phase of a row of the table until none is left, those of `worker` first.
 
-    `counters` are those of the phase, see `new_counters`.
+    `counters` are those of the phase, see `new_counters`. Where units may be claimed together, half of those that are
+    left of a share are: guided self-scheduling, by Polychronopoulos and Kuck, 1987.
     """
     phase, workers = phase_fields(row), counters.size // COUNTER
     own, own_clock = parameters[phase.begin : phase.end], clock[phase.first_stage :]
@@ -138,10 +141,12 @@ def claim(row, x, weights, out, parameters, workspace, scratch, clock, counters,
         share = (worker + step) % workers
         begin, end = share * phase.units // workers, (share + 1) * phase.units // workers
         while True:
-            unit = begin + fetch_add(counters[share * COUNTER :], 1)
+            left = end - begin - counters[share * COUNTER]  # more than there are, if another worker claims some now
+            count = max(1, min(phase.together, left // 2))
+            unit = begin + fetch_add(counters[share * COUNTER :], count)
             if unit >= end:
                 break
-            call_tile(phase.tile, x, weights, out, own, workspace, scratch, own_clock, unit, unit + 1)
+            call_tile(phase.tile, x, weights, out, own, workspace, scratch, own_clock, unit, min(end, unit + count))
 
 
 get_num_threads = types.ExternalFunction("get_num_threads", types.intp())  # of Numba's pool, declared as in Numba

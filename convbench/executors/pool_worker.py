@@ -141,7 +141,7 @@ class PoolWorker:
         arguments = order["tile"]["arguments"]
         tile = TileName(**{**order["tile"], "arguments": None if arguments is None else tuple(arguments)})
         parameters = self._view(order["parameters"], "int64")
-        return Phase(tile, order["units"], parameters, tuple(order["stages"]))
+        return Phase(tile, order["units"], parameters, tuple(order["stages"]), order["together"])
 
     def _view(self, place: Any, dtype: str) -> NDArray[Any]:
         segment, offset, shape = place

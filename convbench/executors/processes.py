@@ -156,6 +156,7 @@ class ProcessesRunner:
                         "tile": asdict(phase.tile),
                         "units": phase.units,
                         "stages": phase.stages,
+                        "together": phase.together,
                         "parameters": _place(parameters),
                     }
                     for phase, parameters in zip(work.phases, self._parameters, strict=True)

@@ -113,12 +113,14 @@ class Phase:
         units: Number of units; any split of [0, units) into ranges gives the same result.
         parameters: The tile's parameters, int64, 1-D; see `fields`.
         stages: Names of the stages whose ticks the tile counts, in the order of their indices in `clock`; see `lap`.
+        together: Maximum number of adjacent units that a worker takes at a time, where a tile then reads less.
     """
 
     tile: TileName
     units: int
     parameters: NDArray[np.int64]
     stages: tuple[str, ...] = ()
+    together: int = 1
 
 
 @dataclass(frozen=True)

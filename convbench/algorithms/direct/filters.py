@@ -57,6 +57,7 @@ class Parameters(NamedTuple):
         stride: Vertical stride.
         dilation: Vertical dilation.
         row_taps: Of `outer`, those of a kernel row.
+        together: Maximum number of units for the same pixels that are computed as one.
         depth: Of `outer`, those of a part of the taps; 0 where they are not split.
         band_size: Elements of a band, after which scratch holds sums between parts.
         outer: Offsets of (kernel row, channel), and where taps are split of (kernel row, channel, kernel column).
@@ -82,6 +83,7 @@ class Parameters(NamedTuple):
     stride: int
     dilation: int
     row_taps: int
+    together: int
     depth: int
     band_size: int
     outer: Table
@@ -107,11 +109,17 @@ def make_tile(  # over 40 lines: four calls, one for each pair of constants
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is `unit_blocks` register blocks of filters over a part of the map of one group of one image."""
+        """A unit is `unit_blocks` register blocks of filters over a part of the map of one group of one image.
+
+        Units for the same pixels are computed as one: a part of these is then read once for the filters of all.
+        """
         p, flat, given, sizes = unpack(parameters), out.reshape(out.size), x.reshape(x.size), (out.shape[1], x.shape[2])
         source = given if p.source == INPUT else (workspace if p.source == PLANES else scratch)
-        for unit in range(first, last):
+        unit = first
+        while unit < last:
             place = locate(p.grid, unit)
+            count = min(p.together, last - unit, p.grid.filter_blocks - place.filter_block)
+            end, unit = min(p.blocks, (place.filter_block + count) * p.unit_blocks), unit + count
             since = ticks()
             top = place.band * p.rows * p.row_step
             begin = place.segment * p.columns * p.column_step
@@ -127,14 +135,29 @@ def make_tile(  # over 40 lines: four calls, one for each pair of constants
             # constants are compared here: code that is made from functions would be compiled anew by every process
             if splits == 1 and step == 0:
                 in_parts(
-                    vectors, pixels, rest, lanes, p.column_step, p, place, begin, source, weights, flat, sizes, scratch
+                    vectors,
+                    pixels,
+                    rest,
+                    lanes,
+                    p.column_step,
+                    p,
+                    place,
+                    end,
+                    begin,
+                    source,
+                    weights,
+                    flat,
+                    sizes,
+                    scratch,
                 )
             elif splits == 1:
-                in_parts(vectors, pixels, rest, lanes, step, p, place, begin, source, weights, flat, sizes, scratch)
+                in_parts(
+                    vectors, pixels, rest, lanes, step, p, place, end, begin, source, weights, flat, sizes, scratch
+                )
             elif step == 0:
-                all_at_once(vectors, pixels, lanes, p.column_step, p, place, begin, source, weights, flat, sizes)
+                all_at_once(vectors, pixels, lanes, p.column_step, p, place, end, begin, source, weights, flat, sizes)
             else:
-                all_at_once(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes)
+                all_at_once(vectors, pixels, lanes, step, p, place, end, begin, source, weights, flat, sizes)
             lap(clock, PRODUCT, since)
 
     return tile
@@ -164,6 +187,7 @@ def _parameters(problem: Problem, cut: Blocking, epilogue: Epilogue) -> Paramete
         top=problem.padding[0][0],
         stride=problem.stride[0],
         dilation=problem.dilation[0],
+        together=cut.together,
         depth=cut.depth,
         band_size=cut.band_size(problem),
         biases=problem.groups * cut.blocks * cut.filters * problem.taps,
@@ -184,7 +208,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         "make_tile",
         (cut.vectors, cut.pixels, rest_of_row(cut.width, cut.pixels), cut.lanes, step, int(cut.depth > 0)),
     )
-    phases = [Phase(tile, units, parameters, STAGES)]
+    phases = [Phase(tile, units, parameters, STAGES, cut.together)]
     if cut.thinned:
         thinning = TileName(planes.__name__, "make_thinning_tile", ())
         size = Thinned(cut.planes.height, cut.planes.width, *problem.stride)
@@ -195,7 +219,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     return Work(
         phases=tuple(phases),
         weights=pack_weights(problem, weights, cut.filters, epilogue, by_rows=True),
-        scratch_size=cut.band_size(problem) + cut.sums,
+        scratch_size=cut.band_size(problem) + cut.together * cut.sums,
         workspace_size=cut.planes_size(problem),
         errors=of_sums(problem),
         variant={
@@ -210,7 +234,7 @@ def footprint(problem: Problem) -> Footprint:
     """Scratch for a band and for sums between parts, or a workspace for planes, and the packed weights."""
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     return Footprint(
-        (cut.band_size(problem) + cut.sums) * item,
+        (cut.band_size(problem) + cut.together * cut.sums) * item,
         packed_size(problem, cut.filters) * item,
         workspace_bytes=cut.planes_size(problem) * item,
     )

@@ -58,6 +58,7 @@ class Blocking:
         unit_blocks: Register blocks of filters in a unit.
         depth: Taps of a part, which may be all; 0 where they are never split.
         sums: Numbers that a unit keeps between parts of the taps.
+        together: Maximum number of units for the same pixels that are computed as one.
         thinned: Whether the planes hold only the pixels that are read, row after row.
     """
 
@@ -76,6 +77,7 @@ class Blocking:
     unit_blocks: int
     depth: int
     sums: int
+    together: int
     thinned: bool
 
     @property
@@ -121,9 +123,7 @@ def blocking(problem: Problem) -> Blocking:
     if source != BAND:
         parts = min(ceil_div(UNITS, images), int(height * cycles / UNIT_CYCLES) + 1)
         rows, columns, unit_blocks = _parts(problem, height, width, pixels, blocks, parts)
-    pieces = rows * ceil_div(columns, pixels)
-    sums = pieces * unit_blocks * pixels * vectors * lanes
-    depth = _depth(problem, pieces, sums)
+    depth, sums = _depth(problem, rows * ceil_div(columns, pixels), unit_blocks * pixels * vectors * lanes)
     return Blocking(
         vectors=vectors,
         pixels=pixels,
@@ -141,7 +141,8 @@ def blocking(problem: Problem) -> Blocking:
         blocks=blocks,
         unit_blocks=unit_blocks,
         depth=depth,
-        sums=sums if 0 < depth < problem.taps else 0,
+        sums=sums,
+        together=_together(problem, ceil_div(blocks, unit_blocks), sums),
         thinned=thinned,
     )
 
@@ -154,15 +155,23 @@ def _source_and_map(problem: Problem, lanes: int) -> tuple[int, Planes, int, boo
     return source, padded, rows, False
 
 
-def _depth(problem: Problem, pieces: int, sums: int) -> int:
+def _depth(problem: Problem, pieces: int, each: int) -> tuple[int, int]:
     """Taps of a part, for so many register blocks that share weights; 0 for two loops over all taps.
+
+    And how many sums a unit keeps between parts, of `each` for a register block of all its filters.
 
     Taps are split where the weights of a register block with all of them leave the first-level cache before they are
     read again, and a unit's sums do not leave the second.
     """
     most = tuning().part_taps
-    splits = pieces >= SHARING and sums <= MOST_SUMS
-    return most and ((splits and part_of_taps(problem.taps, most)) or problem.taps)
+    depth = part_of_taps(problem.taps, most) if pieces >= SHARING and pieces * each <= MOST_SUMS else 0
+    return (depth, pieces * each) if depth else (problem.taps if most else 0, 0)
+
+
+def _together(problem: Problem, units: int, sums: int) -> int:
+    """How many of so many units for the same pixels are computed as one, where these leave the second-level cache."""
+    pixels = problem.group_channels * problem.height * problem.width * ITEM_SIZE[problem.dtype]
+    return max(1, min(units, SUMS // sums)) if sums and pixels > tuning().band_bytes // 2 else 1
 
 
 def _thins(problem: Problem, source: int, lanes: int) -> bool:

@@ -104,7 +104,7 @@ def add_part(vectors, pixels, lanes, step, p, places, source, weights, flat, sum
 
 
 @inlined
-def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, blocks, begin, source, weights, flat, sizes, kept):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Add a part of the taps to the sums of a register block of filters over the rows and columns of a unit.
 
     Args:
@@ -115,7 +115,7 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, block, begin, so
         step: See `rows_of_blocks`.
         p: See `rows_of_blocks`.
         place: See `rows_of_blocks`.
-        block: See `rows_of_blocks`.
+        blocks: Number of the register block in its group, and those of the first and after the last that have turns.
         begin: See `rows_of_blocks`.
         source: See `rows_of_blocks`.
         weights: See `rows_of_blocks`.
@@ -123,7 +123,8 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, block, begin, so
         sizes: See `rows_of_blocks`.
         kept: Number of the part; where sums stay between parts; and the index there of the first of this block.
     """
-    (filters, image_rows), (part, sums, base), size = sizes, kept, vectors * lanes
+    (filters, image_rows), (block, first_block, end_block), (part, sums, base) = sizes, blocks, kept
+    size = vectors * lanes
     group_filters = filters // p.grid.groups
     top, left = place.band * p.rows, place.segment * p.columns
     columns = min(p.columns, p.width - left)
@@ -131,9 +132,8 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, block, begin, so
     first = (place.image * p.grid.groups + place.group) * group_filters + block * size
     pieces = (columns + pixels - 1) // pixels
     rows = min(p.rows, p.height - top)
-    first_block = place.filter_block * p.unit_blocks
     next_block, next_part = group_block + 1, part  # whose weights are asked for meanwhile, a share with each block
-    if block + 1 == min(p.blocks, first_block + p.unit_blocks):
+    if block + 1 == end_block:
         next_block, next_part = place.group * p.blocks + first_block, part + 1
     following = (next_block * p.outer.size + next_part * p.depth) * size
     share = (p.depth * size + rows * pieces - 1) // (rows * pieces)
@@ -164,24 +164,23 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, block, begin, so
 
 
 @inlined
-def all_at_once(vectors, pixels, lanes, step, p, place, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]
-    """Compute a unit, all taps of a register block before the next."""
-    first_block = place.filter_block * p.unit_blocks
-    for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+def all_at_once(vectors, pixels, lanes, step, p, place, end_block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]
+    """Compute a unit and those after it up to a register block, all taps of a register block before the next."""
+    for block in range(place.filter_block * p.unit_blocks, end_block):
         rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes)
 
 
 @inlined
-def in_parts(vectors, pixels, rest, lanes, step, p, place, begin, source, weights, flat, sizes, sums):  # type: ignore[no-untyped-def]
-    """Compute a unit, a part of the taps of all register blocks before the next part.
+def in_parts(vectors, pixels, rest, lanes, step, p, place, end_block, begin, source, weights, flat, sizes, sums):  # type: ignore[no-untyped-def]
+    """Likewise, a part of the taps of all register blocks before the next part.
 
     The weights of a part stay in the first-level cache for all pixels, and its pixels in the second for all filters.
     """
     first_block = place.filter_block * p.unit_blocks
     size = p.rows * ((p.columns + pixels - 1) // pixels) * pixels * vectors * lanes
     for part in range((p.outer.size + p.depth - 1) // p.depth):
-        for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
-            kept = part, sums, p.band_size + (block - first_block) * size
+        for block in range(first_block, end_block):
+            kept, blocks = (part, sums, p.band_size + (block - first_block) * size), (block, first_block, end_block)
             parts_of_rows(
-                vectors, pixels, rest, lanes, step, p, place, block, begin, source, weights, flat, sizes, kept
+                vectors, pixels, rest, lanes, step, p, place, blocks, begin, source, weights, flat, sizes, kept
             )
