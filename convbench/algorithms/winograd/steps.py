@@ -142,7 +142,7 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
 
 
 @inlined
-def products_in_loops(filters, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across)."""
     width, size = vectors * lanes, p.parts.size * p.tiles
     for row in range(points[0]):
@@ -175,7 +175,7 @@ def products_in_loops(filters, vectors, lanes, terms, last, points, p, block, fi
 
 @inlined
 def products_in_lines(filters, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
-    """The same for numbers of terms that are known when the tile is compiled; `last` at the last point."""
+    """The same where the number of terms is known when the tile is compiled; it is `last` at the last point."""
     size = p.parts.size * p.tiles
     column_sums(
         filters=filters,

@@ -66,8 +66,7 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         x_taps: Likewise.
         counts: `terms.counts` for products in straight lines; empty for loops.
     """
-    width, products = vectors * lanes, products_in_lines if counts else products_in_loops
-    inside, below, aside, corner = counts or (0,) * 4
+    width, (inside, below, aside, corner) = vectors * lanes, counts or (0,) * 4
     points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
     right = points[1] - 1
 
@@ -90,15 +89,20 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
                 used = min(filters, group_filters - block * filters)
                 number = place.group * p.blocks + block
                 for t in range(0, rows * p.tile_columns, width):
-                    for column in range(right):
-                        products(filters, vectors, lanes, inside, below, points, p, number, t, column, pieces, packed)
+                    for column in range(points[1]):
+                        if inside == 0:
+                            products_in_loops(filters, vectors, lanes, points, p, number, t, column, pieces, packed)
+                        elif column == right:
+                            products_in_lines(
+                                filters, vectors, lanes, aside, corner, points, p, number, t, column, pieces, packed
+                            )
+                        else:
+                            products_in_lines(
+                                filters, vectors, lanes, inside, below, points, p, number, t, column, pieces, packed
+                            )
                         since = lap(clock, PRODUCT, since)
                         column_from_points(y_outputs, y_taps, lanes, points[1], column, filters * width, pieces)
                         since = lap(clock, INVERSE, since)
-                    products(filters, vectors, lanes, aside, corner, points, p, number, t, right, pieces, packed)
-                    since = lap(clock, PRODUCT, since)
-                    column_from_points(y_outputs, y_taps, lanes, points[1], right, filters * width, pieces)
-                    since = lap(clock, INVERSE, since)
                     biases = packed[p.biases + number * filters :]
                     rows_from_points(filters, vectors, lanes, y_outputs, x_outputs, x_taps, p, used, t, pieces, biases)
                     since = lap(clock, INVERSE, since)
