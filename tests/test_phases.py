@@ -262,3 +262,7 @@ def test_units_are_claimed_together_half_of_what_is_left_at_a_time_and_each_once
     own = driver.new_workspace(work), driver.new_scratch(work, 1)[0], driver.new_clock(1)[0]
     claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, driver.new_counters(1, 2)[0], 0)
     assert out.ravel().tolist() == expected
+    cancelled = driver.new_counters(1, 2)[0]
+    cancelled.fill(12)
+    claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, cancelled, 0)
+    assert out.ravel().tolist() == expected

@@ -71,7 +71,7 @@ def test_what_would_be_larger_than_im2col_is_refused_or_computed_otherwise():
 def test_machine_code_of_a_tile_with_another_inside_is_found_again(tmp_path):
     code = """
 import numpy as np, convbench
-for descriptor in ("mb1ic3ih40iw1oc8kh5kw1ph2pw0", "mb1ic4ih15iw15oc8kh3kw3ph2pw2dh1dw1"):
+for descriptor in ("mb1ic3ih40iw1oc8kh5kw1ph2pw0", "mb1ic4ih15iw15oc8kh3kw3ph2pw2dh1dw1", "mb1ic1ih40iw52oc6kh11kw11"):
     problem = convbench.Problem.parse(descriptor)
     convbench.plan(problem, np.ones(problem.weights_shape, "float32"), algorithm="winograd", executor="serial")
 """

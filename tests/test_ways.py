@@ -20,6 +20,7 @@ from convbench.algorithms.fft import cut as fft
 from convbench.algorithms.unrolled import cut as unrolled
 from convbench.algorithms.winograd import cut as winograd
 from convbench.algorithms.winograd import filter_cut
+from convbench.algorithms.winograd.terms import counts
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.kernels import blocking
 from convbench.kernels.band import Layout, layout, runs
@@ -52,6 +53,11 @@ def band(wanted: Problem) -> Layout:
 def chunks(wanted: Problem) -> int:
     cut = pixels.blocking(wanted)
     return -(-cut.blocks // cut.unit_blocks)
+
+
+def terms_of_points(wanted: Problem) -> tuple[int, ...]:
+    cut = winograd.cut_up(wanted)
+    return counts(wanted, cut.y, cut.x)
 
 
 def source(wanted: Problem) -> int:
@@ -209,6 +215,11 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     ),
     "past the caches, winograd": ("winograd", problem(1, (500, 700), 48, (3, 3)), streamed),
     "blocks of taps": ("winograd", problem(2, (30, 30), 9, (11, 11)), lambda p: winograd.cut_up(p).y.blocks > 1),
+    "products in loops": (
+        "winograd",
+        problem(2, (40, 60), 7, (27, 27)),
+        lambda p: max(terms_of_points(p)) > tuning().line_terms,
+    ),
     "several tiles in a unit": ("fft", problem(1, (200, 300), 2, (3, 3)), lambda p: fft.cut_up(p).tiles > 1),
     "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
     "segments, fft": ("fft", problem(40, (30, 200), 3, (3, 3)), lambda p: fft.cut_up(p).grid.segments > 1),
@@ -231,8 +242,8 @@ if tuning().part_taps:  # where there are few registers
         ),
         "units together": (
             "filters",
-            problem(260, (16, 17), 150, (3, 3), padding=1, stride=2, batch=2),
-            lambda p: 1 < filters.blocking(p).together < filters.blocking(p).grid(p).units,
+            problem(1000, (16, 17), 400, (3, 3), padding=1, stride=2, groups=2),
+            lambda p: filters.blocking(p).together > 1 and filters.blocking(p).blocks % filters.blocking(p).unit_blocks,
         ),
         "planes moved apart": (
             "filters",
@@ -275,7 +286,10 @@ def test_a_way_is_taken_and_right(form, wanted, is_taken):
     x, weights = data(wanted)
     prepare = OF_DIRECT[form].prepare if form in OF_DIRECT else ALGORITHMS[form].find("numba").prepare
     work = prepare(wanted, weights, NO_EPILOGUE)
-    out = fill(work, x, wanted.output_shape, in_front=False, cut=lambda n: [(n // 2, n), (0, n // 2)])
+    footprint = ALGORITHMS["direct" if form in OF_DIRECT else form].footprint(wanted)
+    if form not in OF_DIRECT or host.way(wanted) is OF_DIRECT[form]:
+        assert footprint.scratch_bytes == work.scratch_size * work.dtype.itemsize
+    out = fill(work, x, wanted.output_shape, in_front=False, cut=lambda n: [(n // 2, n), (0, n // 3), (n // 3, n // 2)])
     expected = convolve(wanted, x, weights)
     error = np.abs(out - expected).max()
     assert error <= work.errors.estimate * np.abs(expected).max()

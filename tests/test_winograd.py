@@ -199,6 +199,8 @@ def test_products_are_left_out_where_all_weights_are_zero_and_nowhere_else(heigh
         each = np.subtract(found.ends, found.begins).reshape(y.points, x.points) * channels
         assert counts(problem, y, x) == (each[0, 0], each[-1, 0], each[0, -1], each[-1, -1])
         assert (each[:-1, :-1] == each[0, 0]).all()
+        assert (each[-1, :-1] == each[-1, 0]).all()
+        assert (each[:-1, -1] == each[0, -1]).all()
         assert not np.array(found.begins).reshape(y.points, x.points)[:-1].any()  # what `column_sums` takes for granted
         points = transformed_weights(problem, weights, y, x, 2, 1)  # (1, 1, y, x, channels, blocks, blocks, filters)
         is_there = (points != 0).any(axis=(0, 1, 4, 7)).reshape(y.points * x.points, -1)

@@ -1,8 +1,8 @@
 """The two compiled loops that run tiles: one for a single worker, one for Numba's thread pool.
 
 Each worker has a share of the units, one after the other, the same ones in every call: what it wrote to or read from
-before is in its own caches, and no two workers write side by side. It claims its units one at a time, and when none is
-left those of the others, so that these take over the share of a delayed worker.
+before is in its own caches, and no two workers write side by side. It claims its units one at a time, or as many as a
+phase says together, and when none is left those of the others, so that these take over the share of a delayed worker.
 Both loops take the address of a tile's machine code, so that they are compiled once for all tiles and cached on disk. A
 tile as a closure variable would require compiling the loops for each tile in every process. For a tile as a first-class
 function, Numba would run Python code in every call to find its address, and an exception of a signal handler there
@@ -132,8 +132,8 @@ def phase_fields(row):  # type: ignore[no-untyped-def]
 def claim(row, x, weights, out, parameters, workspace, scratch, clock, counters, worker):  # type: ignore[no-untyped-def]
     """Claim and compute units of the phase of a row of the table until none is left, those of `worker` first.
 
-    `counters` are those of the phase, see `new_counters`. Where units may be claimed together, half of those that are
-    left of a share are: guided self-scheduling, by Polychronopoulos and Kuck, 1987.
+    `counters` are those of the phase, see `new_counters`. Where units may be claimed together, at most half
+    of those that are left of a share are: guided self-scheduling, by Polychronopoulos and Kuck, 1987.
     """
     phase, workers = phase_fields(row), counters.size // COUNTER
     own, own_clock = parameters[phase.begin : phase.end], clock[phase.first_stage :]
@@ -141,8 +141,9 @@ def claim(row, x, weights, out, parameters, workspace, scratch, clock, counters,
         share = (worker + step) % workers
         begin, end = share * phase.units // workers, (share + 1) * phase.units // workers
         while True:
-            left = end - begin - counters[share * COUNTER]  # more than there are, if another worker claims some now
-            count = max(1, min(phase.together, left // 2))
+            count = 1
+            if phase.together > 1:  # of as many as are left, or more, if another worker claims some now
+                count = max(1, min(phase.together, (end - begin - counters[share * COUNTER]) // 2))
             unit = begin + fetch_add(counters[share * COUNTER :], count)
             if unit >= end:
                 break

@@ -2,8 +2,8 @@
 
     sums[k, v] = sum over terms i of weights[i, k] * x[offset of i + v * lanes ...]
 
-where k runs over a few filters and v over a few vectors of tiles. In a loop, nine terms of six cycles take as many
-again before they end and the next block begins.
+where k runs over a few filters and v over a few vectors of tiles, for each of a column of points. In a loop, nine terms
+of six cycles take 38 cycles more, until the last sums are ready, the loop is left and the next block begins.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ int; an `Array` (1-D) as the address of its first element and its size; any othe
 names, their order and their types are defined by the emitter's signature alone.
 
 `vector_function` makes a function of its own of the code instead. During a call the tile holds nothing in vector
-registers; constants of a transform, say, that are loaded before a loop can otherwise take so many that sums spill.
+registers (by the convention of Unix on x86-64); constants of a transform, say, that are loaded before a loop can
+otherwise take so many that sums spill.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def vector_function(emitter: Callable[..., None]) -> Any:
     def call(emit: Vectors, **arguments: Any) -> None:
         """Call the function for these constants, which a tile's first call defines."""
         constants = {name: value for name, value in arguments.items() if isinstance(value, int)}
-        name = "_".join([emitter.__name__, str(emit.real), *map(str, constants.values())])
+        sizes = (f"{key}={value}" for key, value in constants.items())
+        name = ".".join([emitter.__module__, emitter.__name__, str(emit.real), *sizes])
         values = list(_values(arguments))
         function = emit.builder.module.globals.get(name)
         if function is None:

@@ -219,7 +219,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     return Work(
         phases=tuple(phases),
         weights=pack_weights(problem, weights, cut.filters, epilogue, by_rows=True),
-        scratch_size=cut.band_size(problem) + cut.together * cut.sums,
+        scratch_size=cut.scratch_size(problem),
         workspace_size=cut.planes_size(problem),
         errors=of_sums(problem),
         variant={
@@ -234,7 +234,7 @@ def footprint(problem: Problem) -> Footprint:
     """Scratch for a band and for sums between parts, or a workspace for planes, and the packed weights."""
     cut, item = blocking(problem), ITEM_SIZE[problem.dtype]
     return Footprint(
-        (cut.band_size(problem) + cut.together * cut.sums) * item,
+        cut.scratch_size(problem) * item,
         packed_size(problem, cut.filters) * item,
         workspace_bytes=cut.planes_size(problem) * item,
     )

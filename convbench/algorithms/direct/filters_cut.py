@@ -24,6 +24,7 @@ PLANES_BYTES: Final = 2**22  # most padded planes that a phase of their own writ
 BANDS: Final = 2  # times the usual size of a band: larger ones would need segments
 MOST_PLANES_BYTES: Final = 2**26  # likewise, where one row of outputs needs a larger band
 FAR_BYTES: Final = 2**23  # an output of more leaves the caches
+FAR_PIXELS: Final = 2**18  # bytes of a unit's pixels: more leave the second-level cache before they are read again
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 SPREAD: Final = 1.1  # times as long where pixels lie apart, since more of them leave the first-level cache
 SUMS: Final = 2**15  # numbers that a unit keeps between parts of the taps, about ...
@@ -99,6 +100,10 @@ class Blocking:
         """Elements of a band."""
         return problem.group_channels * self.planes.height * self.planes.width if self.source == BAND else 0
 
+    def scratch_size(self, problem: Problem) -> int:
+        """Elements of a band, and of the sums that units which are computed as one keep."""
+        return self.band_size(problem) + self.together * self.sums
+
     def planes_size(self, problem: Problem) -> int:
         """Elements of the padded planes."""
         planes = problem.batch * problem.channels * self.planes.height * self.planes.width
@@ -142,7 +147,7 @@ def blocking(problem: Problem) -> Blocking:
         unit_blocks=unit_blocks,
         depth=depth,
         sums=sums,
-        together=_together(problem, ceil_div(blocks, unit_blocks), sums),
+        together=_together(problem, padded, rows / height, ceil_div(blocks, unit_blocks), sums),
         thinned=thinned,
     )
 
@@ -168,10 +173,10 @@ def _depth(problem: Problem, pieces: int, each: int) -> tuple[int, int]:
     return (depth, pieces * each) if depth else (problem.taps if most else 0, 0)
 
 
-def _together(problem: Problem, units: int, sums: int) -> int:
-    """How many of so many units for the same pixels are computed as one, where these leave the second-level cache."""
-    pixels = problem.group_channels * problem.height * problem.width * ITEM_SIZE[problem.dtype]
-    return max(1, min(units, SUMS // sums)) if sums and pixels > tuning().band_bytes // 2 else 1
+def _together(problem: Problem, planes: Planes, share: float, units: int, sums: int) -> int:
+    """How many of so many units for the same share of the planes are computed as one; each keeps so many sums."""
+    pixels = share * problem.group_channels * planes.height * planes.width * ITEM_SIZE[problem.dtype]
+    return max(1, min(units, SUMS // sums)) if sums and pixels > FAR_PIXELS else 1
 
 
 def _thins(problem: Problem, source: int, lanes: int) -> bool:

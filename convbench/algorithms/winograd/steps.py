@@ -55,7 +55,7 @@ class Parameters(NamedTuple):
         tiles: Tiles in a unit, rounded up to whole register blocks.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
-        run: Pixels from one run of a filter to the next, in scratch.
+        run: Elements from one run of a filter to the next, in scratch.
         whole: Whether the runs of a filter are whole rows of the output that are streamed as one.
         streamed: Whether outputs are written with non-temporal stores.
         biases: Index in the weights of the first filter's bias.

@@ -6,8 +6,8 @@ the sum is transformed back. This is nested filtering: the sum over blocks is it
 kernel, tiles of 5 x 5 outputs and 3 x 3 blocks of 4 x 4 taps take 21 multiplications for each output instead of 121.
 
 A unit is a few rows of tiles, or a segment of one row where the transformed input of a whole row exceeds the cache. The
-products are one matrix product for each point, (filters x blocks * channels) times (blocks * channels x tiles), on the
-micro-kernel.
+products are one matrix product for each point, (filters x blocks * channels) times (blocks * channels x tiles). Where
+these have few terms, they are straight lines of code, otherwise the micro-kernel's loops.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
 def make_tile(  # over 40 lines: the steps of a unit, and their times
-    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *counts: int
+    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *line_terms: int
 ) -> Any:
     """The tile for a register block, and for minimal filtering with given outputs and taps along each axis.
 
@@ -64,9 +64,9 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         y_taps: r of `toom_cook`, vertical.
         x_outputs: Likewise, horizontal.
         x_taps: Likewise.
-        counts: `terms.counts` for products in straight lines; empty for loops.
+        line_terms: `terms.counts` for products in straight lines; empty for loops.
     """
-    width, (inside, below, aside, corner) = vectors * lanes, counts or (0,) * 4
+    width, (inside, below, aside, corner) = vectors * lanes, line_terms or (0,) * 4
     points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
     right = points[1] - 1
 
@@ -185,7 +185,7 @@ def _run(cut: Cut) -> int:
     return cut.tiles * cut.x.outputs + cut.lanes
 
 
-def _counts(problem: Problem, cut: Cut) -> tuple[int, ...]:
+def _line_terms(problem: Problem, cut: Cut) -> tuple[int, ...]:
     """The numbers of terms for which products are compiled; none where these are too many."""
     found = counts(problem, cut.y, cut.x)
     return found if max(found) <= tuning().line_terms else ()
@@ -200,7 +200,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
     pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything, terms(problem, y, x).order)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
-    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *_counts(problem, cut))
+    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *_line_terms(problem, cut))
     return Work(
         phases=(Phase(TileName(__name__, "make_tile", sizes), cut.grid.units, pack(parameters), STAGES),),
         weights=everything,
