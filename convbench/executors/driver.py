@@ -34,6 +34,7 @@ _CACHE_LINE = 64
 COUNTER: Final = (
     _CACHE_LINE // 8
 )  # numbers, int64, from one counter of units to the next; Numba's cache follows this file
+GRAINS: Final = 4  # of units that are claimed together, in a share that begins between two
 
 
 @intrinsic
@@ -132,18 +133,21 @@ def phase_fields(row):  # type: ignore[no-untyped-def]
 def claim(row, x, weights, out, parameters, workspace, scratch, clock, counters, worker):  # type: ignore[no-untyped-def]
     """Claim and compute units of the phase of a row of the table until none is left, those of `worker` first.
 
-    `counters` are those of the phase, see `new_counters`. Where units may be claimed together, at most half
-    of those that are left of a share are: guided self-scheduling, by Polychronopoulos and Kuck, 1987.
+    `counters` are those of the phase, see `new_counters`. Where units may be claimed together and others claim as well,
+    at most half of those that are left of a share are: guided self-scheduling, by Polychronopoulos and Kuck, 1987.
+    Large shares begin between units that are claimed together.
     """
     phase, workers = phase_fields(row), counters.size // COUNTER
+    grain = phase.together if phase.units >= GRAINS * workers * phase.together else 1
+    grains = (phase.units + grain - 1) // grain
     own, own_clock = parameters[phase.begin : phase.end], clock[phase.first_stage :]
     for step in range(workers):
         share = (worker + step) % workers
-        begin, end = share * phase.units // workers, (share + 1) * phase.units // workers
+        begin, end = share * grains // workers * grain, min(phase.units, (share + 1) * grains // workers * grain)
         while True:
             count = 1
             if phase.together > 1:  # of as many as are left, or more, if another worker claims some now
-                count = max(1, min(phase.together, (end - begin - counters[share * COUNTER]) // 2))
+                count = max(1, min(phase.together, (end - begin - counters[share * COUNTER]) // min(workers, 2)))
             unit = begin + fetch_add(counters[share * COUNTER :], count)
             if unit >= end:
                 break

@@ -1,8 +1,13 @@
 """Page-aligned arrays in private memory, and in shared memory that other processes can map without a copy.
 
-Both request huge pages, because the first access to 462 MB in pages of 4 KiB takes a second. Shared memory is
-anonymous: its file descriptor is passed to the processes that need it, and the system frees it when the last of them
-has ended, normally or not.
+Both are in huge pages where the system allows it, because the first access to 462 MB in pages of 4 KiB takes a second,
+and every later one a third longer. Shared memory is anonymous: its file descriptor is passed to the processes that need
+it, and the system frees it when the last of them has ended, normally or not.
+
+Most systems give huge pages to private memory on request, and none to shared memory. Since Linux 6.1 a process may
+collapse pages into huge ones all the same (`into_huge_pages`). A mapping has these as such only where its address and
+its offset into the file agree modulo the size of a huge page. So the file of a large array begins with a hole, and each
+process chooses where in the hole its own mapping begins, see `_mapped`.
 """
 
 from __future__ import annotations
@@ -14,10 +19,11 @@ import math
 import mmap
 import os
 import select
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +31,34 @@ from numpy.typing import NDArray
 from convbench.integers import round_up
 
 _HUGE_PAGE: Final = 2 * 2**20
+_COLLAPSE: Final = 25  # MADV_COLLAPSE of Linux; Python's mmap has no name for it
+_TRIES: Final = 4  # mappings of a segment until one is where its pages may be huge
 DESCRIPTORS: Final = 2  # file descriptors of a segment; `mmap` duplicates the one it is given
 # An epoll object can own any descriptor and closes it silently; a file object would emit a ResourceWarning.
 _OWNER: Final[Callable[[int], Any]] = select.epoll.fromfd if hasattr(select, "epoll") else io.FileIO
 
 
 class Segment(mmap.mmap):
-    """A segment of shared memory: its number, its address in this process, and its file descriptor.
+    """A segment of shared memory.
 
     When its last array is deallocated, the interpreter releases mapping and descriptor without running Python code, so
     that no signal handler can run in between and no exception of one is lost in a finalizer.
+
+    Attributes:
+        number: Identifies it in this process.
+        address: Address of its data in this process.
+        begin: Position of the data in the mapping, in bytes.
+        nbytes: Bytes of data.
+        owner: Owns the file descriptor.
+        collapsed: Whether `into_huge_pages` has had it.
     """
 
     number: int
     address: int
+    begin: int
+    nbytes: int
     owner: Any
+    collapsed: bool = False
 
     @property
     def fd(self) -> int:
@@ -49,6 +68,7 @@ class Segment(mmap.mmap):
 
 _segments: dict[int, weakref.ref[Segment]] = {}
 _numbers = itertools.count()
+M = TypeVar("M", bound=mmap.mmap)
 
 
 def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -58,8 +78,10 @@ def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         MemoryError: Out of memory.
     """
     size = _size(shape, dtype)
-    if size >= _HUGE_PAGE:
-        return _as_array(_advised(_private_mapping(size)), shape, dtype)
+    if size >= _HUGE_PAGE // 2:  # that much of a last page makes it a huge one as well
+        length = max(size, (size + _HUGE_PAGE // 2) // _HUGE_PAGE * _HUGE_PAGE)
+        mapping = _advised(_private_mapping(length + _HUGE_PAGE))
+        return view(mapping, -_address(view(mapping, 0, (1,), "uint8")) % _HUGE_PAGE, shape, dtype)
     block = np.empty(size + mmap.PAGESIZE, np.uint8)
     return np.ndarray(shape, dtype, block, -_address(block) % mmap.PAGESIZE)
 
@@ -68,10 +90,10 @@ def shared_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """Allocate a page-aligned array in shared memory; `locate` returns its place for another process."""
     size = max(_size(shape, dtype), mmap.PAGESIZE)
     owner = _anonymous_file()
-    os.ftruncate(owner.fileno(), size)
-    segment = Segment(owner.fileno(), size)
-    segment.owner, segment.number = owner, next(_numbers)
-    array = _as_array(_advised(segment), shape, dtype)
+    os.ftruncate(owner.fileno(), size + 2 * _hole(size))
+    segment, begin = _mapped(Segment, owner.fileno(), size)
+    segment.owner, segment.number, segment.begin, segment.nbytes = owner, next(_numbers), begin, size
+    array = view(_advised(segment), begin, shape, dtype)
     segment.address = _address(array)
     for number, known in list(_segments.items()):
         if known() is None:
@@ -99,17 +121,36 @@ def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
     return copies
 
 
-def map_shared(fd: int) -> mmap.mmap:
-    """Map a segment of another process, including its page table entries, so that no call incurs page faults later.
+def into_huge_pages(segment: Segment) -> None:
+    """Collapse the pages of a segment into huge ones, once; their content and their node stay.
+
+    Where the system does not (another than Linux, before 6.1, or out of free huge pages) nothing happens. Pages that
+    were not touched before are now.
+    """
+    whole = segment.nbytes // _HUGE_PAGE * _HUGE_PAGE
+    if segment.collapsed or not whole or not sys.platform.startswith("linux"):
+        return
+    segment.collapsed = True
+    view(segment, segment.begin, (whole,), "uint8")[::_HUGE_PAGE].max()  # where there is no page, none is collapsed
+    with contextlib.suppress(OSError):
+        segment.madvise(_COLLAPSE, segment.begin, whole)
+
+
+def map_shared(fd: int) -> memoryview:
+    """Map the data of another process's segment, with page table entries, so that no call incurs page faults later.
 
     The descriptor may be closed afterwards.
     """
-    mapping = _advised(mmap.mmap(fd, os.fstat(fd).st_size))
-    np.frombuffer(mapping, np.uint8)[:: mmap.PAGESIZE].max()  # reading a page creates its page table entry
-    return mapping
+    size = os.fstat(fd).st_size
+    if size > 2 * _HUGE_PAGE:
+        size -= 2 * _HUGE_PAGE
+    mapping, begin = _mapped(mmap.mmap, fd, size)
+    data = memoryview(_advised(mapping))[begin : begin + size]
+    np.frombuffer(data, np.uint8)[:: mmap.PAGESIZE].max()  # reading a page creates its page table entry
+    return data
 
 
-def view(mapping: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def view(mapping: mmap.mmap | memoryview, offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """The array at `offset` bytes in a mapping."""
     return np.frombuffer(mapping, dtype, _size(shape, "uint8"), offset).reshape(shape)
 
@@ -118,7 +159,7 @@ def locate(array: NDArray[Any]) -> tuple[Segment, int] | None:
     """The segment that contains an array, and the offset in bytes; None where its memory is not shared."""
     address = _address(array)
     for segment in _mapped_segments():
-        if segment.address <= address and address + array.nbytes <= segment.address + len(segment):
+        if segment.address <= address and address + array.nbytes <= segment.address + segment.nbytes:
             return segment, address - segment.address
     return None
 
@@ -151,8 +192,26 @@ def _address(array: NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _as_array(mapping: mmap.mmap, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    return view(mapping, 0, shape, dtype)
+def _hole(size: int) -> int:
+    """Bytes of the hole before the data of a segment of `size` bytes, and as many are behind it."""
+    return _HUGE_PAGE if size >= _HUGE_PAGE else 0
+
+
+def _mapped(kind: type[M], fd: int, size: int) -> tuple[M, int]:
+    """Map the file of a segment of `size` bytes; returns the mapping, and where in it the data begin.
+
+    Large data begin at a multiple of the size of a huge page in memory, as they do in the file: a mapping from the
+    middle of the hole on, as the address of another one of the same length suggests, which the system mostly repeats.
+    """
+    hole = _hole(size)
+    mapping, offset = kind(fd, size + hole), 0
+    for _ in range(_TRIES if hole else 0):
+        wanted = _address(view(mapping, 0, (1,), "uint8")) % hole
+        if offset == wanted:
+            break
+        del mapping  # so that the next one has its place
+        mapping, offset = kind(fd, size + hole, offset=wanted), wanted
+    return mapping, hole - offset
 
 
 def _private_mapping(size: int) -> mmap.mmap:

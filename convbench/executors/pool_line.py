@@ -99,6 +99,7 @@ class Worker:
         asked = []
         for segment in segments:
             if segment.number not in self._mapped:
+                memory.into_huge_pages(segment)  # before the worker's page table has entries for small ones
                 number = next(self._requests)
                 self._mapping[number] = segment.number
                 self._send(MAP.pack(b"m", number, segment.number), segment.fd)

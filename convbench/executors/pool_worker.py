@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import itertools
 import json
-import mmap
 import os
 import signal
 import socket
@@ -43,7 +42,7 @@ class PoolWorker:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
-        self._segments: dict[int, mmap.mmap] = {}
+        self._segments: dict[int, memoryview] = {}
         self._works: dict[int, tuple[Run, str, object]] = {}  # function, dtype, object to keep alive
 
     def serve(self) -> None:

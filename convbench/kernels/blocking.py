@@ -22,6 +22,10 @@ UNITS: Final = 32  # minimum number of units of a large enough problem, for load
 MOST_UNITS: Final = 128  # the same where units remain long: on 16 workers, 34 units leave a quarter of the time unused
 LONG: Final = 2**26  # multiply-adds of a long unit, about a millisecond
 FILTERS: Final = 64  # minimum number of filters of a unit, to amortise filling the band
+FINE_UNITS: Final = 512  # units of a problem whose units for the same pixels are claimed together, but for the last
+FINE_FILTERS: Final = 32  # minimum number of filters of these
+SHORT: Final = 2**20  # multiply-adds of these, some twenty microseconds
+NEAR: Final = 2**19  # bytes of weights that stay in the second-level cache while a unit reads them again and again
 SEGMENT: Final = 8  # minimum number of adjacent register blocks in a row of a unit, for the same reason
 SPLIT: Final = 1.5  # times the taps of a part: fewer are not split
 PIECE_BYTES: Final = 2**20  # maximum size of the weights that are transformed at a time
@@ -68,10 +72,20 @@ def segments(problem: Problem, band: Layout) -> int:
     return ceil_div(problem.output_width, band.columns)
 
 
-def blocks_of_a_unit(problem: Problem, blocks: int, positions: int) -> int:
-    """Register blocks of filters in a unit: fewer where `positions`, the units for one filter block, are few."""
+def units_of_filters(problem: Problem, blocks: int, positions: int, weights: int) -> tuple[int, int]:
+    """Register blocks of filters in a unit, and how many units for the same pixels are claimed together.
+
+    A unit has few filters where `positions`, the units for one filter block, are few. Where `weights`, the elements of
+    the packed weights of all filters, stay near, units are smaller still, for the end of a call, when workers wait for
+    the last one. Before that a worker claims all of a position, and a tile computes them as one (`grid.at_position`),
+    so that they cost nothing.
+    """
     parts = max(1, min(UNITS // positions, problem.group_filters // FILTERS))
-    return ceil_div(blocks, parts)
+    if weights * ITEM_SIZE[problem.dtype] > NEAR:
+        return ceil_div(blocks, parts), 1
+    units = min(FINE_UNITS, problem.multiply_adds // SHORT)
+    unit_blocks = ceil_div(blocks, max(parts, min(units // positions, problem.group_filters // FINE_FILTERS)))
+    return unit_blocks, ceil_div(blocks, unit_blocks)
 
 
 def part_of_taps(taps: int, most: int) -> int:

@@ -52,16 +52,16 @@ def shares(grid: Grid, *axes: tuple[int, int]) -> tuple[float, ...]:
     return tuple(share / images for share in one) * images
 
 
-def of_bands(problem: Problem, band: Layout, grid: Grid) -> dict[str, float]:
-    """Bytes and rows that are copied to bands; every filter block copies its own.
+def of_bands(problem: Problem, band: Layout, fillings: int) -> dict[str, float]:
+    """Bytes and rows that are copied to bands, `fillings` times.
 
     A row is copied run by run; where the runs are residue classes of a stride, numbers are gathered one by one.
     """
     item = ITEM_SIZE[problem.dtype]
-    rows = grid.units * band.channels * min(band.y.size, problem.height)
+    rows = fillings * band.channels * min(band.y.size, problem.height)
     copied = "band bytes" if band.x.step == 1 else "gathered bytes"
     return {
-        copied: grid.units * band.channels * band.y.size * band.x.size * item,
+        copied: fillings * band.channels * band.y.size * band.x.size * item,
         "band rows": rows * len(band.x.starts),
     }
 

@@ -53,3 +53,9 @@ def locate(grid, unit):  # type: ignore[no-untyped-def]
     rest, band = divmod(rest, grid.bands)
     image, group = divmod(rest, grid.groups)
     return Place(image, group, band, segment, filter_block)
+
+
+@inlined
+def at_position(grid, unit, last, most):  # type: ignore[no-untyped-def]
+    """How many of the units from `unit` to `last` differ from the first by their filter block alone, and at most."""
+    return min(most, last - unit, grid.filter_blocks - unit % grid.filter_blocks)

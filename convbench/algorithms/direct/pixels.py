@@ -21,14 +21,14 @@ from convbench.kernels.blocking import (
     CUTS,
     bands,
     best_band,
-    blocks_of_a_unit,
     pack_weights,
     packed_size,
     segments,
+    units_of_filters,
 )
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
-from convbench.kernels.grid import Grid, locate
+from convbench.kernels.grid import Grid, at_position, locate
 from convbench.kernels.micro_kernel import best_block, block_cycles, micro_kernel
 from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
 from convbench.kernels.vector import instruction_set
@@ -51,6 +51,7 @@ class Parameters(NamedTuple):
         edge: From this column on, the vectors of a block lie below each other, one in each row, not side by side.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
+        together: Maximum number of units for the same pixels that are computed as one.
         biases: Index in the weights of the first filter's bias.
         relu: Whether ReLU is applied.
         outer: Offsets in a band of (channel, kernel row).
@@ -65,6 +66,7 @@ class Parameters(NamedTuple):
     edge: int
     blocks: int
     unit_blocks: int
+    together: int
     biases: int
     relu: int
     outer: Table
@@ -124,16 +126,21 @@ def make_tile(filters: int, vectors: int, lanes: int) -> Any:
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image."""
+        """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image.
+
+        Units for the same pixels are computed as one, from one band.
+        """
         p, flat = unpack(parameters), out.reshape(out.size)
-        for unit in range(first, last):
-            place = locate(p.grid, unit)
+        unit = first
+        while unit < last:
+            place, count = locate(p.grid, unit), at_position(p.grid, unit, last, p.together)
+            unit += count
             since = ticks()
             fill_band(x, scratch, p.band, place)
             since = lap(clock, PAD, since)
             first_block = place.filter_block * p.unit_blocks
             for top in range(0, min(p.rows, out.shape[2] - place.band * p.rows), vectors):
-                for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+                for block in range(first_block, min(p.blocks, first_block + count * p.unit_blocks)):
                     row_of_blocks(filters, vectors, lanes, p, place, block, top, scratch, weights, flat, out.shape)
             lap(clock, PRODUCT, since)
 
@@ -151,6 +158,7 @@ class Blocking:
         edge: See `Parameters`.
         blocks: See `Parameters`.
         unit_blocks: See `Parameters`.
+        together: See `Parameters`.
         cycles: Estimated cycles of a call.
         band: Layout of the bands.
         grid: Grid of the units.
@@ -162,6 +170,7 @@ class Blocking:
     edge: int
     blocks: int
     unit_blocks: int
+    together: int
     cycles: float
     band: Layout
     grid: Grid
@@ -183,7 +192,8 @@ def blocking(problem: Problem) -> Blocking:
     )
     blocks = ceil_div(problem.group_filters, filters)
     band = best_band(problem, vectors, lanes, step=vectors, reach=vectors * lanes)
-    unit_blocks = blocks_of_a_unit(problem, blocks, bands(problem, band.rows) * segments(problem, band))
+    positions, weights = bands(problem, band.rows) * segments(problem, band), blocks * filters * problem.taps
+    unit_blocks, together = units_of_filters(problem, blocks, positions, weights)
     grid = band.grid(problem, ceil_div(blocks, unit_blocks))
     pieces = blocks_of_an_image(problem, vectors, lanes, edge) * blocks
     return Blocking(
@@ -193,8 +203,9 @@ def blocking(problem: Problem) -> Blocking:
         edge=edge,
         blocks=blocks,
         unit_blocks=unit_blocks,
+        together=together,
         cycles=problem.batch * problem.groups * pieces * block_cycles(filters, vectors, problem.taps)
-        + grid.units * band.filling_cycles,
+        + grid.units // together * band.filling_cycles,
         band=band,
         grid=grid,
     )
@@ -213,6 +224,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         edge=cut.edge,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
+        together=cut.together,
         biases=problem.groups * cut.blocks * cut.filters * problem.taps,
         relu=epilogue.relu,
         outer=outer,
@@ -220,7 +232,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     )
     tile = TileName(__name__, "make_tile", (cut.filters, cut.vectors, cut.lanes))
     return Work(
-        phases=(Phase(tile, cut.grid.units, pack(parameters), STAGES),),
+        phases=(Phase(tile, cut.grid.units, pack(parameters), STAGES, cut.together),),
         weights=pack_weights(problem, weights, cut.filters, epilogue),
         scratch_size=cut.band.size,
         errors=of_sums(problem),

@@ -22,7 +22,7 @@ def cost(problem: Problem) -> Cost:
             panels += count * of_band
             sets += count * ceil_div(of_band, cut.panels)
             lines += count * (of_band + height)
-    images, blocks = problem.batch * problem.groups, cut.grid.filter_blocks
+    images, blocks = problem.batch * problem.groups, cut.grid.filter_blocks // cut.together
     of_block_kind = (
         partial(of_filter_blocks, vectors=cut.vectors, pixels=cut.width)
         if cut.is_across
@@ -32,11 +32,11 @@ def cost(problem: Problem) -> Cost:
     return Cost(
         {
             **of_whole(problem, cut.grid.units),
-            **of_bands(problem, cut.band, cut.grid),
+            **of_bands(problem, cut.band, cut.grid.units // cut.together),
             **of_block_kind(images * panels * cut.blocks, problem.taps),
             "unrolled vectors": images * panels * blocks * problem.taps * ceil_div(cut.width, cut.lanes),
             "unrolled rows": images * lines * blocks * problem.taps,
-            **of_weights(images * sets * cut.blocks * of_block, cut.unit_blocks * of_block, item),
+            **of_weights(images * sets * cut.blocks * of_block, cut.together * cut.unit_blocks * of_block, item),
         },
         cut.grid.units,
         shares(cut.grid, (rows, cut.band.rows), (columns, cut.band.columns), (cut.blocks, cut.unit_blocks)),

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from convbench.integers import ceil_div
 from convbench.kernels.band import Layout
-from convbench.kernels.blocking import CUTS, bands, best_band, blocks_of_a_unit, segments
+from convbench.kernels.blocking import CUTS, bands, best_band, segments, units_of_filters
 from convbench.kernels.filter_block import best_block as best_block_across
 from convbench.kernels.grid import Grid
 from convbench.kernels.micro_kernel import best_block, block_cycles
@@ -27,6 +27,7 @@ class Blocking:
         lanes: Elements of a vector.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
+        together: Maximum number of units for the same pixels that are computed as one.
         band: Layout of the bands.
         panels: Panels that exist at a time.
         grid: Grid of the units.
@@ -38,6 +39,7 @@ class Blocking:
     lanes: int
     blocks: int
     unit_blocks: int
+    together: int
     band: Layout
     panels: int
     grid: Grid
@@ -62,7 +64,8 @@ def blocking(problem: Problem) -> Blocking:
     filters, vectors, width = _best_block(problem, pixels, lanes)
     panel_bytes = problem.taps * width * ITEM_SIZE[problem.dtype]
     blocks = ceil_div(problem.group_filters, filters)
-    unit_blocks = blocks_of_a_unit(problem, blocks, bands(problem, band.rows) * segments(problem, band))
+    positions, weights = bands(problem, band.rows) * segments(problem, band), blocks * filters * problem.taps
+    unit_blocks, together = units_of_filters(problem, blocks, positions, weights)
     return Blocking(
         filters=filters,
         vectors=vectors,
@@ -70,6 +73,7 @@ def blocking(problem: Problem) -> Blocking:
         lanes=lanes,
         blocks=blocks,
         unit_blocks=unit_blocks,
+        together=together,
         band=band,
         panels=max(1, min(tuning().panels_bytes // panel_bytes, ceil_div(pixels, width))),
         grid=band.grid(problem, ceil_div(blocks, unit_blocks)),

@@ -27,7 +27,7 @@ from convbench.kernels.clock import lap, ticks
 from convbench.kernels.copying import copy_vectors
 from convbench.kernels.fields import Table, pack, unpacker
 from convbench.kernels.filter_lanes import filter_lanes
-from convbench.kernels.grid import Grid, locate
+from convbench.kernels.grid import Grid, at_position, locate
 from convbench.kernels.micro_kernel import micro_kernel
 from convbench.kernels.tile import Phase, TileName, Work, inlined, jit
 from convbench.problem import ITEM_SIZE, Problem
@@ -50,6 +50,7 @@ class Parameters(NamedTuple):
         panels: Panels that exist at a time.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
+        together: Maximum number of units for the same pixels that are computed as one.
         biases: Index in the weights of the first filter's bias.
         relu: Whether ReLU is applied.
         outer: Offsets in a band of (channel, kernel row).
@@ -67,6 +68,7 @@ class Parameters(NamedTuple):
     panels: int
     blocks: int
     unit_blocks: int
+    together: int
     biases: int
     relu: int
     outer: Table
@@ -192,14 +194,20 @@ def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
 
     @jit
     def tile(x, w, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image."""
+        """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image.
+
+        Units for the same pixels are computed as one, from one band and the same panels.
+        """
         p, y, shape = unpack(parameters), out.reshape(out.size), out.shape
         band, table = scratch[: p.band_size], scratch[p.band_size :]
-        for unit in range(first, last):
-            place = locate(p.grid, unit)
+        unit = first
+        while unit < last:
+            place, count = locate(p.grid, unit), at_position(p.grid, unit, last, p.together)
+            unit += count
             columns = min(p.columns, shape[3] - place.segment * p.columns)
             pixels = min(p.rows, shape[2] - place.band * p.rows) * columns
-            blocks = range(place.filter_block * p.unit_blocks, min(p.blocks, (place.filter_block + 1) * p.unit_blocks))
+            first_block = place.filter_block * p.unit_blocks
+            blocks = range(first_block, min(p.blocks, first_block + count * p.unit_blocks))
             since = ticks()
             fill_band(x, band, p.band, place)
             since = lap(clock, PAD, since)
@@ -235,6 +243,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         panels=cut.panels,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
+        together=cut.together,
         biases=problem.groups * cut.blocks * cut.filters * problem.taps,
         relu=epilogue.relu,
         outer=outer,
@@ -244,7 +253,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     )
     tile = TileName(__name__, "make_tile", (cut.filters, cut.vectors, cut.width, cut.lanes))
     return Work(
-        phases=(Phase(tile, cut.grid.units, pack(parameters), STAGES),),
+        phases=(Phase(tile, cut.grid.units, pack(parameters), STAGES, cut.together),),
         weights=pack_weights(problem, weights, cut.filters, epilogue),
         scratch_size=cut.scratch_size(problem.taps),
         errors=of_sums(problem),

@@ -9,7 +9,7 @@ from typing import Final
 from convbench.algorithms.winograd.nested import Axis, best_axes
 from convbench.algorithms.winograd.terms import products
 from convbench.integers import ceil_div, round_up
-from convbench.kernels.blocking import CUTS, UNITS, bands, blocks_of_a_unit
+from convbench.kernels.blocking import CUTS, UNITS, bands, units_of_filters
 from convbench.kernels.grid import Grid
 from convbench.kernels.interleaving import interleaving
 from convbench.kernels.linear_map import operations
@@ -39,6 +39,7 @@ class Cut:
         length: Elements of a row of the band in one residue class modulo the width of a tile of outputs.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
+        together: Maximum number of units for the same tiles that are computed as one.
         grid: Grid of the units.
     """
 
@@ -53,6 +54,7 @@ class Cut:
     length: int
     blocks: int
     unit_blocks: int
+    together: int
     grid: Grid
 
     @property
@@ -81,7 +83,8 @@ def cut_up(problem: Problem) -> Cut:
     tile_rows, tile_columns, segments = _tiles_of_a_unit(problem, y, x, lanes)
     filters, vectors, _ = best_block(problem.group_filters, 1, tile_rows * tile_columns, lanes, fetch=True)
     blocks = ceil_div(problem.group_filters, filters)
-    unit_blocks = blocks_of_a_unit(problem, blocks, bands(problem, tile_rows * y.outputs))
+    transformed = y.points * y.blocks * x.points * x.blocks * problem.group_channels * blocks * filters
+    unit_blocks, together = units_of_filters(problem, blocks, bands(problem, tile_rows * y.outputs), transformed)
     reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
     return Cut(
         y=y,
@@ -95,6 +98,7 @@ def cut_up(problem: Problem) -> Cut:
         length=round_up(tile_columns + lanes + reach, lanes),
         blocks=blocks,
         unit_blocks=unit_blocks,
+        together=together,
         grid=Grid(
             images=problem.batch,
             groups=problem.groups,

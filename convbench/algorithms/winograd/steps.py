@@ -55,6 +55,7 @@ class Parameters(NamedTuple):
         tiles: Tiles in a unit, rounded up to whole register blocks.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
+        together: Maximum number of units for the same tiles that are computed as one.
         run: Elements from one run of a filter to the next, in scratch.
         whole: Whether the runs of a filter are whole rows of the output that are streamed as one.
         streamed: Whether outputs are written with non-temporal stores.
@@ -80,6 +81,7 @@ class Parameters(NamedTuple):
     tiles: int
     blocks: int
     unit_blocks: int
+    together: int
     run: int
     whole: int
     streamed: int

@@ -18,6 +18,7 @@ def cost(problem: Problem) -> Cost:
     """The filling of bands, the input transform, a matrix product for each point, and the output transform."""
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     y, x, units, positions = cut.y, cut.x, cut.grid.units, cut.grid.positions
+    fillings = units // cut.together
     (in_y, out_y), (in_x, out_x) = (pass_costs(axis.outputs, axis.taps) for axis in (y, x))
     points = y.points * x.points
     terms = problem.group_channels * products(problem, y, x) / points
@@ -36,14 +37,14 @@ def cost(problem: Problem) -> Cost:
         {
             **of_whole(problem, units),
             **of_blocks(sums, terms, cut.filters, cut.vectors),
-            "gathered bytes": units * problem.group_channels * cut.input_rows * cut.row_stride * item,
-            "band rows": units * problem.group_channels * min(cut.input_rows, problem.height) * x.outputs,
-            "input transforms": cut.grid.filter_blocks * vectors * to_points,
+            "gathered bytes": fillings * problem.group_channels * cut.input_rows * cut.row_stride * item,
+            "band rows": fillings * problem.group_channels * min(cut.input_rows, problem.height) * x.outputs,
+            "input transforms": fillings // positions * vectors * to_points,
             "output transforms": registers * cut.vectors * cut.blocks * cut.filters * from_points,
             "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
             "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
             **added(
-                of_weights(positions * cut.blocks * of_block, cut.unit_blocks * of_block, item),
+                of_weights(positions * cut.blocks * of_block, cut.together * cut.unit_blocks * of_block, item),
                 of_weights((registers - positions) * cut.blocks * of_block, of_block, item),
             ),
         },
@@ -65,4 +66,5 @@ def _of_transforms(problem: Problem, cut: Cut, inputs: int, outputs: int) -> flo
     y, x = cut.y, cut.x
     (in_y, out_y), (in_x, out_x) = (_of_a_pass(axis.outputs, axis.taps) for axis in (y, x))
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
-    return cut.grid.filter_blocks * inputs * to_points + outputs * (x.points * out_y + y.outputs * out_x)
+    fillings = cut.grid.filter_blocks // cut.together
+    return fillings * inputs * to_points + outputs * (x.points * out_y + y.outputs * out_x)

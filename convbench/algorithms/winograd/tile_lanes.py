@@ -40,7 +40,7 @@ from convbench.kernels.band import Band, fill_band
 from convbench.kernels.blocking import with_tail
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import pack
-from convbench.kernels.grid import locate
+from convbench.kernels.grid import at_position, locate
 from convbench.kernels.output import streamed
 from convbench.kernels.tile import Phase, TileName, Work, borrowed, jit
 from convbench.kernels.tuning import tuning
@@ -72,12 +72,17 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is `unit_blocks` register blocks of filters over rows of tiles of one group of one image."""
+        """A unit is `unit_blocks` register blocks of filters over rows of tiles of one group of one image.
+
+        Units for the same tiles are computed as one, from the same points.
+        """
         p = unpack(parameters)
         pieces, group_filters = split(scratch, p.pieces), out.shape[1] // p.grid.groups
         packed = borrowed(weights)
-        for unit in range(first, last):
-            place = locate(p.grid, unit)
+        unit = first
+        while unit < last:
+            place, count = locate(p.grid, unit), at_position(p.grid, unit, last, p.together)
+            unit += count
             rows = min(p.tile_rows, (out.shape[2] + y_outputs - 1) // y_outputs - place.band * p.tile_rows)
             first_block = place.filter_block * p.unit_blocks
             since = ticks()
@@ -85,7 +90,7 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
             since = lap(clock, PAD, since)
             to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces)
             since = lap(clock, TRANSFORM, since)
-            for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
+            for block in range(first_block, min(p.blocks, first_block + count * p.unit_blocks)):
                 used = min(filters, group_filters - block * filters)
                 number = place.group * p.blocks + block
                 for t in range(0, rows * p.tile_columns, width):
@@ -135,6 +140,7 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         tiles=cut.tiles,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
+        together=cut.together,
         run=_run(cut),
         whole=is_whole(problem, cut),
         streamed=streamed(problem),
@@ -201,8 +207,9 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything, terms(problem, y, x).order)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
     sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *_line_terms(problem, cut))
+    tile, grid = TileName(__name__, "make_tile", sizes), cut.grid
     return Work(
-        phases=(Phase(TileName(__name__, "make_tile", sizes), cut.grid.units, pack(parameters), STAGES),),
+        phases=(Phase(tile, grid.units, pack(parameters), STAGES, cut.together),),
         weights=everything,
         scratch_size=sum(parameters.pieces),
         errors=errors(problem, y, x),
