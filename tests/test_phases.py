@@ -266,3 +266,34 @@ def test_units_are_claimed_together_half_of_what_is_left_at_a_time_and_each_once
     cancelled.fill(12)
     claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, cancelled, 0)
     assert out.ravel().tolist() == expected
+
+
+@jit
+def tally(x, weights, out, parameters, workspace, scratch, clock, first, last):  # noqa: ARG001  # those of a tile
+    """A tile that adds 1 to the output of each unit."""
+    out.reshape(out.size)[first:last] += 1
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4, 7])
+def test_shares_begin_between_units_that_are_claimed_together_and_have_each_unit_once(together):
+    """Of as many workers as there are, one after another, the first of which leaves nothing to the others."""
+    claim = driver.compiled_claim("float32")
+    for units, workers in [(1, 1), (1, 5), (29, 3), (96, 2), (97, 3), (101, 5), (426, 16)]:
+        phase = Phase(TileName(__name__, "tally"), units, np.zeros(1, np.int64), together=together)
+        work = Work((phase,), np.zeros(1, "float32"), 1)
+        loaded, x = driver.load_phases(work.phases, work.first_stages, "float32"), np.zeros((1, 1, 1, 1), np.float32)
+        own = driver.new_workspace(work), driver.new_scratch(work, 1)[0], driver.new_clock(1)[0]
+        out, counters = np.zeros((1, 1, 1, units), np.float32), driver.new_counters(1, workers)[0]
+        for worker in reversed(range(workers)):
+            claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, counters, worker)
+        assert (out == 1).all(), (units, workers)
+
+
+def test_one_worker_alone_claims_as_many_as_may_be_together():
+    phase = Phase(TileName(__name__, "note"), 10, np.zeros(1, np.int64), together=4)
+    work = Work((phase,), np.zeros(1, "float32"), 1)
+    loaded, claim = driver.load_phases(work.phases, work.first_stages, "float32"), driver.compiled_claim("float32")
+    x = out = np.zeros((1, 1, 1, 10), np.float32)
+    own = driver.new_workspace(work), driver.new_scratch(work, 1)[0], driver.new_clock(1)[0]
+    claim(loaded.table[0], x, work.weights, out, loaded.parameters, *own, driver.new_counters(1, 1)[0], 0)
+    assert out.ravel().tolist() == [4] * 8 + [2] * 2

@@ -43,6 +43,55 @@ def test_shared_memory_is_given_back_with_the_last_array_in_it():
         os.fstat(fd)
 
 
+HUGE = 2**21
+LARGE = [HUGE, HUGE + 4, 3 * HUGE - 4096, 5 * HUGE + 12345]  # bytes
+
+
+def offset_of(mapped: memoryview) -> int:
+    """How far the data of a mapping are from the begin of a huge page."""
+    return np.frombuffer(mapped, np.uint8).ctypes.data % HUGE
+
+
+@pytest.mark.parametrize("size", [1, 4096, HUGE - 1, *LARGE])
+def test_another_mapping_of_a_segment_has_the_same_data_and_nothing_beside_them(size):
+    array = memory.shared_empty((size,), "uint8")
+    segment, _ = memory.locate(array)
+    array[:] = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    before = array.copy()
+    other = memory.map_shared(segment.fd)
+    assert np.array_equal(np.frombuffer(other, np.uint8)[:size], before)
+    assert len(other) == max(size, 4096)
+    for _ in range(2):
+        memory.into_huge_pages(segment)
+        assert np.array_equal(array, before)
+        assert np.array_equal(np.frombuffer(other, np.uint8)[:size], before)
+    array[-1] ^= 1
+    assert np.frombuffer(other, np.uint8)[size - 1] == array[-1]
+    taken = 512 * os.fstat(segment.fd).st_blocks
+    assert taken <= len(other) + 4096, "the hole before the data takes no memory"
+
+
+@pytest.mark.parametrize("size", LARGE)
+def test_large_arrays_begin_at_a_huge_page_in_each_process(size):
+    array = memory.shared_empty((size,), "uint8")
+    segment, _ = memory.locate(array)
+    other = memory.map_shared(segment.fd)
+    assert array.ctypes.data % HUGE == offset_of(other) == 0
+
+
+def test_a_system_that_collapses_no_pages_or_maps_elsewhere_each_time_is_good_enough(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(memory.Segment, "madvise", refuse, raising=False)
+    monkeypatch.setattr(memory, "_TRIES", 0)
+    array = memory.shared_empty((3 * HUGE,), "uint8")
+    segment, _ = memory.locate(array)
+    array[:] = 7
+    memory.into_huge_pages(segment)
+    assert (np.frombuffer(memory.map_shared(segment.fd), np.uint8) == 7).all()
+
+
 def test_arrays_in_shared_memory_are_not_copied(small, monkeypatch):
     x, weights = data(small)
     with plan(small, weights, executor="processes", cores=2) as bound:

@@ -1,7 +1,7 @@
 """Page-aligned arrays in private memory, and in shared memory that other processes can map without a copy.
 
 Both are in huge pages where the system allows it, because the first access to 462 MB in pages of 4 KiB takes a second,
-and every later one a third longer. Shared memory is anonymous: its file descriptor is passed to the processes that need
+and filling it later a third longer than in huge ones. Shared memory is anonymous: its file descriptor is passed to the processes that need
 it, and the system frees it when the last of them has ended, normally or not.
 
 Most systems give huge pages to private memory on request, and none to shared memory. Since Linux 6.1 a process may
@@ -78,10 +78,8 @@ def private_empty(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         MemoryError: Out of memory.
     """
     size = _size(shape, dtype)
-    if size >= _HUGE_PAGE // 2:  # that much of a last page makes it a huge one as well
-        length = max(size, (size + _HUGE_PAGE // 2) // _HUGE_PAGE * _HUGE_PAGE)
-        mapping = _advised(_private_mapping(length + _HUGE_PAGE))
-        return view(mapping, -_address(view(mapping, 0, (1,), "uint8")) % _HUGE_PAGE, shape, dtype)
+    if size >= _HUGE_PAGE:
+        return view(_advised(_private_mapping(size)), 0, shape, dtype)
     block = np.empty(size + mmap.PAGESIZE, np.uint8)
     return np.ndarray(shape, dtype, block, -_address(block) % mmap.PAGESIZE)
 

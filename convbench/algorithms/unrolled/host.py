@@ -181,7 +181,7 @@ def across(filters, vectors, width, lanes, p, place, block, first, panels, pixel
         )
 
 
-def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
+def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:  # over 40 lines: the steps of a unit
     """The tile for a register block of `filters` x `width` pixels.
 
     Args:
@@ -194,20 +194,15 @@ def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
 
     @jit
     def tile(x, w, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
-        """A unit is `unit_blocks` register blocks of filters over a segment of a band of one group of one image.
-
-        Units for the same pixels are computed as one, from one band and the same panels.
-        """
+        """A unit is register blocks of filters over a segment of a band; units for the same one are computed as one."""
         p, y, shape = unpack(parameters), out.reshape(out.size), out.shape
         band, table = scratch[: p.band_size], scratch[p.band_size :]
         unit = first
         while unit < last:
             place, count = locate(p.grid, unit), at_position(p.grid, unit, last, p.together)
-            unit += count
+            begin, unit = place.filter_block * p.unit_blocks, unit + count
             columns = min(p.columns, shape[3] - place.segment * p.columns)
             pixels = min(p.rows, shape[2] - place.band * p.rows) * columns
-            first_block = place.filter_block * p.unit_blocks
-            blocks = range(first_block, min(p.blocks, first_block + count * p.unit_blocks))
             since = ticks()
             fill_band(x, band, p.band, place)
             since = lap(clock, PAD, since)
@@ -215,7 +210,7 @@ def make_tile(filters: int, vectors: int, width: int, lanes: int) -> Any:
                 panels = min(p.panels, (pixels - pixel + width - 1) // width)
                 unroll_panels(copied, lanes, width, p, band, table, pixel, panels, pixels, columns)
                 since = lap(clock, UNROLL, since)
-                for block in blocks:
+                for block in range(begin, min(p.blocks, begin + count * p.unit_blocks)):
                     if pixels_in_lanes:
                         multiply(
                             filters, vectors, width, lanes, p, place, block, pixel, panels, pixels, table, w, y, shape
