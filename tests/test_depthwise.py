@@ -52,6 +52,9 @@ COLUMNS = {
     "dilation in more rows than there are": problem((3, 21), (2, 3), dilation=(9, 4), padding=9),
     "two filters a channel": problem((13, 17), (3, 3), padding=1, multiplier=2),
     "four filters a channel, batch": problem((13, 17), (3, 3), padding=1, multiplier=4, batch=2),
+    "11 x 1, as many sums as registers allow": problem((14, 14), (11, 1), padding=(5, 0)),
+    "7 x 7 in bands, rows with zeros beside them": problem((130, 100), (7, 7), 2, padding=((1, 5), (6, 2))),
+    "dilation in bands": problem((150, 64), (3, 3), 2, padding=(2, 3), dilation=(2, 3), stride=(2, 1)),
     "bands of large planes": problem((150, 130), (3, 3), 2, padding=1),
     "a single column, far apart": problem((40, 40), (3, 3), stride=(1, 40), padding=1),
     "float64": problem((15, 21), (3, 3), padding=1, dtype="float64"),
@@ -85,7 +88,8 @@ LONG = (
     *("more lines between outputs than the kernel has", "stride 2, a large kernel", "float64, stride 2"),
     *("a kernel of one row", "5 x 5, weights not in registers", "a narrower vector at the end", "float64"),
     *("7 x 7 on less than 7 rows", "stride 2 and dilation", "strides without a common line", "a single output"),
-    *("dilation in more rows than there are", "stride 2, an even kernel"),
+    *("dilation in more rows than there are", "stride 2, an even kernel", "dilation in bands"),
+    *("11 x 1, as many sums as registers allow", "7 x 7 in bands, rows with zeros beside them"),
 )
 QUICK_GROUPS = ("a first layer", "four channels a group", "groups, stride 2")
 
@@ -182,7 +186,8 @@ def test_units_cover_the_output_and_the_memory_is_as_told(wanted):
     assert found.grid.segments * found.segment >= wanted.output_width > (found.grid.segments - 1) * found.segment
     planes, blocks = wanted.batch * wanted.out_channels // found.cut.filters, found.grid.filter_blocks
     assert blocks * found.planes >= planes > (blocks - 1) * found.planes
-    assert columns.footprint(wanted).total(1) == prepared(wanted, weights).weights.nbytes
+    work = prepared(wanted, weights)
+    assert columns.footprint(wanted).total(1) == work.weights.nbytes + work.scratch_size * work.dtype.itemsize
     cost = columns.cost(wanted)
     assert cost.units == found.grid.units
     assert all(count >= 0 for count in cost.counts.values())

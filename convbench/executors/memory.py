@@ -1,8 +1,8 @@
 """Page-aligned arrays in private memory, and in shared memory that other processes can map without a copy.
 
 Both are in huge pages where the system allows it, because the first access to 462 MB in pages of 4 KiB takes a second,
-and filling it later a third longer than in huge ones. Shared memory is anonymous: its file descriptor is passed to the processes that need
-it, and the system frees it when the last of them has ended, normally or not.
+and filling it later a third longer than in huge ones. Shared memory is anonymous: its file descriptor is passed to the
+processes that need it, and the system frees it when the last of them has ended, normally or not.
 
 Most systems give huge pages to private memory on request, and none to shared memory. Since Linux 6.1 a process may
 collapse pages into huge ones all the same (`into_huge_pages`). A mapping has these as such only where its address and

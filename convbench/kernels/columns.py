@@ -38,6 +38,7 @@ def column_of_vectors(  # over 40 lines: the documentation of its arguments
     column_step: Constant,
     resident: Constant,
     masked: Constant,
+    padded: Constant,
     ahead: Constant,
     lanes: Constant,
     x: Array,
@@ -76,6 +77,7 @@ def column_of_vectors(  # over 40 lines: the documentation of its arguments
         resident: Whether the weights stay in registers; otherwise each multiply-add reads its own, which is as fast
             where a load can broadcast.
         masked: Whether all vectors are loaded and stored with masks; otherwise only those at the edges are.
+        padded: Whether the input has zeros beside its rows, so that vectors at the edges are loaded without masks.
         ahead: Rows by which lines of the input and the output are asked for ahead; 0 for not.
         lanes: Elements of a vector.
         x: Input.
@@ -141,12 +143,14 @@ def column_of_vectors(  # over 40 lines: the documentation of its arguments
     if masked:
         column_of_vectors.within(width, lanes_used).run()
         return
-    whole = builder.and_(taps.are_inside(width), builder.icmp_signed(">=", lanes_used, index(lanes)))
+    whole = builder.icmp_signed(">=", lanes_used, index(lanes))
+    if not padded:
+        whole = builder.and_(taps.are_inside(width), whole)
     with builder.if_else(whole) as (then, otherwise):
         with then:
             column_of_vectors.run()
         with otherwise:
-            column_of_vectors.within(width, lanes_used).run()
+            column_of_vectors.within(None if padded else width, lanes_used).run()
 
 
 def least(builder: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
@@ -199,10 +203,10 @@ class _Column:
     ahead: int
     limits: tuple[ir.Value, ir.Value, ir.Value]
 
-    def within(self, width: ir.Value, lanes_used: ir.Value) -> _Column:
-        """The same, with masks for a vector that is not all inside of the image or of the output."""
+    def within(self, width: ir.Value | None, lanes_used: ir.Value) -> _Column:
+        """The same, with masks for a vector that is not all inside of the output, or of an image of such a width."""
         mask = self.emit.lanes_between(index(0), lanes_used)
-        return replace(self, taps=self.taps.within(width), mask=mask)
+        return replace(self, taps=self.taps if width is None else self.taps.within(width), mask=mask)
 
     def run(self) -> None:
         """Emit all steps."""

@@ -1,9 +1,10 @@
 """Direct convolution on the host for filters that read few channels: depthwise and grouped, and first layers.
 
 A unit is some planes (a filter, or several side by side, of one image), or a band or a segment of them. The
-micro-kernels read the input where it lies, so that there is no scratch. Columns of vectors (`kernels.columns`) load
-each input once for each kernel column. Kernels of one channel that are too large to be unrolled, or whose steps are,
-are computed by register blocks (`kernels.columns_block`).
+micro-kernels read the input where it lies, or, where masks for the edges would take too many registers, copies of its
+rows with zeros beside them. Columns of vectors (`kernels.columns`) load each input once for each kernel column. Kernels
+of one channel that are too large to be unrolled, or whose steps are, are computed by register blocks
+(`kernels.columns_block`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from convbench.algorithms import Cost, Footprint
 from convbench.algorithms.direct.columns_cut import SPARE, SPARE_IF_SHUFFLED, Cut, cuts, steps
 from convbench.algorithms.direct.columns_tiles import Parameters
 from convbench.epilogue import Epilogue
-from convbench.integers import ceil_div
+from convbench.integers import ceil_div, round_up
 from convbench.kernels.blocking import CUTS, UNITS
 from convbench.kernels.counting import of_blocks, of_weights, of_whole, shares
 from convbench.kernels.fields import pack
@@ -43,6 +44,7 @@ PAGES: Final = 128  # of memory at a time, each of PAGE bytes
 PAGE: Final = 4096
 ALIASED: Final = 1024  # bytes of a row: with a multiple of it, rows fall into few sets of the nearest cache
 AHEAD_BYTES: Final = 2**13  # a plane of which lines are asked for ahead; smaller ones are near
+WIDE: Final = 1.5  # vectors of a row from which on copying it costs less than masks
 BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
 
 OVERLAPS: Final = 4  # minimum number of rows of a band, in kernel rows: neighbouring bands begin with the same lines
@@ -62,6 +64,7 @@ class Blocking:
         band: Output rows of a band.
         segment: Output columns of a segment.
         grid: Grid of the units.
+        copies: Whether the rows of a unit are first copied to scratch, where zeros are beside them.
     """
 
     cut: Cut
@@ -73,6 +76,7 @@ class Blocking:
     band: int
     segment: int
     grid: Grid
+    copies: bool
 
     @property
     def cycles(self) -> float:
@@ -115,21 +119,33 @@ def blocking(problem: Problem) -> Blocking:
     cut = min(cuts(problem, lanes), key=lambda cut: cut.cycles)
     planes = problem.batch * problem.out_channels // cut.filters
     together = max(ceil_div(LEAST, cut.cycles), min(planes // UNITS, MOST // cut.cycles), 1)
-    band, segment = _part(problem, cut, lanes, min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST)))
+    copies = not cut.rows and _has_edges(problem, lanes)
+    parts = min(ceil_div(UNITS, planes), max(1, cut.cycles // LEAST))
+    band, segment = _part(problem, cut, lanes, parts, copies=copies)
     bands, segments = ceil_div(problem.output_height, band), ceil_div(width, segment)
     grid = Grid(1, 1, bands, segments, ceil_div(planes, together))
     narrow = lanes // 2 if not cut.rows and lanes == full and 0 < width % lanes <= lanes // 2 else 0
-    return Blocking(cut, lanes, narrow, steps(problem)[1], planes, together, band, segment, grid)
+    return Blocking(cut, lanes, narrow, steps(problem)[1], planes, together, band, segment, grid, copies)
 
 
-def _part(problem: Problem, cut: Cut, lanes: int, parts: int) -> tuple[int, int]:
+def _has_edges(problem: Problem, lanes: int) -> bool:
+    """Whether rows of a depthwise problem have vectors at the edges, and masks for these spill other registers."""
+    if instruction_set().has_masks or max(problem.group_channels, problem.group_filters) > 1:
+        return False
+    is_whole = not any(problem.padding[1]) and problem.output_width % lanes == 0
+    is_small = ceil_div(problem.output_width, lanes) <= problem.taps  # few vectors lie between those at the edges
+    is_taken = problem.kernel_width > 1 and steps(problem)[1] == 1 and problem.width >= WIDE * lanes
+    return not is_whole and is_small and is_taken
+
+
+def _part(problem: Problem, cut: Cut, lanes: int, parts: int, *, copies: bool) -> tuple[int, int]:
     """Output rows of a band and columns of a segment, for at least so many parts of a plane where there is room."""
     rows, columns = max(1, cut.rows), cut.vectors * lanes  # of a register block
     high, wide = ceil_div(problem.output_height, rows), ceil_div(problem.output_width, columns)
-    segment = ceil_div(wide, min(parts, wide)) * columns
+    segment = ceil_div(wide, 1 if copies else min(parts, wide)) * columns  # copies are of whole rows
     most = high
     if not cut.rows:  # neighbouring columns of vectors, or blocks of filters, should find their input in a cache
-        is_near = problem.group_channels == 1 and not tuning().prefetch_rows
+        is_near = copies or (problem.group_channels == 1 and not tuning().prefetch_rows)
         cache = BAND_BYTES if is_near else tuning().band_bytes
         parts = max(parts, ceil_div(_group_bytes(problem), cache))
         most = ceil_div(high, OVERLAPS * problem.kernel_height)
@@ -149,9 +165,11 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     return Work(
         phases=(Phase(_tile(problem), found.grid.units, pack(_parameters(problem, epilogue)), STAGES),),
         weights=packed(problem, weights, epilogue),
+        scratch_size=scratch_size(problem),
         errors=of_sums(problem),
         variant={
             "register block": " x ".join(map(str, (found.cut.filters, *shape, found.lanes))),
+            **({"source": "band"} if found.copies else {}),
             "planes": found.planes,
             "units": found.grid.units,
         },
@@ -167,7 +185,7 @@ def _parameters(problem: Problem, epilogue: Epilogue) -> Parameters:
         grid=found.grid,
         all_planes=problem.batch * problem.groups * of_group,
         planes=found.planes,
-        cached=max(1, BAND_BYTES // _group_bytes(problem)) * of_group,
+        cached=1 if found.copies else max(1, BAND_BYTES // _group_bytes(problem)) * of_group,
         filters=of_group,
         channels=problem.group_channels,
         rows=found.band,
@@ -187,16 +205,23 @@ def _parameters(problem: Problem, epilogue: Epilogue) -> Parameters:
         biases=problem.out_channels * problem.taps,
         zeros=problem.out_channels * (problem.taps + 1),
         relu=epilogue.relu,
+        padded=padded_row(problem) if found.copies else 0,
+        reach=(problem.kernel_height - 1) * problem.dilation[0] + 1,
     )
+
+
+def padded_row(problem: Problem) -> int:
+    """Elements of a copied row, with all that the vectors of an output row read: a multiple of a vector."""
+    found = blocking(problem)
+    outputs = round_up(problem.output_width, found.lanes) * found.column_step
+    needed = max(problem.padding[1][0] + problem.width, outputs + (problem.kernel_width - 1) * problem.dilation[1])
+    return round_up(needed + found.lanes, found.lanes)
 
 
 def _tile(problem: Problem) -> TileName:
     """The tile for the blocking of a problem."""
-    found, kernel, module = (
-        blocking(problem),
-        blocking(problem).cut.kernel,
-        "convbench.algorithms.direct.columns_tiles",
-    )
+    found, kernel = blocking(problem), blocking(problem).cut.kernel
+    module = "convbench.algorithms.direct.columns_tiles"
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)
         needed = problem.taps * found.cut.filters + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
@@ -205,7 +230,7 @@ def _tile(problem: Problem) -> TileName:
         resident = int(problem.group_channels == 1 and needed <= tuning().registers)
         size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
         constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size)
-        how = resident, int(instruction_set().has_masks), ahead
+        how = resident, int(instruction_set().has_masks), int(found.copies), 0 if found.copies else ahead
         return TileName(module, "make_columns_tile", (*constants, *how))
     block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
     return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))
@@ -234,23 +259,39 @@ def _packed_size(problem: Problem) -> int:
     return problem.out_channels * (problem.taps + 1) + zeros
 
 
+def scratch_size(problem: Problem) -> int:
+    """Elements of the copied rows of a unit, and of a vector that a load may go beyond."""
+    found = blocking(problem)
+    if not found.copies:
+        return 0
+    return rows_of_unit(problem) * padded_row(problem) + found.lanes
+
+
+def rows_of_unit(problem: Problem) -> int:
+    """Rows of the input that a unit reads, at most."""
+    last = (blocking(problem).band - 1) * problem.stride[0]
+    return min(problem.height, last + (problem.kernel_height - 1) * problem.dilation[0] + 1)
+
+
 def footprint(problem: Problem) -> Footprint:
-    """The packed weights."""
-    return Footprint(0, _packed_size(problem) * ITEM_SIZE[problem.dtype])
+    """The packed weights, and the copied rows of a unit."""
+    return Footprint(scratch_size(problem) * ITEM_SIZE[problem.dtype], _packed_size(problem) * ITEM_SIZE[problem.dtype])
 
 
 def cost(problem: Problem) -> Cost:
-    """Register blocks with all their taps, and the weights."""
+    """Register blocks with all their taps, the weights, and the copied rows."""
     found = blocking(problem)
     planes, height, width = problem.batch * problem.out_channels, problem.output_height, problem.output_width
     rows, of_plane = found.cut.rows or height, problem.taps * found.cut.filters
+    copied, item = planes * found.grid.bands * rows_of_unit(problem), ITEM_SIZE[problem.dtype]
     blocks = planes // found.cut.filters * ceil_div(height, rows) * ceil_div(width, found.cut.vectors * found.lanes)
     return Cost(
         {
             **of_whole(problem, found.grid.units),
             **of_blocks(blocks, problem.taps, found.cut.filters, rows * found.cut.vectors),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height,
-            **of_weights(blocks * of_plane, of_plane, ITEM_SIZE[problem.dtype]),
+            **({"band rows": copied, "band bytes": copied * problem.width * item} if found.copies else {}),
+            **of_weights(blocks * of_plane, of_plane, item),
         },
         found.grid.units,
         shares(found.grid, (height, found.band), (width, found.segment), (planes // found.cut.filters, found.planes)),

@@ -90,7 +90,7 @@ def cuts(problem: Problem, lanes: int) -> list[Cut]:
         and (column_step == 1 or problem.dilation[1] == 1)
         and area * filters <= AREA
         and problem.group_channels * area * filters * ITEM_SIZE[problem.dtype] <= WEIGHT_BYTES
-        and filters * sums + SPARE_IF_SHUFFLED <= tuning().registers
+        and filters * sums + (SPARE if column_step == 1 else SPARE_IF_SHUFFLED) <= tuning().registers
     ):
         kernel = Kernel(1, size, 0, row_step, tap_step, step)
         found.append(Cut(_cycles_of_columns(problem, kernel, filters, lanes), filters, 0, 1, kernel))

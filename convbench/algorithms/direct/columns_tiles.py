@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.columns import column_of_vectors
 from convbench.kernels.columns_block import columns_block
+from convbench.kernels.copying import pad_row
 from convbench.kernels.fields import unpacker
 from convbench.kernels.grid import Grid, locate
 from convbench.kernels.tile import inlined, jit
@@ -40,6 +41,8 @@ class Parameters(NamedTuple):
         biases: Index in the weights of the first filter's bias.
         zeros: Index in the weights of the zeros.
         relu: Whether ReLU is applied.
+        padded: Elements of a row of the input that is copied to scratch and has zeros beside it; 0 for not copying.
+        reach: Rows that the kernel spans.
     """
 
     grid: Grid
@@ -65,6 +68,8 @@ class Parameters(NamedTuple):
     biases: int
     zeros: int
     relu: int
+    padded: int
+    reach: int
 
 
 unpack = unpacker(Parameters)
@@ -112,10 +117,31 @@ def steps_of(p, part, first, kernel_rows, row_step, height):  # type: ignore[no-
 
 
 @inlined
-def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute a column of vectors of some planes."""
-    filters, several, kernel_rows, kernel_columns, row_step, column_step, resident, masked, ahead = constants
-    (_, _, height, width), (_, out_channels, out_height, out_width) = shapes
+def pad_part(lanes, p, part, plane, x, height, width, scratch):  # type: ignore[no-untyped-def]
+    """Copy the rows that a part of a plane reads to scratch, where zeros are beside them; returns first and end row."""
+    top = max(0, part.top * p.row_stride - p.top)
+    bottom = min(height, (part.bottom - 1) * p.row_stride - p.top + p.reach)
+    begin = plane // p.filters * height
+    for row in range(top, bottom):
+        pad_row(
+            lanes=lanes,
+            source=x,
+            source_begin=(begin + row) * width,
+            count=width,
+            left=0,
+            target=scratch,
+            target_begin=(row - top) * p.padded + p.left,
+            padded=width,
+        )
+    return top, bottom
+
+
+@inlined
+def column_of_planes(constants, lanes, left, begin_row, p, part, planes, steps, x, weights, out, shapes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute a column of vectors of some planes, whose input begins at row `begin_row` of the image."""
+    filters, several, kernel_rows, kernel_columns, row_step, column_step, resident, masked, padded, ahead = constants
+    (size, height, width), (_, out_channels, out_height, out_width) = shapes
+    column = left * column_step if padded else left * column_step - p.left
     begin, end = planes
     number = begin % (out_channels // filters)
     for plane in range(begin, end):
@@ -129,15 +155,16 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
             column_step=column_step,
             resident=resident,
             masked=masked,
+            padded=padded,
             ahead=ahead,
             lanes=lanes,
             x=x,
-            plane=group * p.channels * height * width,
+            plane=group * size,
             channels=p.channels,
             height=height,
             width=width,
-            row=steps.row,
-            column=left * column_step - p.left,
+            row=steps.row - begin_row,
+            column=column,
             line_step=p.line_step,
             dilation=p.dilation,
             weights=weights,
@@ -157,35 +184,43 @@ def column_of_planes(constants, lanes, left, p, part, planes, steps, x, weights,
         number = 0 if number == out_channels // filters - 1 else number + 1
 
 
-def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:
+def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:  # over 40 lines: two calls for two widths
     """The tile of `column_of_vectors`.
 
     Args:
         lanes: Elements of a vector.
         narrow: Elements of the last vector of a row, if it is a narrower one; otherwise 0.
         constants: Filters, whether there are several channels, kernel rows and columns, row and column step, whether
-            weights are resident, whether all vectors are masked, and rows of lines that are asked for ahead.
+            weights are resident, whether all vectors are masked, whether rows are copied and have zeros beside them,
+            and rows of lines that are asked for ahead.
     """
+    padded = constants[8]
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
         """A unit is a part of some planes."""
         p, flat_x, flat_out, since = unpack(parameters), x.reshape(x.size), out.reshape(out.size), ticks()
-        shapes = (x.shape, out.shape)
+        size, height, width = p.channels * x.shape[2] * x.shape[3], x.shape[2], x.shape[3]
+        source = scratch if padded else flat_x
+        if padded:
+            scratch[:] = 0  # beside the rows it stays so
         for unit in range(first, last):
             part = part_of(p, unit, out.shape)
             wide, end = min(part.right, p.wide), part.plane + part.planes
             for plane in range(part.plane, end, p.cached):
-                planes = (plane, min(end, plane + p.cached))
+                planes, begin, shapes = (plane, min(end, plane + p.cached)), 0, ((size, height, width), out.shape)
+                if padded:
+                    begin, bottom = pad_part(lanes, p, part, plane, flat_x, height, width, scratch)
+                    shapes = ((0, bottom - begin, p.padded), out.shape)
                 for row in range(part.top, min(part.bottom, part.top + p.interleaved)):
-                    steps = steps_of(p, part, row, constants[2], constants[4], x.shape[2])
+                    steps = steps_of(p, part, row, constants[2], constants[4], height)
                     for left in range(part.left, wide, lanes):
                         column_of_planes(
-                            constants, lanes, left, p, part, planes, steps, flat_x, weights, flat_out, shapes
+                            constants, lanes, left, begin, p, part, planes, steps, source, weights, flat_out, shapes
                         )
                     if narrow and wide < part.right:
                         column_of_planes(
-                            constants, narrow, wide, p, part, planes, steps, flat_x, weights, flat_out, shapes
+                            constants, narrow, wide, begin, p, part, planes, steps, source, weights, flat_out, shapes
                         )
         lap(clock, 0, since)
 
