@@ -55,6 +55,10 @@ COLUMNS = {
     "11 x 1, as many sums as registers allow": problem((14, 14), (11, 1), padding=(5, 0)),
     "7 x 7 in bands, rows with zeros beside them": problem((130, 100), (7, 7), 2, padding=((1, 5), (6, 2))),
     "dilation in bands": problem((150, 64), (3, 3), 2, padding=(2, 3), dilation=(2, 3), stride=(2, 1)),
+    "a step that ends in the image and needs none of it": problem(
+        (1, 21), (4, 3), stride=(3, 1), padding=((8, 0), (1, 1))
+    ),
+    "padding wider than the image": problem((20, 14), (3, 3), padding=(1, 60), dilation=(1, 30)),
     "bands of large planes": problem((150, 130), (3, 3), 2, padding=1),
     "a single column, far apart": problem((40, 40), (3, 3), stride=(1, 40), padding=1),
     "float64": problem((15, 21), (3, 3), padding=1, dtype="float64"),
@@ -89,6 +93,7 @@ LONG = (
     *("a kernel of one row", "5 x 5, weights not in registers", "a narrower vector at the end", "float64"),
     *("7 x 7 on less than 7 rows", "stride 2 and dilation", "strides without a common line", "a single output"),
     *("dilation in more rows than there are", "stride 2, an even kernel", "dilation in bands"),
+    *("a step that ends in the image and needs none of it", "padding wider than the image"),
     *("11 x 1, as many sums as registers allow", "7 x 7 in bands, rows with zeros beside them"),
 )
 QUICK_GROUPS = ("a first layer", "four channels a group", "groups, stride 2")

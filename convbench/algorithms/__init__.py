@@ -72,7 +72,7 @@ class Cost:
         """The share of the work that the busiest worker has.
 
         Each computes its own part of the units one by one and then takes over what is left of the others' parts, as in
-        `executors.driver.claim`.
+        `executors.driver.claim`, which also has several claimed together.
         """
         if not self.shares:
             return ceil_div(self.units, workers) / self.units

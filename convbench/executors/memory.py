@@ -32,6 +32,7 @@ from convbench.integers import round_up
 
 _HUGE_PAGE: Final = 2 * 2**20
 _COLLAPSE: Final = 25  # MADV_COLLAPSE of Linux; Python's mmap has no name for it
+_PIECE: Final = 16 * _HUGE_PAGE  # bytes that are collapsed at a time
 _TRIES: Final = 4  # mappings of a segment until one is where its pages may be huge
 DESCRIPTORS: Final = 2  # file descriptors of a segment; `mmap` duplicates the one it is given
 # An epoll object can own any descriptor and closes it silently; a file object would emit a ResourceWarning.
@@ -122,16 +123,18 @@ def shared_copies(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
 def into_huge_pages(segment: Segment) -> None:
     """Collapse the pages of a segment into huge ones, once; their content and their node stay.
 
-    Where the system does not (another than Linux, before 6.1, or out of free huge pages) nothing happens. Pages that
-    were not touched before are now.
+    Where the system does not (another than Linux, before 6.1, denied, or out of free huge pages) nothing happens. Pages
+    that were not touched before are now.
     """
     whole = segment.nbytes // _HUGE_PAGE * _HUGE_PAGE
     if segment.collapsed or not whole or not sys.platform.startswith("linux"):
         return
-    segment.collapsed = True
-    view(segment, segment.begin, (whole,), "uint8")[::_HUGE_PAGE].max()  # where there is no page, none is collapsed
     with contextlib.suppress(OSError):
-        segment.madvise(_COLLAPSE, segment.begin, whole)
+        for begin in range(segment.begin, segment.begin + whole, _PIECE):  # other threads, and signals, in between
+            piece = min(_PIECE, segment.begin + whole - begin)
+            view(segment, begin, (piece,), "uint8")[::_HUGE_PAGE].max()  # where there is no page, none is collapsed
+            segment.madvise(_COLLAPSE, begin, piece)
+    segment.collapsed = True
 
 
 def map_shared(fd: int) -> memoryview:

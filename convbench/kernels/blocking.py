@@ -77,8 +77,8 @@ def units_of_filters(problem: Problem, blocks: int, positions: int, weights: int
 
     A unit has few filters where `positions`, the units for one filter block, are few. Where `weights`, the elements of
     the packed weights of all filters, stay near, units are smaller still, for the end of a call, when workers wait for
-    the last one. Before that a worker claims all of a position, and a tile computes them as one (`grid.at_position`),
-    so that they cost nothing.
+    the last one. Before that a worker claims all of a position, and a tile computes them as one (`grid.at_position`);
+    the last two or three positions of each worker's share are filled anew for parts of their filters.
     """
     parts = max(1, min(UNITS // positions, problem.group_filters // FILTERS))
     if weights * ITEM_SIZE[problem.dtype] > NEAR:

@@ -5,10 +5,10 @@ output rows that need them, and stores the row that is complete:
 
     sums[j] += sum over b of weights[phase + j * row_step, b] * x[line, columns of tap b],  j = 0 .. newest to oldest
 
-so each vector is loaded once for each kernel column and channel, and serves several filters of a group. The input is
-read where it lies: columns outside of the image are masked, lines outside of it are skipped, or replaced by zeros where
-a step has others beside them. With a column step of 2, even and odd columns are separated by shuffles; two neighbouring
-kernel columns share them.
+so each vector is loaded once for each kernel column and channel, and serves several filters of a group. Columns outside
+of the image are masked, unless the input has zeros beside its rows; lines outside of it are skipped, or replaced by
+zeros where a step has others beside them. With a column step of 2, even and odd columns are separated by shuffles; two
+neighbouring kernel columns share them.
 """
 
 from __future__ import annotations

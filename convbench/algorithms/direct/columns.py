@@ -134,7 +134,8 @@ def _has_edges(problem: Problem, lanes: int) -> bool:
         return False
     is_whole = not any(problem.padding[1]) and problem.output_width % lanes == 0
     is_small = ceil_div(problem.output_width, lanes) <= problem.taps  # few vectors lie between those at the edges
-    is_taken = problem.kernel_width > 1 and steps(problem)[1] == 1 and problem.width >= WIDE * lanes
+    is_wide = min(problem.kernel_width, problem.output_width) > 1 and problem.width >= WIDE * lanes
+    is_taken = is_wide and problem.stride[1] == 1 and padded_row(problem, lanes) <= 2 * round_up(problem.width, lanes)
     return not is_whole and is_small and is_taken
 
 
@@ -205,17 +206,15 @@ def _parameters(problem: Problem, epilogue: Epilogue) -> Parameters:
         biases=problem.out_channels * problem.taps,
         zeros=problem.out_channels * (problem.taps + 1),
         relu=epilogue.relu,
-        padded=padded_row(problem) if found.copies else 0,
+        padded=padded_row(problem, found.lanes) if found.copies else 0,
         reach=(problem.kernel_height - 1) * problem.dilation[0] + 1,
     )
 
 
-def padded_row(problem: Problem) -> int:
+def padded_row(problem: Problem, lanes: int) -> int:
     """Elements of a copied row, with all that the vectors of an output row read: a multiple of a vector."""
-    found = blocking(problem)
-    outputs = round_up(problem.output_width, found.lanes) * found.column_step
-    needed = max(problem.padding[1][0] + problem.width, outputs + (problem.kernel_width - 1) * problem.dilation[1])
-    return round_up(needed + found.lanes, found.lanes)
+    read = round_up(problem.output_width, lanes) + (problem.kernel_width - 1) * problem.dilation[1]
+    return round_up(max(problem.padding[1][0] + problem.width, read) + 1, lanes)
 
 
 def _tile(problem: Problem) -> TileName:
@@ -264,7 +263,7 @@ def scratch_size(problem: Problem) -> int:
     found = blocking(problem)
     if not found.copies:
         return 0
-    return rows_of_unit(problem) * padded_row(problem) + found.lanes
+    return rows_of_unit(problem) * padded_row(problem, found.lanes) + found.lanes
 
 
 def rows_of_unit(problem: Problem) -> int:
@@ -283,14 +282,15 @@ def cost(problem: Problem) -> Cost:
     found = blocking(problem)
     planes, height, width = problem.batch * problem.out_channels, problem.output_height, problem.output_width
     rows, of_plane = found.cut.rows or height, problem.taps * found.cut.filters
-    copied, item = planes * found.grid.bands * rows_of_unit(problem), ITEM_SIZE[problem.dtype]
+    band_rows, item = planes * found.grid.bands * rows_of_unit(problem), ITEM_SIZE[problem.dtype]
+    copied = {"band rows": band_rows, "band bytes": band_rows * padded_row(problem, found.lanes) * item}
     blocks = planes // found.cut.filters * ceil_div(height, rows) * ceil_div(width, found.cut.vectors * found.lanes)
     return Cost(
         {
             **of_whole(problem, found.grid.units),
             **of_blocks(blocks, problem.taps, found.cut.filters, rows * found.cut.vectors),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height,
-            **({"band rows": copied, "band bytes": copied * problem.width * item} if found.copies else {}),
+            **(copied if found.copies else {}),
             **of_weights(blocks * of_plane, of_plane, item),
         },
         found.grid.units,

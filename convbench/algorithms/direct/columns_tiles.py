@@ -10,7 +10,7 @@ from convbench.kernels.columns_block import columns_block
 from convbench.kernels.copying import pad_row
 from convbench.kernels.fields import unpacker
 from convbench.kernels.grid import Grid, locate
-from convbench.kernels.tile import inlined, jit
+from convbench.kernels.tile import clear, inlined, jit
 
 
 class Parameters(NamedTuple):
@@ -120,7 +120,7 @@ def steps_of(p, part, first, kernel_rows, row_step, height):  # type: ignore[no-
 def pad_part(lanes, p, part, plane, x, height, width, scratch):  # type: ignore[no-untyped-def]
     """Copy the rows that a part of a plane reads to scratch, where zeros are beside them; returns first and end row."""
     top = max(0, part.top * p.row_stride - p.top)
-    bottom = min(height, (part.bottom - 1) * p.row_stride - p.top + p.reach)
+    bottom = max(top, min(height, (part.bottom - 1) * p.row_stride - p.top + p.reach))  # at least none
     begin = plane // p.filters * height
     for row in range(top, bottom):
         pad_row(
@@ -203,7 +203,7 @@ def make_columns_tile(lanes: int, narrow: int, *constants: int) -> Any:  # over 
         size, height, width = p.channels * x.shape[2] * x.shape[3], x.shape[2], x.shape[3]
         source = scratch if padded else flat_x
         if padded:
-            scratch[:] = 0  # beside the rows it stays so
+            clear(scratch)  # beside the rows it stays so
         for unit in range(first, last):
             part = part_of(p, unit, out.shape)
             wide, end = min(part.right, p.wide), part.plane + part.planes

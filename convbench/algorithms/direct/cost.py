@@ -26,7 +26,9 @@ def of_pixels(problem: Problem) -> Cost:
             **of_bands(problem, cut.band, cut.grid.units // cut.together),
             **of_blocks(blocks, problem.taps, cut.filters, cut.vectors),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height,
-            **of_weights(passes * cut.blocks * of_block, cut.together * cut.unit_blocks * of_block, item),
+            **of_weights(
+                passes * cut.blocks * of_block, min(cut.blocks, cut.together * cut.unit_blocks) * of_block, item
+            ),
         },
         cut.grid.units,
         shares(cut.grid, (rows, cut.band.rows), (columns, cut.band.columns), (cut.blocks, cut.unit_blocks)),

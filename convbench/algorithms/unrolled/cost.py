@@ -36,7 +36,9 @@ def cost(problem: Problem) -> Cost:
             **of_block_kind(images * panels * cut.blocks, problem.taps),
             "unrolled vectors": images * panels * blocks * problem.taps * ceil_div(cut.width, cut.lanes),
             "unrolled rows": images * lines * blocks * problem.taps,
-            **of_weights(images * sets * cut.blocks * of_block, cut.together * cut.unit_blocks * of_block, item),
+            **of_weights(
+                images * sets * cut.blocks * of_block, min(cut.blocks, cut.together * cut.unit_blocks) * of_block, item
+            ),
         },
         cut.grid.units,
         shares(cut.grid, (rows, cut.band.rows), (columns, cut.band.columns), (cut.blocks, cut.unit_blocks)),

@@ -44,7 +44,9 @@ def cost(problem: Problem) -> Cost:
             "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
             "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
             **added(
-                of_weights(positions * cut.blocks * of_block, cut.together * cut.unit_blocks * of_block, item),
+                of_weights(
+                    positions * cut.blocks * of_block, min(cut.blocks, cut.together * cut.unit_blocks) * of_block, item
+                ),
                 of_weights((registers - positions) * cut.blocks * of_block, of_block, item),
             ),
         },
