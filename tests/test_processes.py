@@ -94,6 +94,29 @@ def test_a_system_that_collapses_no_pages_or_maps_elsewhere_each_time_is_good_en
     assert (np.frombuffer(memory.map_shared(segment.fd), np.uint8) == 7).all()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems collapse no pages")
+def test_an_interrupt_between_two_pieces_leaves_the_data_and_the_rest_to_the_next_call(monkeypatch):
+    array = memory.shared_empty((5 * HUGE,), "uint8")
+    segment, _ = memory.locate(array)
+    array[:] = 7
+    calls = []
+
+    def strike(_: object, _option: int, begin: int, length: int) -> None:
+        calls.append((begin - segment.begin, length))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory, "_PIECE", 2 * HUGE)
+    monkeypatch.setattr(memory.Segment, "madvise", strike, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        memory.into_huge_pages(segment)
+    for _ in range(2):
+        memory.into_huge_pages(segment)
+    pieces = [(0, 2 * HUGE), (2 * HUGE, 2 * HUGE), (4 * HUGE, HUGE)]
+    assert calls == [*pieces[:2], *pieces], "and not a third time"
+    assert (array == 7).all()
+
+
 def test_arrays_in_shared_memory_are_not_copied(small, monkeypatch):
     x, weights = data(small)
     with plan(small, weights, executor="processes", cores=2) as bound:

@@ -34,7 +34,7 @@ _CACHE_LINE = 64
 COUNTER: Final = (
     _CACHE_LINE // 8
 )  # numbers, int64, from one counter of units to the next; Numba's cache follows this file
-GRAINS: Final = 4  # of units that are claimed together, in a share that begins between two
+GRAINS: Final = 4  # minimum number of sets that are claimed together in a share, for it to begin with a whole one
 
 
 @intrinsic
@@ -135,7 +135,7 @@ def claim(row, x, weights, out, parameters, workspace, scratch, clock, counters,
 
     `counters` are those of the phase, see `new_counters`. Where units may be claimed together and others claim as well,
     at most half of those that are left of a share are: guided self-scheduling, by Polychronopoulos and Kuck, 1987.
-    Large shares begin between units that are claimed together.
+    Large shares begin with the first of units that are claimed together.
     """
     phase, workers = phase_fields(row), counters.size // COUNTER
     grain = phase.together if phase.units >= GRAINS * workers * phase.together else 1

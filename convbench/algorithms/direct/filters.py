@@ -24,7 +24,7 @@ from convbench.kernels.blocking import pack_weights, packed_size
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
 from convbench.kernels.filter_block import rest_of_row
-from convbench.kernels.grid import Grid, locate
+from convbench.kernels.grid import Grid, at_position, locate
 from convbench.kernels.planes import Planes, Thinned, pad_plane
 from convbench.kernels.tile import Phase, TileName, Work, jit
 from convbench.problem import ITEM_SIZE, Problem
@@ -118,7 +118,7 @@ def make_tile(  # over 40 lines: four calls, one for each pair of constants
         unit = first
         while unit < last:
             place = locate(p.grid, unit)
-            count = min(p.together, last - unit, p.grid.filter_blocks - place.filter_block)
+            count = at_position(p.grid, unit, last, p.together)
             end, unit = min(p.blocks, (place.filter_block + count) * p.unit_blocks), unit + count
             since = ticks()
             top = place.band * p.rows * p.row_step
