@@ -1,14 +1,14 @@
 """Compare what `direct` takes for each layer by its estimate of cycles with a search over all ways and register blocks.
 
-All are measured in turns, on one core; the time of the estimate's choice over that of the fastest is what choosing by
-counting costs.
+`--parts 0,96,256` searches the taps of a part as well, for filters in the lanes. All are measured in turns, on one
+core; the time of the estimate's choice over that of the fastest is what choosing by counting costs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
@@ -22,6 +22,7 @@ from convbench import networks
 from convbench.algorithms.direct import columns, filters, filters_cut, host, product
 from convbench.algorithms.direct.host import DENSE
 from convbench.kernels import filter_block, tuning
+from convbench.kernels.vector import instruction_set
 from convbench.plans import Candidate, Plan
 from convbench.problem import Problem
 
@@ -32,12 +33,14 @@ CACHED = (columns.blocking, filters_cut.blocking, product.blocking)
 
 
 @contextmanager
-def taken(way: ModuleType, block: tuple[int, int] | None = None) -> Iterator[None]:
-    """Let `direct` take a way, and a register block of filters in the lanes."""
+def taken(way: ModuleType, block: tuple[int, int] | None = None, part: int | None = None) -> Iterator[None]:
+    """Let `direct` take a way, and for filters in the lanes a register block or so many taps of a part."""
     with ExitStack() as changes:
         changes.enter_context(mock.patch.object(host, "way", return_value=way))
+        own, name = tuning.tuning(), instruction_set().name
+        if part is not None:
+            changes.enter_context(mock.patch.dict(tuning.TUNING, {name: dataclasses.replace(own, part_taps=part)}))
         if block is not None:
-            own = tuning.tuning()
             only = dataclasses.replace(own, filter_blocks=((block[0], block[1]),))
             changes.enter_context(mock.patch.object(filter_block, "tuning", return_value=only))
             changes.enter_context(mock.patch.object(filter_block, "PIXELS", (block[1],)))
@@ -48,12 +51,14 @@ def taken(way: ModuleType, block: tuple[int, int] | None = None) -> Iterator[Non
         cached.cache_clear()
 
 
-def searched(problem: Problem) -> dict[str, Any]:
-    """What is searched: each way that suits a problem, and each register block of filters in the lanes."""
+def searched(problem: Problem, parts: Sequence[int]) -> dict[str, Any]:
+    """What is searched: each way that suits a problem; of filters in the lanes, each register block and these parts."""
     able = [way for way in DENSE if way.blocking(problem).cycles < float("inf")]
-    found: dict[str, Any] = {way.__name__.rpartition(".")[2]: (way, None) for way in able}
+    found: dict[str, Any] = {way.__name__.rpartition(".")[2]: (way,) for way in able}
     if columns.computes(problem):
-        found["columns"] = (columns, None)
+        found["columns"] = (columns,)
+    if filters in able:
+        found |= {f"filters, parts of {part}" if part else "filters, no parts": (filters, None, part) for part in parts}
     width = filters_cut.blocking(problem).width
     for vectors, most in tuning.tuning().filter_blocks:
         for pixels in filter_block.PIXELS:
@@ -62,7 +67,7 @@ def searched(problem: Problem) -> dict[str, Any]:
     return found
 
 
-def measured(problem: Problem) -> dict[str, float]:
+def measured(problem: Problem, parts: Sequence[int] = ()) -> dict[str, float]:
     """Seconds of everything that is searched, the least of bursts in turns; the estimate's own choice is "chosen"."""
     draw = np.random.default_rng(0)
     x, weights = (
@@ -70,9 +75,9 @@ def measured(problem: Problem) -> dict[str, float]:
     )
     calls: dict[str, Callable[[], Any]] = {}
     with ExitStack() as plans:
-        everything = {"chosen": (host.way(problem), None), **searched(problem)}
-        for name, (way, block) in everything.items():
-            with taken(way, block):
+        everything = {"chosen": (host.way(problem),), **searched(problem, parts)}
+        for name, what in everything.items():
+            with taken(*what):
                 plan = plans.enter_context(Plan(problem, weights, Candidate("direct", "serial", 1)))
             calls[name] = partial(plan, x, out=plan.empty_output())
             calls[name]()
@@ -94,18 +99,23 @@ def _burst(call: Callable[[], Any]) -> float:
 @click.command()
 @click.option("--network", default="resnet50", show_default=True)
 @click.option("--layers", type=int, help="A representative sample.")
-def main(network: str, layers: int | None) -> None:
+@click.option("--parts", default="", help="Taps of a part that are searched as well, such as 0,96,256; 0 for all.")
+@click.option("--each", is_flag=True, help="Print the speed of everything that is searched.")
+def main(network: str, layers: int | None, parts: str, *, each: bool) -> None:
     """Print the choice's time over the fastest one's, layer by layer."""
+    taps = [int(part) for part in parts.split(",") if part]
     ratios = []
     for problem in dict.fromkeys(
         dataclasses.replace(one.problem, name="") for one in networks.load(network, layers=layers)
     ):
-        seconds = measured(problem)
+        seconds = measured(problem, taps)
         best = min(seconds, key=lambda name: seconds[name])
         ratios.append(seconds["chosen"] / seconds[best])
         name = host.way(problem).__name__.rpartition(".")[2]
         rate = problem.flops / seconds["chosen"] / 1e9
         click.echo(f"{problem}: {name} {rate:.0f} GFLOP/s, {ratios[-1]:.3f} of {best}")
+        for way, taken_seconds in seconds.items() if each else ():
+            click.echo(f"    {problem.flops / taken_seconds / 1e9:6.1f} GFLOP/s  {way}")
     mean, worst = float(np.exp(np.mean(np.log(ratios)))), max(ratios)
     click.echo(f"{len(ratios)} layers: geometric mean {mean:.3f}, worst {worst:.3f}")
 

@@ -22,7 +22,7 @@ from convbench.algorithms.winograd import cut as winograd
 from convbench.algorithms.winograd import filter_cut
 from convbench.algorithms.winograd.terms import counts
 from convbench.epilogue import NO_EPILOGUE, Epilogue
-from convbench.kernels import blocking
+from convbench.kernels import blocking, filter_lanes
 from convbench.kernels.band import Layout, layout, runs
 from convbench.kernels.blocking import best_band, segments
 from convbench.kernels.output import streamed
@@ -62,6 +62,11 @@ def terms_of_points(wanted: Problem) -> tuple[int, ...]:
 
 def source(wanted: Problem) -> int:
     return filters.blocking(wanted).source
+
+
+def streams_of_filters(wanted: Problem, least: int = filter_lanes.MIN_STREAMED) -> bool:
+    cut = filters.blocking(wanted)
+    return wanted.taps >= least and filter_lanes.streams(cut.vectors, cut.pixels) > 1
 
 
 def in_one_piece(wanted: Problem) -> bool:
@@ -222,6 +227,15 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     ),
     "several tiles in a unit": ("fft", problem(1, (200, 300), 2, (3, 3)), lambda p: fft.cut_up(p).tiles > 1),
     "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
+    "a pixel, its taps in several streams": ("filters", problem(263, (1, 1), 70, (1, 1), batch=2), streams_of_filters),
+    "two pixels, their taps in several streams": ("filters", problem(301, (1, 2), 40, (1, 1)), streams_of_filters),
+    "a window, its taps in several streams": ("filters", problem(87, (3, 4), 51, (3, 3), groups=3), streams_of_filters),
+    "a few rows of taps in several streams": ("filters", problem(9, (30, 30), 33, (30, 29)), streams_of_filters),
+    "too few taps for several streams": (
+        "filters",
+        problem(255, (1, 1), 17, (1, 1), dtype="float64"),
+        lambda p: streams_of_filters(p, 1) and p.taps < filter_lanes.MIN_STREAMED,
+    ),
     "segments, fft": ("fft", problem(40, (30, 200), 3, (3, 3)), lambda p: fft.cut_up(p).grid.segments > 1),
     "blocks of taps, fft": ("fft", problem(1, (150, 150), 3, (55, 55)), lambda p: fft.cut_up(p).y.blocks > 1),
     "past the caches, fft": ("fft", problem(1, (400, 500), 50, (3, 3)), streamed),
@@ -244,6 +258,11 @@ if tuning().part_taps:  # where there are few registers
             "filters",
             problem(1000, (16, 17), 400, (3, 3), padding=1, stride=2, groups=2),
             lambda p: filters.blocking(p).together > 1 and filters.blocking(p).blocks % filters.blocking(p).unit_blocks,
+        ),
+        "planes for weights that bands would read again": (
+            "filters",
+            problem(600, (60, 30), 60, (3, 3), padding=1, stride=(1, 2)),
+            lambda p: source(p) == filters.PLANES and math.prod(p.input_shape) * 4 > filters_cut.PLANES_BYTES,
         ),
         "planes moved apart": (
             "filters",

@@ -10,16 +10,28 @@ registers, so that each filter's pixels lie side by side.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from llvmlite import ir
 from numba.core import cgutils
 
+from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import Vectors, index, instruction_set
 from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector_code
 
 PREFETCH_TAPS: Final = 8  # prefetch distance of the weights, in taps ...
 PREFETCH_PIXELS: Final = 5  # ... of blocks of so many pixels: with fewer, the hardware streams the weights faster alone
+STREAMS: Final = 4  # parts of the taps that such blocks read at once, at most: the hardware streams several faster ...
+MIN_STREAMED: Final = 256  # ... of so many taps, at least: those of fewer follow one another soon
+
+
+def streams(vectors: int, pixels: int) -> int:
+    """Parts of the taps that a block adds at once, each to sums of its own; 1 where it has enough to do with one."""
+    if pixels >= PREFETCH_PIXELS:
+        return 1
+    return max(1, min(STREAMS, (tuning().registers - vectors - 1) // (vectors * pixels)))
 
 
 @vector_code
@@ -160,18 +172,62 @@ def _add_taps(
     Without outer offsets there is one loop over all taps: kernels of few columns spend less on loops.
     """
     builder, (outer_offsets, inner_offsets) = emit.builder, offsets
-    tap_weights = cgutils.alloca_once_value(builder, weights)
+    own = cgutils.alloca_once_value(builder, weights)
 
-    def add_row(row: ir.Value) -> None:
-        with cgutils.for_range(builder, inner_offsets.size) as inner:
-            begin = emit.at(row, builder.load(emit.at(inner_offsets.data, inner.index)))
-            _add_tap(emit, sums, begin, x_step, tap_weights, fetches=outer_offsets is not None)
+    def add(begin: ir.Value, tap: ir.Value, places: Sums, tap_weights: ir.Value) -> None:
+        place = emit.at(begin, builder.load(emit.at(inner_offsets.data, tap)))
+        _add_tap(emit, places, place, x_step, tap_weights, fetches=outer_offsets is not None)
 
+    count = streams(len(sums), len(sums[0]))
     if outer_offsets is None:
-        add_row(first)
+        done = _add_streams(emit, sums, inner_offsets.size, count, own, partial(add, first))
+        with cgutils.for_range_slice(builder, done, inner_offsets.size, index(1)) as (tap, _):
+            add(first, tap, sums, own)
         return
-    with cgutils.for_range(builder, outer_offsets.size) as outer:
-        add_row(emit.at(first, builder.load(emit.at(outer_offsets.data, outer.index))))
+
+    def add_row(row: ir.Value, places: Sums, tap_weights: ir.Value) -> None:
+        begin = emit.at(first, builder.load(emit.at(outer_offsets.data, row)))
+        with cgutils.for_range(builder, inner_offsets.size) as inner:
+            add(begin, inner.index, places, tap_weights)
+
+    done = _add_streams(emit, sums, outer_offsets.size, count, own, add_row, inner_offsets.size)
+    with cgutils.for_range_slice(builder, done, outer_offsets.size, index(1)) as (row, _):
+        add_row(row, sums, own)
+
+
+def _add_streams(
+    emit: Vectors,
+    sums: Sums,
+    rows: ir.Value,
+    count: int,
+    own: ir.Value,
+    add: Callable[[ir.Value, Sums, ir.Value], None],
+    taps: ir.Value | None = None,
+) -> ir.Value:
+    """Emit the first rows of taps, of `taps` each, in `count` parts at once; how many of them that are is returned.
+
+    `add` emits a row. `own` is the address of the next row's weights, which are then those of what is left.
+    """
+    builder = emit.builder
+    if count == 1:
+        return index(0)
+    taps = index(1) if taps is None else taps
+    is_long = builder.icmp_signed(">=", builder.mul(rows, taps), index(MIN_STREAMED))
+    each = builder.select(is_long, builder.sdiv(rows, index(count)), index(0))
+    step = builder.mul(each, builder.mul(taps, index(len(sums) * emit.lanes)))
+    parts, at = [(sums, own)], builder.load(own)
+    for _ in range(count - 1):
+        at = emit.at(at, step)
+        zeros = [[cgutils.alloca_once_value(builder, emit.constant(0.0)) for _ in row] for row in sums]
+        parts.append((zeros, cgutils.alloca_once_value(builder, at)))
+    with cgutils.for_range(builder, each) as loop:
+        for number, (places, tap_weights) in enumerate(parts):
+            add(builder.add(loop.index, builder.mul(index(number), each)), places, tap_weights)
+    for places, _ in parts[1:]:
+        for place, other in zip(itertools.chain(*sums), itertools.chain(*places), strict=True):
+            builder.store(builder.fadd(builder.load(place), builder.load(other)), place)
+    builder.store(builder.load(parts[-1][1]), own)
+    return builder.mul(each, index(count))
 
 
 def _finish(

@@ -23,6 +23,8 @@ STEPS: Final = (1, 2, 4)  # strides that tiles are compiled for; one tile serves
 PLANES_BYTES: Final = 2**22  # most padded planes that a phase of their own writes; larger ones leave the caches
 BANDS: Final = 2  # times the usual size of a band: larger ones would need segments
 MOST_PLANES_BYTES: Final = 2**26  # likewise, where one row of outputs needs a larger band
+AGAIN: Final = 4  # times such planes, at least, that bands would read of weights again ...
+NARROW: Final = 16  # ... for so few pixels each, at most, that reading takes longer than adding
 FAR_BYTES: Final = 2**23  # an output of more leaves the caches
 FAR_PIXELS: Final = 2**18  # bytes of a unit's pixels: more leave the second-level cache before they are read again
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
@@ -212,17 +214,18 @@ def _source(problem: Problem) -> tuple[int, Planes, int]:
         if _collides(problem):  # an extra row moves the planes apart
             return PLANES, Planes(tall + 1, wide, 0, 0), height
         return INPUT, Planes(tall, wide, 0, 0), height
-    if problem.batch * problem.channels * tall * wide * item <= PLANES_BYTES:
-        return PLANES, Planes(tall, wide, top, left), height
+    planes = problem.batch * problem.channels * tall * wide * item
     row_bytes = problem.group_channels * wide * item
     reach = (problem.kernel_height - 1) * problem.dilation[0] + 1
-    needs_more = reach * row_bytes > BANDS * tuning().band_bytes
-    most = min(MOST_PLANES_BYTES, 2 * problem.batch * problem.channels * problem.height * problem.width * item)
-    if needs_more and problem.batch * problem.channels * tall * wide * item <= most:
-        return PLANES, Planes(tall, wide, top, left), height
     fitting = (tuning().band_bytes // row_bytes - reach) // problem.stride[0] + 1
     enough = height * problem.batch * problem.groups // UNITS
     rows = max(1, min(fitting, enough, height))
+    needs_more = reach * row_bytes > BANDS * tuning().band_bytes
+    again = (ceil_div(height, rows) - 1) * problem.batch * problem.out_channels * problem.taps * item
+    most = min(MOST_PLANES_BYTES, 2 * problem.batch * problem.channels * problem.height * problem.width * item)
+    rereads = rows * problem.output_width <= NARROW and again > AGAIN * planes
+    if planes <= PLANES_BYTES or (planes <= most and (needs_more or rereads)):
+        return PLANES, Planes(tall, wide, top, left), height
     return BAND, Planes((rows - 1) * problem.stride[0] + reach, wide, top, left), rows
 
 
