@@ -227,6 +227,11 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     ),
     "several tiles in a unit": ("fft", problem(1, (200, 300), 2, (3, 3)), lambda p: fft.cut_up(p).tiles > 1),
     "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
+    "several pieces of a row for the same filters": (
+        "product",
+        problem(7, (29, 31), 13, (1, 1), batch=2),
+        lambda p: 1 < product.blocking(p).pieces < 29 * 31 // (product.blocking(p).vectors * product.blocking(p).lanes),
+    ),
     "a pixel, its taps in several streams": ("filters", problem(263, (1, 1), 70, (1, 1), batch=2), streams_of_filters),
     "two pixels, their taps in several streams": ("filters", problem(301, (1, 2), 40, (1, 1)), streams_of_filters),
     "a window, its taps in several streams": ("filters", problem(87, (3, 4), 51, (3, 3), groups=3), streams_of_filters),

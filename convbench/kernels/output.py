@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from convbench.kernels.copying import put, stream
 from convbench.kernels.tile import inlined
 from convbench.kernels.tuning import tuning
 from convbench.problem import ITEM_SIZE, Problem
+
+FAR_BYTES: Final = 2**23  # an output of more leaves the caches
+
+
+def is_far(problem: Problem) -> bool:
+    """Whether the output leaves the caches."""
+    return ITEM_SIZE[problem.dtype] * math.prod(problem.output_shape) > FAR_BYTES
 
 
 def streamed(problem: Problem) -> bool:

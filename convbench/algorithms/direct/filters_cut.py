@@ -12,6 +12,7 @@ from convbench.integers import ceil_div
 from convbench.kernels.blocking import CUTS, UNITS, part_of_taps
 from convbench.kernels.filter_block import best_block
 from convbench.kernels.grid import Grid
+from convbench.kernels.output import is_far
 from convbench.kernels.planes import GATHER, Planes
 from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import instruction_set
@@ -25,7 +26,6 @@ BANDS: Final = 2  # times the usual size of a band: larger ones would need segme
 MOST_PLANES_BYTES: Final = 2**26  # likewise, where one row of outputs needs a larger band
 AGAIN: Final = 4  # times such planes, at least, that bands would read of weights again ...
 NARROW: Final = 16  # ... for so few pixels each, at most, that reading takes longer than adding
-FAR_BYTES: Final = 2**23  # an output of more leaves the caches
 FAR_PIXELS: Final = 2**18  # bytes of a unit's pixels: more leave the second-level cache before they are read again
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 SPREAD: Final = 1.1  # times as long where pixels lie apart, since more of them leave the first-level cache
@@ -115,16 +115,16 @@ class Blocking:
 @lru_cache(maxsize=CUTS)
 def blocking(problem: Problem) -> Blocking:
     """The blocking for a problem."""
-    lanes, item = instruction_set().lanes(problem.dtype), ITEM_SIZE[problem.dtype]
+    lanes = instruction_set().lanes(problem.dtype)
     images = problem.batch * problem.groups
     source, padded, rows, thinned = _source_and_map(problem, lanes)
     height, width = problem.output_height, problem.output_width
     if thinned or (source != BAND and not _pads(problem) and _is_product(problem)):
         height, width = 1, height * width  # rows follow one another, and are taken as one
     step = 1 if thinned else problem.stride[1]
-    far = math.prod(problem.output_shape) * item > FAR_BYTES
     spare = int(step not in STEPS)  # for the step; without one, the sums of some blocks would be kept in memory
-    vectors, pixels, cycles = best_block(problem.group_filters, width, lanes, problem.taps, far=far, spare=spare)
+    filters, far = problem.group_filters, is_far(problem)
+    vectors, pixels, cycles = best_block(filters, width, lanes, problem.taps, far=far, spare=spare)
     columns, blocks = width, ceil_div(problem.group_filters, vectors * lanes)
     unit_blocks = blocks
     if source != BAND:

@@ -30,6 +30,8 @@ from convbench.rounding import of_sums
 
 STAGES: Final = ("product and store",)
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
+NEAR: Final = 3 * 2**13  # bytes of pixels that stay in the first-level cache beside weights and outputs
+MOST_PIECES: Final = 8  # register blocks of pixels for the same filters in a row: more gain nothing
 
 
 class Parameters(NamedTuple):
@@ -40,6 +42,7 @@ class Parameters(NamedTuple):
         channels: Channels of a group.
         pixels: Pixels of an image.
         columns: Pixels of a unit.
+        pieces: Register blocks of pixels that a register block of filters is computed for before the next.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
         biases: Index in the weights of the first filter's bias.
@@ -52,6 +55,7 @@ class Parameters(NamedTuple):
     channels: int
     pixels: int
     columns: int
+    pieces: int
     blocks: int
     unit_blocks: int
     biases: int
@@ -64,37 +68,40 @@ unpack = unpacker(Parameters)
 
 
 @inlined
-def column_of_blocks(filters, vectors, lanes, p, place, pixel, x, x_channels, weights, out, out_channels):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute the register blocks of a unit's filters for `vectors * lanes` pixels from `pixel` on."""
-    group_filters = out_channels // p.grid.groups
+def columns_of_blocks(filters, vectors, lanes, p, place, pieces, x, x_channels, weights, out, out_channels):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute the register blocks of a unit's filters for its pieces [first, last), of `vectors * lanes` pixels each."""
+    group_filters, width = out_channels // p.grid.groups, vectors * lanes
     first_channel = place.image * x_channels + place.group * p.channels
-    first_block = place.filter_block * p.unit_blocks
+    first_block, begin = place.filter_block * p.unit_blocks, place.segment * p.columns
+    last_pixel = begin + min(p.columns, p.pixels - begin) - width  # the last block computes some pixels again
     for block in range(first_block, min(p.blocks, first_block + p.unit_blocks)):
         group_block = place.group * p.blocks + block
         plane = (place.image * p.grid.groups + place.group) * group_filters + block * filters
-        micro_kernel(
-            filters=filters,
-            vectors=vectors,
-            lanes=lanes,
-            x=x,
-            x_begin=first_channel * p.pixels + pixel,
-            x_step=lanes,
-            prefetch=0,
-            outer_offsets=p.no_offset,
-            inner_offsets=p.channel,
-            weights=weights,
-            weights_begin=group_block * p.channels * filters,
-            bias_begin=p.biases + group_block * filters,
-            out=out,
-            out_begin=plane * p.pixels + pixel,
-            filter_step=p.pixels,
-            vector_step=lanes,
-            filters_used=group_filters - block * filters,
-            vectors_used=vectors,
-            lanes_used=vectors * lanes,
-            lane_step=lanes,
-            relu=p.relu,
-        )
+        for piece in range(pieces[0], pieces[1]):
+            pixel = min(begin + piece * width, last_pixel)
+            micro_kernel(
+                filters=filters,
+                vectors=vectors,
+                lanes=lanes,
+                x=x,
+                x_begin=first_channel * p.pixels + pixel,
+                x_step=lanes,
+                prefetch=0,
+                outer_offsets=p.no_offset,
+                inner_offsets=p.channel,
+                weights=weights,
+                weights_begin=group_block * p.channels * filters,
+                bias_begin=p.biases + group_block * filters,
+                out=out,
+                out_begin=plane * p.pixels + pixel,
+                filter_step=p.pixels,
+                vector_step=lanes,
+                filters_used=group_filters - block * filters,
+                vectors_used=vectors,
+                lanes_used=width,
+                lane_step=lanes,
+                relu=p.relu,
+            )
 
 
 def make_tile(filters: int, vectors: int, lanes: int) -> Any:
@@ -108,12 +115,11 @@ def make_tile(filters: int, vectors: int, lanes: int) -> Any:
         since = ticks()
         for unit in range(first, last):
             place = locate(p.grid, unit)
-            begin = place.segment * p.columns
-            columns = min(p.columns, p.pixels - begin)
-            for piece in range((columns + width - 1) // width):
-                pixel = begin + min(piece * width, columns - width)  # the last block computes some pixels again
-                column_of_blocks(
-                    filters, vectors, lanes, p, place, pixel, given, x.shape[1], weights, flat, out.shape[1]
+            count = (min(p.columns, p.pixels - place.segment * p.columns) + width - 1) // width
+            for first_piece in range(0, count, p.pieces):
+                pieces = (first_piece, min(count, first_piece + p.pieces))
+                columns_of_blocks(
+                    filters, vectors, lanes, p, place, pieces, given, x.shape[1], weights, flat, out.shape[1]
                 )
         lap(clock, 0, since)
 
@@ -130,6 +136,7 @@ class Blocking:
         lanes: Pixels of a vector.
         cycles: Estimated cycles of a call; infinite where this way does not suit a problem.
         columns: See `Parameters`.
+        pieces: See `Parameters`.
         blocks: See `Parameters`.
         unit_blocks: See `Parameters`.
     """
@@ -139,6 +146,7 @@ class Blocking:
     lanes: int
     cycles: float
     columns: int
+    pieces: int
     blocks: int
     unit_blocks: int
 
@@ -177,6 +185,7 @@ def blocking(problem: Problem) -> Blocking:
         lanes=lanes,
         cycles=images * estimate,
         columns=columns,
+        pieces=max(1, min(MOST_PIECES, NEAR // (problem.taps * width * ITEM_SIZE[problem.dtype]))),
         blocks=blocks,
         unit_blocks=ceil_div(blocks, min(blocks, ceil_div(parts, ceil_div(pixels, columns)))),
     )
@@ -197,6 +206,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
         channels=problem.group_channels,
         pixels=pixels,
         columns=cut.columns,
+        pieces=cut.pieces,
         blocks=cut.blocks,
         unit_blocks=cut.unit_blocks,
         biases=problem.groups * cut.blocks * cut.filters * problem.taps,
