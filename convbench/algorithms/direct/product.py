@@ -69,7 +69,7 @@ unpack = unpacker(Parameters)
 
 @inlined
 def columns_of_blocks(filters, vectors, lanes, p, place, pieces, x, x_channels, weights, out, out_channels):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute the register blocks of a unit's filters for its pieces [first, last), of `vectors * lanes` pixels each."""
+    """Compute the register blocks of a unit's filters for its pieces [first, last) of `vectors * lanes` pixels."""
     group_filters, width = out_channels // p.grid.groups, vectors * lanes
     first_channel = place.image * x_channels + place.group * p.channels
     first_block, begin = place.filter_block * p.unit_blocks, place.segment * p.columns
