@@ -99,7 +99,11 @@ def _burst(call: Callable[[], Any]) -> float:
 @click.command()
 @click.option("--network", default="resnet50", show_default=True)
 @click.option("--layers", type=int, help="A representative sample.")
-@click.option("--parts", default="", help="Taps of a part that are searched as well, such as 0,96,256; 0 for all.")
+@click.option(
+    "--parts",
+    default="",
+    help="Taps of a part that are searched as well, such as 0,96; 0 for no parts, as with many registers.",
+)
 @click.option("--each", is_flag=True, help="Print the speed of everything that is searched.")
 def main(network: str, layers: int | None, parts: str, *, each: bool) -> None:
     """Print the choice's time over the fastest one's, layer by layer."""

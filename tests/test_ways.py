@@ -69,6 +69,11 @@ def streams_of_filters(wanted: Problem, least: int = filter_lanes.MIN_STREAMED) 
     return wanted.taps >= least and filter_lanes.streams(cut.vectors, cut.pixels) > 1
 
 
+def several_pieces(wanted: Problem) -> bool:
+    cut = product.blocking(wanted)
+    return 1 < cut.pieces < cut.columns // (cut.vectors * cut.lanes)
+
+
 def in_one_piece(wanted: Problem) -> bool:
     cut = product.blocking(wanted)
     return cut.cycles < math.inf and cut.grid(wanted).segments == 1
@@ -229,13 +234,28 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
     "several pieces of a row for the same filters": (
         "product",
-        problem(7, (29, 31), 13, (1, 1), batch=2),
-        lambda p: 1 < product.blocking(p).pieces < 29 * 31 // (product.blocking(p).vectors * product.blocking(p).lanes),
+        problem(12, (90, 91), 25, (1, 1), batch=2),
+        several_pieces,
     ),
     "a pixel, its taps in several streams": ("filters", problem(263, (1, 1), 70, (1, 1), batch=2), streams_of_filters),
     "two pixels, their taps in several streams": ("filters", problem(301, (1, 2), 40, (1, 1)), streams_of_filters),
     "a window, its taps in several streams": ("filters", problem(87, (3, 4), 51, (3, 3), groups=3), streams_of_filters),
     "a few rows of taps in several streams": ("filters", problem(9, (30, 30), 33, (30, 29)), streams_of_filters),
+    "a pixel beside padding, its taps in several streams": (
+        "filters",
+        problem(300, (1, 1), 40, (3, 3), padding=1),
+        streams_of_filters,
+    ),
+    "pixels of which one reads padding alone, in several streams": (
+        "filters",
+        problem(400, (1, 2), 40, (2, 2), padding=1, stride=3),
+        streams_of_filters,
+    ),
+    "pixels far apart, their taps in several streams": (
+        "filters",
+        problem(300, (1, 4), 96, (1, 1), stride=(1, 3)),
+        lambda p: streams_of_filters(p) and filters.blocking(p).step not in filters.STEPS,
+    ),
     "too few taps for several streams": (
         "filters",
         problem(255, (1, 1), 17, (1, 1), dtype="float64"),
@@ -268,6 +288,11 @@ if tuning().part_taps:  # where there are few registers
             "filters",
             problem(600, (60, 30), 60, (3, 3), padding=1, stride=(1, 2)),
             lambda p: source(p) == filters.PLANES and math.prod(p.input_shape) * 4 > filters_cut.PLANES_BYTES,
+        ),
+        "a product whose outputs leave the caches": (
+            "filters",
+            problem(64, (56, 56), 256, (1, 1), batch=3),
+            lambda p: host.way(p) is filters,
         ),
         "planes moved apart": (
             "filters",

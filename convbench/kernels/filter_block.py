@@ -10,7 +10,7 @@ from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import instruction_set
 
 PIXELS: Final = (14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)  # of a block; each that is taken is compiled
-LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait for
+LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait for; several streams are not counted
 FAR: Final = 5  # cycles by which a vector of parts of cache lines takes longer where the output leaves the caches
 
 

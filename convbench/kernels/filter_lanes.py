@@ -27,11 +27,10 @@ STREAMS: Final = 4  # parts of the taps that such blocks read at once, at most: 
 MIN_STREAMED: Final = 256  # ... of so many taps, at least: those of fewer follow one another soon
 
 
-def streams(vectors: int, pixels: int) -> int:
-    """Parts of the taps that a block adds at once, each to sums of its own; 1 where it has enough to do with one."""
-    if pixels >= PREFETCH_PIXELS:
-        return 1
-    return max(1, min(STREAMS, (tuning().registers - vectors - 1) // (vectors * pixels)))
+def streams(vectors: int, pixels: int, spare: int = 0) -> int:
+    """Parts of the taps that a block adds at once, each to sums of its own; `spare` registers are taken."""
+    most = (tuning().registers - vectors - 1 - spare) // (vectors * pixels)
+    return max(1, min(STREAMS, most)) if pixels < PREFETCH_PIXELS else 1
 
 
 @vector_code
@@ -169,7 +168,7 @@ def _add_taps(
 ) -> None:
     """Emit the multiply-adds of the taps at `offsets` (outer, inner) from the first pixel.
 
-    Without outer offsets there is one loop over all taps: kernels of few columns spend less on loops.
+    Without outer offsets no loop has a loop inside: kernels of few columns spend less on loops.
     """
     builder, (outer_offsets, inner_offsets) = emit.builder, offsets
     own = cgutils.alloca_once_value(builder, weights)
@@ -178,7 +177,7 @@ def _add_taps(
         place = emit.at(begin, builder.load(emit.at(inner_offsets.data, tap)))
         _add_tap(emit, places, place, x_step, tap_weights, fetches=outer_offsets is not None)
 
-    count = streams(len(sums), len(sums[0]))
+    count = streams(len(sums), len(sums[0]), spare=int(not isinstance(x_step, int)))
     if outer_offsets is None:
         done = _add_streams(emit, sums, inner_offsets.size, count, own, partial(add, first))
         with cgutils.for_range_slice(builder, done, inner_offsets.size, index(1)) as (tap, _):

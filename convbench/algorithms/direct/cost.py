@@ -8,7 +8,7 @@ from convbench.algorithms import Cost
 from convbench.algorithms.direct import columns, filters, filters_cut, pixels, product
 from convbench.algorithms.direct.host import way
 from convbench.integers import ceil_div
-from convbench.kernels.counting import of_bands, of_blocks, of_filter_blocks, of_weights, of_whole, shares
+from convbench.kernels.counting import added, of_bands, of_blocks, of_filter_blocks, of_weights, of_whole, shares
 from convbench.kernels.filter_block import rest_of_row
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -71,16 +71,20 @@ def of_filters(problem: Problem) -> Cost:
 
 
 def of_product(problem: Problem) -> Cost:
-    """Register blocks with all their taps; and the weights, read for each column of blocks."""
+    """Register blocks with all their taps; and the weights, read for each column of blocks, of some in a row nearby."""
     cut, item = product.blocking(problem), ITEM_SIZE[problem.dtype]
     grid, pixels_of_image = cut.grid(problem), problem.height * problem.width
     columns = problem.batch * problem.groups * ceil_div(pixels_of_image, cut.vectors * cut.lanes)
-    of_column = cut.blocks * cut.filters * problem.taps
+    of_block = cut.filters * problem.taps
+    of_column, afar = cut.blocks * of_block, ceil_div(columns, cut.pieces)
     return Cost(
         {
             **of_whole(problem, grid.units),
             **of_blocks(columns * cut.blocks, problem.taps, cut.filters, cut.vectors),
-            **of_weights(columns * of_column, of_column, item),
+            **added(
+                of_weights(afar * of_column, of_column, item),
+                of_weights((columns - afar) * of_column, of_block, item),
+            ),
         },
         grid.units,
         shares(grid, (1, 1), (pixels_of_image, cut.columns), (cut.blocks, cut.unit_blocks)),

@@ -2,7 +2,8 @@
 
 A register block holds the sums of a few vectors of filters for a few pixels of a row. Pixels are read one by one, and
 so strides need no rearrangement of the input: where nothing is padded it is read as it lies, unless its planes would
-evict each other. Otherwise a first phase pads its planes, or, where these are large, each unit pads a band of them.
+evict each other. Otherwise a first phase pads its planes, or, where these are large, each unit pads a band of them, if
+it does not read too many weights for that.
 
 A kernel of one tap without stride and padding takes the rows of an image as one long row: a matrix product. Rows of a
 kernel that lie in the padding are left out.

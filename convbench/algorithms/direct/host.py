@@ -23,7 +23,7 @@ from convbench.problem import Problem
 
 DENSE: Final = (product, filters, pixels)
 WAITS: Final = 1.12  # times as long as estimated with as many taps as filters in the lanes add at a time, or more
-LEAVES: Final = 1.25  # likewise for a product whose outputs leave the caches, each line of many planes on its own ...
+LEAVES: Final = 1.25  # likewise with one tap of each channel, where outputs leave the caches ...
 LEAVING: Final = 48  # ... with so many taps, at least: with fewer, filters in the lanes transpose more than they add
 BANDS: Final = 8000  # cycles by which filling bands takes longer
 SPREADS: Final = 1.6  # likewise where columns of vectors have one tap, and so write to many planes after little work
@@ -44,7 +44,7 @@ def _cycles(problem: Problem, one: ModuleType) -> float:
     if one is columns:
         return cycles * (SPREADS if problem.taps == problem.group_channels else 1.0)
     waits: float = WAITS ** min(1.0, problem.taps / most)
-    if one is product and is_far(problem) and problem.taps >= LEAVING:
+    if problem.taps == problem.group_channels >= LEAVING and is_far(problem):
         waits *= LEAVES
     return cycles * waits + (BANDS if one is pixels else 0)
 
