@@ -27,10 +27,11 @@ STREAMS: Final = 4  # parts of the taps that such blocks read at once, at most: 
 MIN_STREAMED: Final = 256  # ... of so many taps, at least: those of fewer follow one another soon
 
 
-def streams(vectors: int, pixels: int, spare: int = 0) -> int:
-    """Parts of the taps that a block adds at once, each to sums of its own; `spare` registers are taken."""
-    most = (tuning().registers - vectors - 1 - spare) // (vectors * pixels)
-    return max(1, min(STREAMS, most)) if pixels < PREFETCH_PIXELS else 1
+def streams(vectors: int, pixels: int, *, any_step: bool = False) -> int:
+    """Parts of the taps that a block adds at once, each to sums of its own; `any_step` takes the register for more."""
+    if pixels >= PREFETCH_PIXELS or (any_step and pixels > 1):
+        return 1
+    return max(1, min(STREAMS, (tuning().registers - vectors - 1) // (vectors * pixels)))
 
 
 @vector_code
@@ -177,7 +178,7 @@ def _add_taps(
         place = emit.at(begin, builder.load(emit.at(inner_offsets.data, tap)))
         _add_tap(emit, places, place, x_step, tap_weights, fetches=outer_offsets is not None)
 
-    count = streams(len(sums), len(sums[0]), spare=int(not isinstance(x_step, int)))
+    count = streams(len(sums), len(sums[0]), any_step=not isinstance(x_step, int))
     if outer_offsets is None:
         done = _add_streams(emit, sums, inner_offsets.size, count, own, partial(add, first))
         with cgutils.for_range_slice(builder, done, inner_offsets.size, index(1)) as (tap, _):
