@@ -294,6 +294,11 @@ if tuning().part_taps:  # where there are few registers
             problem(64, (56, 56), 256, (1, 1), batch=3),
             lambda p: host.way(p) is filters,
         ),
+        "planes of few channels moved apart": (
+            "filters",
+            problem(40, (32, 32), 130, (1, 1)),
+            lambda p: filters.blocking(p).source == filters_cut.PLANES,
+        ),
         "planes moved apart": (
             "filters",
             problem(100, (16, 16), 70, (1, 1), batch=2),

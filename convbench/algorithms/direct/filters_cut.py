@@ -31,8 +31,8 @@ UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 SPREAD: Final = 1.1  # times as long where pixels lie apart, since more of them leave the first-level cache
 SUMS: Final = 2**15  # numbers that a unit keeps between parts of the taps, about ...
 MOST_SUMS: Final = 2**17  # ... and at most
-COLLIDES: Final = 512  # bytes: planes whose size is a multiple of it begin in at most eight sets ...
-COLLIDING: Final = 64  # ... of eight lines each, in all
+COLLIDES: Final = 512  # bytes: planes of a multiple of it begin in at most eight sets of the first-level cache ...
+WAY, LINES = 4096, 8  # ... whose ways have so many bytes, and whose sets so many lines: of a multiple of 4096 in one
 MOVED: Final = 64  # filters, at least, for which planes are moved apart ...
 MOVED_BYTES: Final = 2**16  # ... and for each of them so many bytes of planes, at most ...
 MOST_MOVED: Final = 2**24  # ... and in all
@@ -250,7 +250,7 @@ def _collides(problem: Problem) -> bool:
         _is_product(problem)
         and plane % COLLIDES == 0
         and row % COLLIDES != 0
-        and min(problem.taps, tuning().part_taps) > COLLIDING
+        and min(problem.taps, tuning().part_taps) > LINES * WAY // math.gcd(plane, WAY)
         and problem.group_filters >= MOVED
         and problem.batch * problem.channels * plane <= min(MOST_MOVED, problem.group_filters * MOVED_BYTES)
     )
