@@ -1,6 +1,6 @@
 """Compare what `direct` takes for each layer by its estimate of cycles with a search over all ways and register blocks.
 
-`--parts 0,96,256` searches the taps of a part as well, for filters in the lanes. All are measured in turns, on one
+`--part 96 --part 256` searches the taps of a part as well, for filters in the lanes. All are measured in turns, on one
 core; the time of the estimate's choice over that of the fastest is what choosing by counting costs.
 """
 
@@ -100,19 +100,20 @@ def _burst(call: Callable[[], Any]) -> float:
 @click.option("--network", default="resnet50", show_default=True)
 @click.option("--layers", type=int, help="A representative sample.")
 @click.option(
-    "--parts",
-    default="",
-    help="Taps of a part that are searched as well, such as 0,96; 0 for no parts, as with many registers.",
+    "--part",
+    "parts",
+    type=click.IntRange(min=0),
+    multiple=True,
+    help="Taps of a part that are searched as well; 0 for no parts, as with many registers; repeatable.",
 )
 @click.option("--each", is_flag=True, help="Print the speed of everything that is searched.")
-def main(network: str, layers: int | None, parts: str, *, each: bool) -> None:
+def main(network: str, layers: int | None, parts: tuple[int, ...], *, each: bool) -> None:
     """Print the choice's time over the fastest one's, layer by layer."""
-    taps = [int(part) for part in parts.split(",") if part]
     ratios = []
     for problem in dict.fromkeys(
         dataclasses.replace(one.problem, name="") for one in networks.load(network, layers=layers)
     ):
-        seconds = measured(problem, taps)
+        seconds = measured(problem, parts)
         best = min(seconds, key=lambda name: seconds[name])
         ratios.append(seconds["chosen"] / seconds[best])
         name = host.way(problem).__name__.rpartition(".")[2]
