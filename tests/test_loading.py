@@ -161,6 +161,29 @@ def test_the_first_call_of_a_process_may_be_interrupted_repeated_and_forked(prog
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
+FORK_WHILE_LOADING_IS_IMPORTED = """
+    begun = threading.Event()
+    class Slow:
+        def find_spec(self, name, path=None, target=None):
+            if name == "convbench.runtime.loading": begun.set()
+            if name in ("convbench.runtime.loading", "convbench.plans"): time.sleep(float(sys.argv[1]))
+    sys.meta_path.insert(0, Slow())
+    thread = threading.Thread(target=compute); thread.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.isfinite(compute()).all() else 1)
+    print(os.waitpid(child, 0)[1] == 0)
+    thread.join()
+"""
+
+
+@needs_fork
+def test_a_fork_that_waits_for_the_first_import_waits_for_what_comes_next():
+    done = script(textwrap.dedent(PROGRAM) + textwrap.dedent(FORK_WHILE_LOADING_IS_IMPORTED), 0.5)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
 NOTHING_ELSE_IMPORTS = """
     import sys
     import numpy as np, convbench

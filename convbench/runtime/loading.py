@@ -10,7 +10,6 @@ a fork waits for the task.
 from __future__ import annotations
 
 import _thread
-import contextlib
 import importlib
 import logging  # noqa: F401  # registers its own fork handlers first: handlers that are registered later run before them
 import os
@@ -20,12 +19,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 
+from convbench.runtime import starting
+
 T = TypeVar("T")
 
 POLL_SECONDS: Final = 1.0  # seconds of waiting after which the process checks whether it is a forked child
 FORK_SECONDS: Final = 60.0  # seconds that a fork waits at most; a longer task may itself wait for the forking thread
 
-_one_at_a_time = threading.RLock()
 _tasks = threading.local()  # `running` is true in a thread that runs a task
 
 
@@ -42,7 +42,7 @@ class _Task(Generic[T]):
     def run(self) -> None:
         """The thread's function: it holds the lock, so that no fork happens before the task is complete."""
         _tasks.running = True
-        with _one_at_a_time:
+        with starting.lock:
             try:
                 self._found.append(self._function(*self._arguments))
             except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
@@ -76,7 +76,7 @@ def run_to_completion(function: Callable[..., T], *arguments: Any) -> T:
     try:
         _thread.start_new_thread(task.run, ())
     except RuntimeError:  # no thread can be started
-        with _one_at_a_time:
+        with starting.lock:
             return function(*arguments)
     return task.result()
 
@@ -89,20 +89,8 @@ def load(module: str) -> ModuleType:
     return run_to_completion(importlib.import_module, module)
 
 
-def _after_in_child() -> None:
-    """Replace the lock: the child has one thread, so no thread holds it."""
-    global _one_at_a_time  # noqa: PLW0603
-    _one_at_a_time = threading.RLock()
-
-
-def _after_in_parent() -> None:
-    with contextlib.suppress(RuntimeError):  # the lock was not acquired in time
-        _one_at_a_time.release()
-
-
 if hasattr(os, "register_at_fork"):
+    _waits = starting.ForkWaits(FORK_SECONDS)
     os.register_at_fork(
-        before=lambda: _one_at_a_time.acquire(timeout=FORK_SECONDS),
-        after_in_parent=_after_in_parent,
-        after_in_child=_after_in_child,
+        before=_waits.before, after_in_parent=_waits.after_in_parent, after_in_child=_waits.after_in_child
     )

@@ -10,32 +10,38 @@ import sys
 
 LOADING = "convbench.runtime.loading"
 POLL_SECONDS = 1.0  # seconds of waiting after which the process checks whether it is a forked child
-FORK_SECONDS = 5.0  # seconds that a fork waits at most: by then `logging` waits for the forking thread
+FORK_SECONDS = 5.0  # seconds that a fork waits here at most: by then `logging` waits for the forking thread
+
+lock = _thread.RLock()  # held by the thread that imports `loading`, or runs one of its tasks, or forks
 
 
-class _Process:
-    """State of this process that a forked child must not inherit."""
+def _new_lock() -> None:
+    """In a child no thread holds the lock."""
+    global lock  # noqa: PLW0603
+    lock = _thread.RLock()
 
-    def __init__(self) -> None:
-        self.reset()
 
-    def reset(self) -> None:
-        """Make a new lock: in a child, no thread holds it."""
-        self.importing = _thread.allocate_lock()  # held while `loading` is imported
-        self.is_fork_waiting = False
+class ForkWaits:
+    """Handlers by which a fork waits for the lock, for `seconds` at most, and holds it while it forks."""
 
-    def before_fork(self) -> None:
-        """Wait for the import; an exception of a signal handler here is printed and ends the wait."""
-        self.is_fork_waiting = self.importing.acquire(timeout=FORK_SECONDS)
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._holder = 0  # the thread that forks and holds the lock
+
+    def before(self) -> None:
+        """Acquire the lock; an exception of a signal handler here is printed and ends the wait."""
+        if lock.acquire(timeout=self._seconds):
+            self._holder = _thread.get_ident()
 
     def after_in_parent(self) -> None:
-        """Release what `before_fork` acquired."""
-        if self.is_fork_waiting:
-            self.is_fork_waiting = False
-            self.importing.release()
+        """Release the lock, unless this fork did not get it or began before the handlers were registered."""
+        if self._holder == _thread.get_ident():
+            self._holder = 0
+            lock.release()
 
-
-_process = _Process()
+    def after_in_child(self) -> None:
+        """Forget who forked."""
+        self._holder = 0
 
 
 def loading():  # type: ignore[no-untyped-def]  # `typing` is not loaded here: it could come from the current folder
@@ -48,7 +54,7 @@ def loading():  # type: ignore[no-untyped-def]  # `typing` is not loaded here: i
     done.acquire()
 
     def run() -> None:
-        with _process.importing:
+        with lock:
             try:
                 __import__(LOADING)
             except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
@@ -71,6 +77,9 @@ def loading():  # type: ignore[no-untyped-def]  # `typing` is not loaded here: i
 
 
 if hasattr(os, "register_at_fork"):
+    # These handlers wait for tasks as well: a fork that began while `loading` was imported knows no later handlers.
+    _waits = ForkWaits(FORK_SECONDS)
     os.register_at_fork(
-        before=_process.before_fork, after_in_parent=_process.after_in_parent, after_in_child=_process.reset
+        before=_waits.before, after_in_parent=_waits.after_in_parent, after_in_child=_waits.after_in_child
     )
+    os.register_at_fork(after_in_child=_new_lock)
