@@ -99,11 +99,11 @@ def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, la
         for number in range(2):  # twice, and by two calls
             column_sums(
                 filters, vectors, LANES, terms, last_terms, points, x, begin, 50, 100, offsets, last_term, weights, 4,
-                10 * filters, out, number * points * filters * width,
+                10 * filters, 20 * filters, out, number * points * filters * width,
             )  # fmt: skip
         column_sums(
             filters, vectors, LANES, terms, last_terms, points, x, begin + 1, 50, 0, offsets, last_term, weights, 4,
-            10 * filters, out, 2 * points * filters * width,
+            10 * filters, 0, out, 2 * points * filters * width,
         )  # fmt: skip
 
     x, weights = numbers(400), numbers(4 + points * 10 * filters)
@@ -169,6 +169,11 @@ def test_compiled_packing_is_numpys(kernel, y, x, filters, dtype):
     assert np.isfinite(found).all()
     found[:, -1, ..., used:] = 0
     np.testing.assert_allclose(found, expected, rtol=0, atol=(1e-6 if dtype == "float32" else 1e-14))
+    by_columns = np.empty_like(packed)
+    pack_weights(problem, weights, (y, x), filters, blocks, by_columns, by_columns=True)
+    again = by_columns[:-3].reshape(*expected.shape[:2], x.points, y.points, *expected.shape[4:]).swapaxes(2, 3)
+    assert np.array_equal(again[:, :-1], found[:, :-1])
+    assert np.array_equal(again[:, -1, ..., :used], found[:, -1, ..., :used])
 
 
 @pytest.mark.long

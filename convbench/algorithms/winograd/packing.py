@@ -54,6 +54,7 @@ class Parameters(NamedTuple):
         x_blocks: Blocks of taps along the horizontal axis.
         streamed: Whether packed weights are written with non-temporal stores.
         order: Place of each block of taps among those of a channel.
+        places: Place of each point among those of a filter block.
     """
 
     pieces: Pieces
@@ -63,6 +64,7 @@ class Parameters(NamedTuple):
     x_blocks: int
     streamed: int
     order: Table
+    places: Table
 
 
 unpack = unpacker(Parameters)
@@ -144,7 +146,7 @@ def make_packing(filters: int, lanes: int, y_outputs: int, y_taps: int, x_output
                             filters, lanes, y_outputs, y_taps, x_outputs, x_taps, p, x.shape, own, part, pieces
                         )
                 for point in range(points):
-                    target = ((unit * points + point) * channels + channel) * each
+                    target = ((unit * points + p.places[point]) * channels + channel) * each
                     source = point * CHANNELS * each
                     put_or_stream(lanes, p.streamed, pieces.points, source, workspace, target, count * each)
         if p.streamed:
@@ -161,6 +163,8 @@ def pack_weights(
     blocks: int,
     target: NDArray[Any],
     order: Sequence[int] = (),
+    *,
+    by_columns: bool = False,
 ) -> None:
     """Transform the weights to the points, by filter blocks.
 
@@ -174,13 +178,17 @@ def pack_weights(
             channels, vertical blocks of taps, horizontal blocks of taps, filters of a block). What is more in the last
             block of a group is finite numbers without meaning.
         order: Place of each block of taps among those of a channel; default: (vertical, horizontal).
+        by_columns: Whether the points are (horizontal, vertical) instead.
     """
     y, x = axes
     lanes = _lanes(problem, filters)
     pieces = _pieces(problem, axes, filters)
     is_large = target.nbytes >= tuning().stream_bytes
-    places = np.array(order or range(y.blocks * x.blocks), np.int64)
-    parameters = Parameters(pieces, problem.groups, blocks, y.blocks, x.blocks, is_large, places)
+    taps = np.array(order or range(y.blocks * x.blocks), np.int64)
+    points = np.arange(y.points * x.points)
+    if by_columns:
+        points = points % x.points * y.points + points // x.points
+    parameters = Parameters(pieces, problem.groups, blocks, y.blocks, x.blocks, is_large, taps, points)
     tile = TileName(__name__, "make_packing", (filters, lanes, y.outputs, y.taps, x.outputs, x.taps)).load(
         problem.dtype
     )

@@ -14,7 +14,7 @@ from convbench.kernels.output import write_rows
 from convbench.kernels.tile import inlined
 from convbench.kernels.tile_sums import column_sums
 
-POINTS_AHEAD: Final = 2  # for how many points ahead of the products the input is asked for
+POINTS_AHEAD: Final = 2  # for how many points ahead of the products input and weights are asked for
 
 
 class Pieces(NamedTuple):
@@ -161,7 +161,7 @@ def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, col
             outer_offsets=p.no_offset,
             inner_offsets=p.parts[begin:end],
             weights=weights,
-            weights_begin=((block * points[0] * points[1] + point) * p.parts.size + begin) * filters,
+            weights_begin=(((block * points[1] + column) * points[0] + row) * p.parts.size + begin) * filters,
             bias_begin=p.zeros,
             out=pieces.sums,
             out_begin=row * filters * width,
@@ -178,7 +178,7 @@ def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, col
 @inlined
 def products_in_lines(filters, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
     """The same where the number of terms is known when the tile is compiled; it is `last` at the last point."""
-    size = p.parts.size * p.tiles
+    size, each = p.parts.size * p.tiles, p.parts.size * filters
     column_sums(
         filters=filters,
         vectors=vectors,
@@ -190,11 +190,12 @@ def products_in_lines(filters, vectors, lanes, terms, last, points, p, block, fi
         x_begin=column * points[0] * size + first_tile,
         x_step=size,
         ahead=POINTS_AHEAD * size,
+        weights_ahead=POINTS_AHEAD * each,
         offsets=p.parts,
         last_term=p.begins[(points[0] - 1) * points[1] + column],
         weights=weights,
-        weights_begin=(block * points[0] * points[1] + column) * p.parts.size * filters,
-        weights_step=points[1] * p.parts.size * filters,
+        weights_begin=(block * points[1] + column) * points[0] * each,
+        weights_step=each,
         out=pieces.sums,
         out_begin=0,
     )

@@ -204,7 +204,8 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
     tail = np.concatenate([biases, np.zeros(cut.filters, problem.dtype)])
     everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
-    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything, terms(problem, y, x).order)
+    order = terms(problem, y, x).order
+    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything, order, by_columns=True)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
     sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *_line_terms(problem, cut))
     tile, grid = TileName(__name__, "make_tile", sizes), cut.grid
