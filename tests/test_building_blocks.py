@@ -6,6 +6,7 @@ stand-in that computes each at once; what has loops or addresses of its own is c
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from typing import Any
 
@@ -91,9 +92,11 @@ def test_pairs_of_points_halve_the_work():
     assert operations(matrix) < 0.8 * plain
 
 
+@pytest.mark.parametrize("picks_from_two", [False, True])
 @pytest.mark.parametrize("lanes", [2, 4, 8, 16])
-def test_vectors_are_interleaved_and_transposed(lanes):
-    emit = Now(lanes)
+def test_vectors_are_interleaved_and_transposed(monkeypatch, lanes, picks_from_two):
+    emit, own = Now(lanes), dataclasses.replace(instruction_set(), picks_from_two=picks_from_two)
+    monkeypatch.setattr("convbench.kernels.vector.instruction_set", lambda: own)
     for count in range(1, 9):
         vectors = list(np.arange(count * lanes).reshape(count, lanes))
         runs = np.concatenate(emit.interleave(vectors))
@@ -203,7 +206,7 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype, outputs, taps):
     def compute(x, steps, transformed, sums, row, relu):
         transform(INPUT, outputs, taps, lanes, x, 2, steps, transformed, 1, lanes + 3)
         transform(OUTPUT, outputs, taps, lanes, x, 5, lanes + 1, sums, 4, lanes)
-        transform_row(outputs, taps, lanes, x, 1, lanes, x, 3, row, 6, relu=relu)
+        transform_row(outputs, taps, lanes, x, 1, lanes, 20, x, 3, row, 6, relu=relu)
 
     random = np.random.default_rng(0)
     x = random.standard_normal(500).astype(dtype)

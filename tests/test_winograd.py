@@ -89,8 +89,9 @@ def test_sums_of_a_register_block_are_left_as_they_lie():
     np.testing.assert_allclose(out[6:].reshape(tiles, -1), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("computed", [2, 3])
 @pytest.mark.parametrize(("terms", "last_terms", "last_term"), [(9, 6, 2), (4, 4, 0), (1, 1, 0)])
-def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, last_term):
+def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, last_term, computed):
     filters, vectors, points = 3, 2, 4
     width = vectors * LANES
 
@@ -98,12 +99,12 @@ def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, la
     def compute(x, offsets, weights, out, begin):
         for number in range(2):  # twice, and by two calls
             column_sums(
-                filters, vectors, LANES, terms, last_terms, points, x, begin, 50, 100, offsets, last_term, weights, 4,
-                10 * filters, 20 * filters, out, number * points * filters * width,
+                filters, computed, vectors, LANES, terms, last_terms, points, x, begin, 50, 100, offsets, last_term,
+                weights, 4, 10 * filters, 20 * filters, out, number * points * filters * width,
             )  # fmt: skip
         column_sums(
-            filters, vectors, LANES, terms, last_terms, points, x, begin + 1, 50, 0, offsets, last_term, weights, 4,
-            10 * filters, 0, out, 2 * points * filters * width,
+            filters, computed, vectors, LANES, terms, last_terms, points, x, begin + 1, 50, 0, offsets, last_term,
+            weights, 4, 10 * filters, 0, out, 2 * points * filters * width,
         )  # fmt: skip
 
     x, weights = numbers(400), numbers(4 + points * 10 * filters)
@@ -115,7 +116,8 @@ def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, la
         taps = weights[4 + point * 10 * filters :][: 9 * filters].reshape(9, filters)[begin:end].astype(float)
         for number, first in enumerate((5, 5, 6)):
             read = np.array([x[first + 50 * point + offset :][:width] for offset in offsets[begin:end]], float)
-            np.testing.assert_allclose(found[number, point], taps.T @ read, atol=1e-5)
+            np.testing.assert_allclose(found[number, point, :computed], (taps.T @ read)[:computed], atol=1e-5)
+            assert not found[number, point, computed:].any()
 
 
 @pytest.mark.parametrize("sizes", [(4, 3, 2, 5), (5, 3, 3, 4)])  # without and with a point of factor 1 on both axes

@@ -87,7 +87,7 @@ def added(*counts: dict[str, float]) -> dict[str, float]:
     return {kind: sum(each.get(kind, 0.0) for each in counts) for kind in dict.fromkeys(itertools.chain(*counts))}
 
 
-def of_blocks(blocks: int, taps: float, filters: int, vectors: int) -> dict[str, float]:
+def of_blocks(blocks: int, taps: float, filters: float, vectors: int) -> dict[str, float]:
     """What register blocks of filters x vectors count up to: each has a multiply-add for each of its sums and taps."""
     return {
         "multiply-adds": blocks * taps * filters * vectors,

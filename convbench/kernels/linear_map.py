@@ -174,6 +174,7 @@ def transform_row(  # over 40 lines: the documentation of its arguments
     source: Array,
     source_begin: ir.Value,
     source_step: ir.Value,
+    ahead: ir.Value,
     biases: Array,
     bias_begin: ir.Value,
     target: Array,
@@ -193,6 +194,7 @@ def transform_row(  # over 40 lines: the documentation of its arguments
         source: Input.
         source_begin: Index of the first vector.
         source_step: Elements from one vector to the next.
+        ahead: Elements from what is read to what is asked for.
         biases: Numbers, one of which is added to all results.
         bias_begin: Index of that number.
         target: Output.
@@ -203,6 +205,8 @@ def transform_row(  # over 40 lines: the documentation of its arguments
     begin = emit.at(source.data, source_begin)
     steps = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
     inputs = [emit.load(emit.at(begin, step)) for step in steps]
+    for step in steps:
+        emit.prefetch(emit.at(begin, step, ahead))
     bias, ones = emit.splat(builder.load(emit.at(biases.data, bias_begin))), column_of_ones(matrix)
     if ones is not None:
         inputs[ones] = builder.fadd(inputs[ones], bias)
@@ -217,11 +221,11 @@ def transform_row(  # over 40 lines: the documentation of its arguments
 def _store_interleaved(emit: Vectors, vectors: list[ir.Value], address: ir.Value) -> None:
     """Store lane 0 of each of `vectors`, then lane 1 of each, and so on.
 
-    Where one instruction does not pick lanes of two vectors, five of eight lanes would take some 32 shuffles and ten
-    blends; 19 shuffles and four make a vector of each lane, which is stored over what is too much of the one before.
+    Where one instruction does not pick lanes of two vectors, six or seven vectors of eight lanes would take many
+    shuffles and blends; fewer make a vector of each lane, which is stored over what is too much of the one before.
     """
     count = len(vectors)
-    if instruction_set().picks_from_two or not emit.lanes // 2 < count < emit.lanes:
+    if instruction_set().picks_from_two or count == 5 or not emit.lanes // 2 < count < emit.lanes:
         for number, run in enumerate(emit.interleave(vectors)):
             emit.store(run, emit.at(address, number * emit.lanes))
     else:

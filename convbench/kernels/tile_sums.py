@@ -22,6 +22,7 @@ from convbench.kernels.vector_code import Array, Constant, vector_function
 def column_sums(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     filters: Constant,
+    computed: Constant,
     vectors: Constant,
     lanes: Constant,
     terms: Constant,
@@ -44,7 +45,8 @@ def column_sums(  # over 40 lines: the documentation of its arguments
 
     Args:
         emit: Emits the code.
-        filters: Filters in a block.
+        filters: Filters in a block, as it lies in `weights` and in `out`.
+        computed: So many of them, the first ones, are computed.
         vectors: Vectors of tiles in a block.
         lanes: Tiles in a vector.
         terms: Number of terms at all points but the last.
@@ -74,7 +76,11 @@ def column_sums(  # over 40 lines: the documentation of its arguments
         for line in range(0, count * filters, LINE // emit.item_size):
             emit.prefetch(emit.at(taps, weights_ahead, line))
         found = _sums(
-            emit, (filters, vectors), (pixels, ahead), [emit.at(offsets.data, begin, i) for i in range(count)], taps
+            emit,
+            (filters, computed, vectors),
+            (pixels, ahead),
+            [emit.at(offsets.data, begin, i) for i in range(count)],
+            taps,
         )
         for number, vector in enumerate(found):
             emit.store(vector, emit.at(write, builder.mul(point, index(size)), number * lanes))
@@ -85,11 +91,15 @@ def column_sums(  # over 40 lines: the documentation of its arguments
 
 
 def _sums(
-    emit: Vectors, size: tuple[int, int], x: tuple[ir.Value, ir.Value], terms: Sequence[ir.Value], weights: ir.Value
+    emit: Vectors,
+    size: tuple[int, int, int],
+    x: tuple[ir.Value, ir.Value],
+    terms: Sequence[ir.Value],
+    weights: ir.Value,
 ) -> list[ir.Value]:
     """Emit the sums of a block of `size`; `terms` are the addresses of their offsets, `x` is (address, `ahead`)."""
-    builder, (filters, vectors) = emit.builder, size
-    sums = [[emit.constant(0.0)] * vectors for _ in range(filters)]
+    builder, (filters, computed, vectors) = emit.builder, size
+    sums = [[emit.constant(0.0)] * vectors for _ in range(computed)]
     for number, term in enumerate(terms):
         begin = emit.at(x[0], builder.load(term))
         loaded = [emit.load(emit.at(begin, v * emit.lanes)) for v in range(vectors)]

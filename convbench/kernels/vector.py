@@ -18,7 +18,7 @@ from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from convbench.kernels.interleaving import interleaving
+from convbench.kernels.interleaving import five_by_halves, interleaving
 from convbench.problem import ITEM_SIZE
 from convbench.runtime.loading import run_to_completion
 
@@ -154,8 +154,9 @@ class Vectors:
 
     def interleave(self, vectors: list[ir.Value]) -> list[ir.Value]:
         """As many vectors, whose concatenation holds lane 0 of each of `vectors`, then lane 1 of each, ..."""
-        registers = list(vectors)
-        steps, results = interleaving(len(vectors), self.lanes)
+        registers, picks_from_two = list(vectors), instruction_set().picks_from_two
+        by_halves = (len(vectors), self.lanes) == (5, 8) and not picks_from_two
+        steps, results = five_by_halves() if by_halves else interleaving(len(vectors), self.lanes)
         for one, other, picks in steps:
             registers.append(self._shuffle(registers[one], registers[other], list(picks)))
         return [registers[number] for number in results]

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Final
 
 from convbench.algorithms.winograd.nested import Axis, best_axes
-from convbench.algorithms.winograd.terms import products
+from convbench.algorithms.winograd.terms import counts, products
 from convbench.integers import ceil_div, round_up
 from convbench.kernels.blocking import CUTS, UNITS, bands, units_of_filters
 from convbench.kernels.grid import Grid
@@ -113,6 +113,32 @@ def is_whole(problem: Problem, cut: Cut) -> bool:
     """Whether a unit's outputs are whole rows of each filter's output, to be streamed as one."""
     is_row = cut.tile_rows == 1 and cut.grid.segments == 1
     return streamed(problem) and is_row and problem.output_width >= cut.lanes
+
+
+def line_terms(problem: Problem, cut: Cut) -> tuple[int, ...]:
+    """The numbers of terms for which products are compiled, see `counts`; none where these are too many."""
+    found = counts(problem, cut.y, cut.x)
+    return found if max(found) <= tuning().line_terms else ()
+
+
+def ends_of_blocks(problem: Problem, cut: Cut) -> list[int]:
+    """For each register block the filters of a group up to its end.
+
+    Products in straight lines are compiled for one filter less, too, so that blocks share what is missing in the last
+    one: 128 filters are 18 blocks of six and four of five, not 21 of six and one of two.
+    """
+    filters, missing = problem.group_filters, cut.blocks * cut.filters - problem.group_filters
+    whole = cut.blocks - missing if line_terms(problem, cut) and missing <= cut.blocks else cut.blocks
+    return [min(filters, block * cut.filters - max(0, block - whole)) for block in range(1, cut.blocks + 1)]
+
+
+def computed_filters(problem: Problem, cut: Cut) -> int:
+    """The filters of all register blocks of a group, those of the last block that do not exist included."""
+    begin, found = 0, 0
+    for end in ends_of_blocks(problem, cut):
+        found += cut.filters - bool(line_terms(problem, cut) and end - begin < cut.filters)
+        begin = end
+    return found
 
 
 def _tiles_of_a_unit(problem: Problem, y: Axis, x: Axis, lanes: int) -> tuple[int, int, int]:

@@ -66,7 +66,8 @@ class Parameters(NamedTuple):
         no_offset: A table of one zero: the outer offsets of the micro-kernel.
         parts: Offsets in the points of (channel, block of taps), in the order of `terms`.
         begins: The first of the parts that count, for each point.
-        ends: The end of those.
+        term_ends: The end of those.
+        ends: The filters of a group up to the end of each register block.
     """
 
     grid: Grid
@@ -92,6 +93,7 @@ class Parameters(NamedTuple):
     no_offset: Table
     parts: Table
     begins: Table
+    term_ends: Table
     ends: Table
 
 
@@ -149,7 +151,7 @@ def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, col
     width, size = vectors * lanes, p.parts.size * p.tiles
     for row in range(points[0]):
         point = row * points[1] + column
-        begin, end = p.begins[point], p.ends[point]
+        begin, end = p.begins[point], p.term_ends[point]
         micro_kernel(
             filters=filters,
             vectors=vectors,
@@ -176,11 +178,23 @@ def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, col
 
 
 @inlined
-def products_in_lines(filters, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
-    """The same where the number of terms is known when the tile is compiled; it is `last` at the last point."""
+def products_in_lines(filters, fewer, vectors, lanes, terms, last, points, p, block, used, t, column, pieces, weights):  # type: ignore[no-untyped-def]
+    """The same where the number of terms is known when the tile is compiled; it is `last` at the last point.
+
+    Blocks with less than `filters` compute `fewer`.
+    """
+    if used < filters:
+        _column(filters, fewer, vectors, lanes, terms, last, points, p, block, t, column, pieces, weights)
+    else:
+        _column(filters, filters, vectors, lanes, terms, last, points, p, block, t, column, pieces, weights)
+
+
+@inlined
+def _column(filters, computed, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
     size, each = p.parts.size * p.tiles, p.parts.size * filters
     column_sums(
         filters=filters,
+        computed=computed,
         vectors=vectors,
         lanes=lanes,
         terms=terms,
@@ -202,9 +216,9 @@ def products_in_lines(filters, vectors, lanes, terms, last, points, p, block, fi
 
 
 @inlined
-def column_from_points(outputs, taps, lanes, across, column, block, pieces):  # type: ignore[no-untyped-def]
-    """Transform the sums of a column of points vertically, for the `block` filters and tiles of a register block."""
-    for place in range(0, block, lanes):
+def column_from_points(outputs, taps, lanes, across, column, block, used, pieces):  # type: ignore[no-untyped-def]
+    """Transform a column of points vertically, the first `used` of the `block` sums of a register block at each."""
+    for place in range(0, used, lanes):
         transform(
             which=OUTPUT,
             outputs=outputs,
@@ -234,6 +248,7 @@ def rows_from_points(filters, vectors, lanes, y_outputs, outputs, taps, p, used,
                     source=pieces.half,
                     source_begin=(row * across * filters + number) * width + part,
                     source_step=filters * width,
+                    ahead=width,
                     biases=biases,
                     bias_begin=number,
                     target=pieces.runs,

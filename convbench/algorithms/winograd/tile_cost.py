@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from convbench.algorithms import Cost
-from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole, pass_costs
+from convbench.algorithms.winograd.cut import Cut, computed_filters, cut_up, is_whole, pass_costs
 from convbench.algorithms.winograd.terms import products
 from convbench.integers import ceil_div
 from convbench.kernels.counting import added, of_blocks, of_weights, of_whole, parts, shares
@@ -23,7 +23,7 @@ def cost(problem: Problem) -> Cost:
     points = y.points * x.points
     terms = problem.group_channels * products(problem, y, x) / points
     tile_rows = ceil_div(problem.output_height, y.outputs)
-    segments = cut.grid.segments
+    segments, filters = cut.grid.segments, computed_filters(problem, cut)
     images = problem.batch * problem.groups * segments
     of_bands = parts(tile_rows, cut.tile_rows)
     registers = images * sum(count * ceil_div(rows * cut.tile_columns, cut.width) for rows, count in of_bands)
@@ -31,16 +31,16 @@ def cost(problem: Problem) -> Cost:
     vectors = images * sum(count * ceil_div(rows * cut.tile_columns, cut.lanes) for rows, count in of_bands)
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     from_points = x.points * out_y + y.outputs * out_x
-    of_block = points * cut.filters * terms
-    stored_rows = images * cut.blocks * cut.filters * problem.output_height
+    of_block = points * filters / cut.blocks * terms
+    stored_rows = images * filters * problem.output_height
     return Cost(
         {
             **of_whole(problem, units),
-            **of_blocks(sums, terms, cut.filters, cut.vectors),
+            **of_blocks(sums, terms, filters / cut.blocks, cut.vectors),
             "gathered bytes": fillings * problem.group_channels * cut.input_rows * cut.row_stride * item,
             "band rows": fillings * problem.group_channels * min(cut.input_rows, problem.height) * x.outputs,
             "input transforms": fillings // positions * vectors * to_points,
-            "output transforms": registers * cut.vectors * cut.blocks * cut.filters * from_points,
+            "output transforms": registers * cut.vectors * filters * from_points,
             "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
             "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
             **added(
@@ -52,7 +52,7 @@ def cost(problem: Problem) -> Cost:
         },
         units,
         shares(cut.grid, (tile_rows, cut.tile_rows), (segments, 1), (cut.blocks, cut.unit_blocks)),
-        other_operations=_of_transforms(problem, cut, vectors, registers * cut.vectors * cut.blocks * cut.filters),
+        other_operations=_of_transforms(problem, cut, vectors, registers * cut.vectors * filters),
     )
 
 

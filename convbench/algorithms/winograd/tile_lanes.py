@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole
+from convbench.algorithms.winograd.cut import Cut, cut_up, ends_of_blocks, is_whole, line_terms
 from convbench.algorithms.winograd.nested import errors, transformed_shape
 from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.algorithms.winograd.steps import (
@@ -34,7 +34,7 @@ from convbench.algorithms.winograd.steps import (
     to_points,
     unpack,
 )
-from convbench.algorithms.winograd.terms import counts, terms
+from convbench.algorithms.winograd.terms import terms
 from convbench.epilogue import Epilogue
 from convbench.kernels.band import Band, fill_band
 from convbench.kernels.blocking import with_tail
@@ -43,7 +43,6 @@ from convbench.kernels.fields import pack
 from convbench.kernels.grid import at_position, locate
 from convbench.kernels.output import streamed
 from convbench.kernels.tile import Phase, TileName, Work, borrowed, jit
-from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -52,7 +51,7 @@ PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
 def make_tile(  # over 40 lines: the steps of a unit, and their times
-    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *line_terms: int
+    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *terms: int
 ) -> Any:
     """The tile for a register block, and for minimal filtering with given outputs and taps along each axis.
 
@@ -64,11 +63,11 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         y_taps: r of `toom_cook`, vertical.
         x_outputs: Likewise, horizontal.
         x_taps: Likewise.
-        line_terms: `terms.counts` for products in straight lines; empty for loops.
+        terms: `terms.counts` for products in straight lines; empty for loops.
     """
-    width, (inside, below, aside, corner) = vectors * lanes, line_terms or (0,) * 4
+    width, (inside, below, aside, corner) = vectors * lanes, terms or (0,) * 4
     points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
-    right = points[1] - 1
+    right, fewer = points[1] - 1, filters - 1 if terms else filters
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -91,7 +90,8 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
             to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces)
             since = lap(clock, TRANSFORM, since)
             for block in range(first_block, min(p.blocks, first_block + count * p.unit_blocks)):
-                used = min(filters, group_filters - block * filters)
+                first_filter = p.ends[block - 1] if block > 0 else 0
+                used = p.ends[block] - first_filter
                 number = place.group * p.blocks + block
                 for t in range(0, rows * p.tile_columns, width):
                     for column in range(points[1]):
@@ -99,20 +99,24 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
                             products_in_loops(filters, vectors, lanes, points, p, number, t, column, pieces, packed)
                         elif column == right:
                             products_in_lines(
-                                filters, vectors, lanes, aside, corner, points, p, number, t, column, pieces, packed
-                            )
+                                filters, fewer, vectors, lanes, aside, corner, points, p, number, used, t, column,
+                                pieces, packed,
+                            )  # fmt: skip
                         else:
                             products_in_lines(
-                                filters, vectors, lanes, inside, below, points, p, number, t, column, pieces, packed
-                            )
+                                filters, fewer, vectors, lanes, inside, below, points, p, number, used, t, column,
+                                pieces, packed,
+                            )  # fmt: skip
                         since = lap(clock, PRODUCT, since)
-                        column_from_points(y_outputs, y_taps, lanes, points[1], column, filters * width, pieces)
+                        column_from_points(
+                            y_outputs, y_taps, lanes, points[1], column, filters * width, used * width, pieces
+                        )
                         since = lap(clock, INVERSE, since)
-                    biases = packed[p.biases + number * filters :]
+                    biases = packed[p.biases + place.group * p.blocks * filters + first_filter :]
                     rows_from_points(filters, vectors, lanes, y_outputs, x_outputs, x_taps, p, used, t, pieces, biases)
                     since = lap(clock, INVERSE, since)
                 for own in range(used):
-                    filter_number = place.group * group_filters + block * filters + own
+                    filter_number = place.group * group_filters + first_filter + own
                     store(y_outputs, x_outputs, lanes, p, place, filter_number, own, rows, pieces, out)
                 since = lap(clock, STORE, since)
         if p.streamed:
@@ -151,7 +155,8 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         no_offset=np.zeros(1, np.int64),
         parts=parts * cut.tiles,
         begins=np.array(counted.begins),
-        ends=np.array(counted.ends) * channels,
+        ends=np.array(ends_of_blocks(problem, cut)),
+        term_ends=np.array(counted.ends) * channels,
     )
 
 
@@ -191,10 +196,15 @@ def _run(cut: Cut) -> int:
     return cut.tiles * cut.x.outputs + cut.lanes
 
 
-def _line_terms(problem: Problem, cut: Cut) -> tuple[int, ...]:
-    """The numbers of terms for which products are compiled; none where these are too many."""
-    found = counts(problem, cut.y, cut.x)
-    return found if max(found) <= tuning().line_terms else ()
+def _by_blocks(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
+    """The weights with as many filters for each register block; a block that has one less repeats that of the next."""
+    ends = ends_of_blocks(problem, cut)
+    if ends == [min(problem.group_filters, (block + 1) * cut.filters) for block in range(cut.blocks)]:
+        return weights
+    first = np.array([0, *ends[:-1]])
+    places = np.minimum(first[:, None] + np.arange(cut.filters), problem.group_filters - 1).ravel()
+    grouped = weights.reshape(problem.groups, problem.group_filters, *weights.shape[1:])
+    return np.ascontiguousarray(grouped[:, places]).reshape(-1, *weights.shape[1:])
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
@@ -204,10 +214,10 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     biases = epilogue.biases(problem, cut.blocks * cut.filters).ravel()
     tail = np.concatenate([biases, np.zeros(cut.filters, problem.dtype)])
     everything, transformed = with_tail(transformed_shape(problem, y, x, cut.filters, cut.blocks), tail)
-    order = terms(problem, y, x).order
-    pack_weights(problem, weights, (y, x), cut.filters, cut.blocks, everything, order, by_columns=True)
+    order, spread = terms(problem, y, x).order, _by_blocks(problem, weights, cut)
+    pack_weights(problem, spread, (y, x), cut.filters, cut.blocks, everything, order, by_columns=True)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
-    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *_line_terms(problem, cut))
+    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *line_terms(problem, cut))
     tile, grid = TileName(__name__, "make_tile", sizes), cut.grid
     return Work(
         phases=(Phase(tile, grid.units, pack(parameters), STAGES, cut.together),),
