@@ -184,6 +184,38 @@ def test_a_fork_that_waits_for_the_first_import_waits_for_what_comes_next():
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
+FORK_IN_A_FORK = """
+    import os, signal
+    def strike():
+        if not depth: signal.raise_signal(signal.SIGUSR1)
+    def fork(*_):
+        depth.append(True)
+        child = os.fork()
+        if child == 0: os._exit(0)
+        os.waitpid(child, 0)
+        if sys.argv[1] == "raises": raise Struck
+    depth = []
+    signal.signal(signal.SIGUSR1, fork)
+    os.register_at_fork(before=strike)  # called after those of convbench, which are registered later
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize("way", ["returns", "raises"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_signal_handler_may_fork_while_a_fork_waits(way, first):
+    call = "compute()" if first else ""
+    after = f"""
+    {call}
+    child = os.fork()
+    if child == 0: os._exit(0)
+    os.waitpid(child, 0)
+    print(np.isfinite(compute()).all())
+    """
+    done = script(*(textwrap.dedent(FORK_IN_A_FORK) + textwrap.dedent(PROGRAM) + textwrap.dedent(after), way))
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
 NOTHING_ELSE_IMPORTS = """
     import sys
     import numpy as np, convbench

@@ -24,7 +24,7 @@ from convbench.runtime import starting
 T = TypeVar("T")
 
 POLL_SECONDS: Final = 1.0  # seconds of waiting after which the process checks whether it is a forked child
-FORK_SECONDS: Final = 60.0  # seconds that a fork waits at most; a longer task may itself wait for the forking thread
+FORK_SECONDS: Final = 60.0  # seconds that a fork waits here at most; a longer task may wait for the forking thread
 
 _tasks = threading.local()  # `running` is true in a thread that runs a task
 
@@ -90,7 +90,4 @@ def load(module: str) -> ModuleType:
 
 
 if hasattr(os, "register_at_fork"):
-    _waits = starting.ForkWaits(FORK_SECONDS)
-    os.register_at_fork(
-        before=_waits.before, after_in_parent=_waits.after_in_parent, after_in_child=_waits.after_in_child
-    )
+    os.register_at_fork(before=lambda: starting.hold(FORK_SECONDS), after_in_parent=starting.release)

@@ -10,38 +10,31 @@ import sys
 
 LOADING = "convbench.runtime.loading"
 POLL_SECONDS = 1.0  # seconds of waiting after which the process checks whether it is a forked child
-FORK_SECONDS = 5.0  # seconds that a fork waits here at most: by then `logging` waits for the forking thread
+FORK_SECONDS = 5.0  # seconds that a fork waits here at most: by then `logging` may wait for the forking thread
 
 lock = _thread.RLock()  # held by the thread that imports `loading`, or runs one of its tasks, or forks
 
 
+def hold(seconds: float) -> None:
+    """Before a fork: wait for the lock; an exception of a signal handler here is printed and ends the wait."""
+    lock.acquire(timeout=seconds)
+
+
+def release() -> None:
+    """After a fork, in the parent: release the lock, unless it was not acquired in time.
+
+    Handlers that were registered while a fork had begun release what they never acquired: the lock knows its owner.
+    """
+    try:  # noqa: SIM105  # `contextlib` could come from the current folder
+        lock.release()
+    except RuntimeError:
+        pass
+
+
 def _new_lock() -> None:
-    """In a child no thread holds the lock."""
+    """After a fork, in the child: no thread of it holds the lock."""
     global lock  # noqa: PLW0603
     lock = _thread.RLock()
-
-
-class ForkWaits:
-    """Handlers by which a fork waits for the lock, for `seconds` at most, and holds it while it forks."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._holder = 0  # the thread that forks and holds the lock
-
-    def before(self) -> None:
-        """Acquire the lock; an exception of a signal handler here is printed and ends the wait."""
-        if lock.acquire(timeout=self._seconds):
-            self._holder = _thread.get_ident()
-
-    def after_in_parent(self) -> None:
-        """Release the lock, unless this fork did not get it or began before the handlers were registered."""
-        if self._holder == _thread.get_ident():
-            self._holder = 0
-            lock.release()
-
-    def after_in_child(self) -> None:
-        """Forget who forked."""
-        self._holder = 0
 
 
 def loading():  # type: ignore[no-untyped-def]  # `typing` is not loaded here: it could come from the current folder
@@ -78,8 +71,4 @@ def loading():  # type: ignore[no-untyped-def]  # `typing` is not loaded here: i
 
 if hasattr(os, "register_at_fork"):
     # These handlers wait for tasks as well: a fork that began while `loading` was imported knows no later handlers.
-    _waits = ForkWaits(FORK_SECONDS)
-    os.register_at_fork(
-        before=_waits.before, after_in_parent=_waits.after_in_parent, after_in_child=_waits.after_in_child
-    )
-    os.register_at_fork(after_in_child=_new_lock)
+    os.register_at_fork(before=lambda: hold(FORK_SECONDS), after_in_parent=release, after_in_child=_new_lock)

@@ -32,7 +32,7 @@ def cost(problem: Problem) -> Cost:
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     from_points = x.points * out_y + y.outputs * out_x
     of_block = points * filters / cut.blocks * terms
-    stored_rows = images * filters * problem.output_height
+    stored_rows = images * problem.group_filters * problem.output_height
     return Cost(
         {
             **of_whole(problem, units),
@@ -40,7 +40,7 @@ def cost(problem: Problem) -> Cost:
             "gathered bytes": fillings * problem.group_channels * cut.input_rows * cut.row_stride * item,
             "band rows": fillings * problem.group_channels * min(cut.input_rows, problem.height) * x.outputs,
             "input transforms": fillings // positions * vectors * to_points,
-            "output transforms": registers * cut.vectors * filters * from_points,
+            "output transforms": registers * cut.vectors * problem.group_filters * from_points,
             "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
             "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
             **added(
@@ -52,7 +52,7 @@ def cost(problem: Problem) -> Cost:
         },
         units,
         shares(cut.grid, (tile_rows, cut.tile_rows), (segments, 1), (cut.blocks, cut.unit_blocks)),
-        other_operations=_of_transforms(problem, cut, vectors, registers * cut.vectors * filters),
+        other_operations=_of_transforms(problem, cut, vectors, registers * cut.vectors * problem.group_filters),
     )
 
 

@@ -196,15 +196,24 @@ def _run(cut: Cut) -> int:
     return cut.tiles * cut.x.outputs + cut.lanes
 
 
-def _by_blocks(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
-    """The weights with as many filters for each register block; a block that has one less repeats that of the next."""
-    ends = ends_of_blocks(problem, cut)
-    if ends == [min(problem.group_filters, (block + 1) * cut.filters) for block in range(cut.blocks)]:
-        return weights
+def _places(problem: Problem, cut: Cut) -> NDArray[Any] | None:
+    """The filters of a group, block by block; None where they follow one another.
+
+    A block that has one less than others repeats the first filter of the next.
+    """
+    ends = np.array(ends_of_blocks(problem, cut))
+    if np.array_equal(ends[:-1], np.arange(1, cut.blocks) * cut.filters):
+        return None
     first = np.array([0, *ends[:-1]])
-    places = np.minimum(first[:, None] + np.arange(cut.filters), problem.group_filters - 1).ravel()
+    return np.minimum(first[:, None] + np.arange(cut.filters), problem.group_filters - 1).ravel()
+
+
+def _by_blocks(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
+    """The weights with as many filters for each register block."""
+    if (places := _places(problem, cut)) is None:
+        return weights
     grouped = weights.reshape(problem.groups, problem.group_filters, *weights.shape[1:])
-    return np.ascontiguousarray(grouped[:, places]).reshape(-1, *weights.shape[1:])
+    return np.take(grouped, places, axis=1).reshape(-1, *weights.shape[1:])
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
@@ -240,8 +249,11 @@ def footprint(problem: Problem) -> Footprint:
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     weights = math.prod(transformed_shape(problem, cut.y, cut.x, cut.filters, cut.blocks))
     biases = (problem.groups * cut.blocks + 1) * cut.filters
+    places = _places(problem, cut)
+    taps = problem.group_channels * problem.kernel_height * problem.kernel_width
+    copied = 0 if places is None else problem.groups * places.size * taps * item
     return Footprint(
         sum(_pieces(problem, cut)) * item,
         (weights + biases) * item,
-        packing_bytes(problem, (cut.y, cut.x), cut.filters),
+        packing_bytes(problem, (cut.y, cut.x), cut.filters) + copied,
     )
