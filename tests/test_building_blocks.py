@@ -206,7 +206,7 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype, outputs, taps):
     def compute(x, steps, transformed, sums, row, relu):
         transform(INPUT, outputs, taps, lanes, x, 2, steps, transformed, 1, lanes + 3)
         transform(OUTPUT, outputs, taps, lanes, x, 5, lanes + 1, sums, 4, lanes)
-        transform_row(outputs, taps, lanes, x, 1, lanes, 20, x, 3, row, 6, relu=relu)
+        transform_row(outputs, taps, lanes, x, 1, lanes, x, 3, row, 6, relu=relu)
 
     random = np.random.default_rng(0)
     x = random.standard_normal(500).astype(dtype)

@@ -120,6 +120,13 @@ PROGRAM = """
     def compute(): return convbench.conv2d(x, w, cores=2)
     seen = []
 """
+FORK = """
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.isfinite(compute()).all() else 1)
+    print(os.waitpid(child, 0)[1] == 0)
+    thread.join()
+"""
 FIRST_CALL_INTERRUPTED = """
     def strike(*_): raise Struck
     signal.signal(signal.SIGALRM, strike)
@@ -139,15 +146,13 @@ FIRST_CALL_IN_A_HANDLER = """
     while not seen: pass
     print(np.array_equal(found, seen[0]) and np.array_equal(compute(), found))
 """
-FORK_IN_THE_FIRST_CALL = """
+FORK_IN_THE_FIRST_CALL = (
+    """
     thread = threading.Thread(target=compute); thread.start()
     time.sleep(float(sys.argv[1]))
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.isfinite(compute()).all() else 1)
-    print(os.waitpid(child, 0)[1] == 0)
-    thread.join()
 """
+    + FORK
+)
 
 
 @needs_fork
@@ -161,7 +166,8 @@ def test_the_first_call_of_a_process_may_be_interrupted_repeated_and_forked(prog
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
-FORK_WHILE_LOADING_IS_IMPORTED = """
+FORK_WHILE_LOADING_IS_IMPORTED = (
+    """
     begun = threading.Event()
     class Slow:
         def find_spec(self, name, path=None, target=None):
@@ -170,12 +176,9 @@ FORK_WHILE_LOADING_IS_IMPORTED = """
     sys.meta_path.insert(0, Slow())
     thread = threading.Thread(target=compute); thread.start()
     begun.wait()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.isfinite(compute()).all() else 1)
-    print(os.waitpid(child, 0)[1] == 0)
-    thread.join()
 """
+    + FORK
+)
 
 
 @needs_fork

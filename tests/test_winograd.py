@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numba
 import numpy as np
 import pytest
 
+from convbench.algorithms.winograd.cut import cut_up as tiles_cut
 from convbench.algorithms.winograd.filter_cut import cut_up
 from convbench.algorithms.winograd.host import has_filters_in_lanes
 from convbench.algorithms.winograd.nested import Axis, axes, transformed_weights
 from convbench.algorithms.winograd.packing import pack_weights
 from convbench.algorithms.winograd.terms import counts, products, terms
+from convbench.epilogue import Epilogue
 from convbench.kernels.channel_lanes import planes_to_lanes
 from convbench.kernels.copying import put, stream_rows
 from convbench.kernels.filter_sums import filter_sums
@@ -100,11 +103,11 @@ def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, la
         for number in range(2):  # twice, and by two calls
             column_sums(
                 filters, computed, vectors, LANES, terms, last_terms, points, x, begin, 50, 100, offsets, last_term,
-                weights, 4, 10 * filters, 20 * filters, out, number * points * filters * width,
+                weights, 4, 10 * filters, out, number * points * filters * width,
             )  # fmt: skip
         column_sums(
             filters, computed, vectors, LANES, terms, last_terms, points, x, begin + 1, 50, 0, offsets, last_term,
-            weights, 4, 10 * filters, 0, out, 2 * points * filters * width,
+            weights, 4, 10 * filters, out, 2 * points * filters * width,
         )  # fmt: skip
 
     x, weights = numbers(400), numbers(4 + points * 10 * filters)
@@ -176,6 +179,37 @@ def test_compiled_packing_is_numpys(kernel, y, x, filters, dtype):
     again = by_columns[:-3].reshape(*expected.shape[:2], x.points, y.points, *expected.shape[4:]).swapaxes(2, 3)
     assert np.array_equal(again[:, :-1], found[:, :-1])
     assert np.array_equal(again[:, -1, ..., :used], found[:, -1, ..., :used])
+
+
+@pytest.mark.parametrize("filters", [1, 2, 7, 10, 23, 64, 128])
+@pytest.mark.parametrize("is_long", [False, True])
+def test_blocks_share_the_filters_that_are_missing_where_products_are_straight_lines(filters, is_long):
+    channels = 2 if not is_long else 40
+    problem = Problem(height=40, width=90, channels=channels, out_channels=filters, kernel_height=5, kernel_width=5)
+    cut = tiles_cut(problem)
+    cut = dataclasses.replace(cut, line_terms=() if is_long else (4, 4, 4, 4))
+    sizes = np.diff([0, *cut.ends])
+    assert cut.ends[-1] == filters
+    assert len(sizes) == cut.blocks
+    missing = cut.blocks * cut.filters - filters
+    if not is_long and missing <= cut.blocks:
+        assert set(sizes) <= {cut.filters, cut.filters - 1}
+        assert cut.computed_filters == filters
+    else:
+        assert set(sizes[:-1]) <= {cut.filters}
+        assert cut.computed_filters == cut.blocks * cut.filters - (not is_long)
+
+
+@pytest.mark.parametrize(
+    "descriptor", ["ic1ih31iw70oc10kh7kw7", "g2mb2ic4ih31iw70oc22kh5kw5ph2pw2", "g3ic3ih20iw40oc3kh5kw5"]
+)
+def test_blocks_with_a_filter_less_have_their_own_weights_and_biases(descriptor):
+    problem = Problem.parse(descriptor)
+    x, weights, bias = numbers(*problem.input_shape), numbers(*problem.weights_shape), numbers(problem.out_channels)
+    expected = convolve(problem, x, weights) + bias[:, None, None]
+    with Plan(problem, weights, Candidate("winograd", "threads", 2), epilogue=Epilogue(bias)) as plan:
+        error = np.abs(plan(x, plan.empty_output()) - expected).max() / np.abs(expected).max()
+        assert error <= plan.error_estimate
 
 
 @pytest.mark.long

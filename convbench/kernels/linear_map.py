@@ -174,7 +174,6 @@ def transform_row(  # over 40 lines: the documentation of its arguments
     source: Array,
     source_begin: ir.Value,
     source_step: ir.Value,
-    ahead: ir.Value,
     biases: Array,
     bias_begin: ir.Value,
     target: Array,
@@ -194,7 +193,6 @@ def transform_row(  # over 40 lines: the documentation of its arguments
         source: Input.
         source_begin: Index of the first vector.
         source_step: Elements from one vector to the next.
-        ahead: Elements from what is read to what is asked for.
         biases: Numbers, one of which is added to all results.
         bias_begin: Index of that number.
         target: Output.
@@ -205,8 +203,6 @@ def transform_row(  # over 40 lines: the documentation of its arguments
     begin = emit.at(source.data, source_begin)
     steps = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
     inputs = [emit.load(emit.at(begin, step)) for step in steps]
-    for step in steps:
-        emit.prefetch(emit.at(begin, step, ahead))
     bias, ones = emit.splat(builder.load(emit.at(biases.data, bias_begin))), column_of_ones(matrix)
     if ones is not None:
         inputs[ones] = builder.fadd(inputs[ones], bias)

@@ -37,7 +37,6 @@ def column_sums(  # over 40 lines: the documentation of its arguments
     weights: Array,
     weights_begin: ir.Value,
     weights_step: ir.Value,
-    weights_ahead: ir.Value,
     out: Array,
     out_begin: ir.Value,
 ) -> None:
@@ -61,7 +60,6 @@ def column_sums(  # over 40 lines: the documentation of its arguments
         weights: Weights, `filters` consecutive numbers for each term.
         weights_begin: Index in `weights` of term 0 at the first point.
         weights_step: Elements from one point to the next, in `weights`.
-        weights_ahead: Elements from the weights of a point to those that it asks for.
         out: Output.
         out_begin: Index in `out` of the first number.
     """
@@ -73,8 +71,6 @@ def column_sums(  # over 40 lines: the documentation of its arguments
             emit.at(place, builder.mul(point, step)) for place, step in ((first, x_step), (own, weights_step))
         )
         taps = emit.at(taps, builder.mul(begin, index(filters)))
-        for line in range(0, count * filters, LINE // emit.item_size):
-            emit.prefetch(emit.at(taps, weights_ahead, line))
         found = _sums(
             emit,
             (filters, computed, vectors),

@@ -23,7 +23,7 @@ def hold(seconds: float) -> None:
 def release() -> None:
     """After a fork, in the parent: release the lock, unless it was not acquired in time.
 
-    Handlers that were registered while a fork had begun release what they never acquired: the lock knows its owner.
+    Handlers that were registered after a fork had begun release what they never acquired: the lock knows its owner.
     """
     try:  # noqa: SIM105  # `contextlib` could come from the current folder
         lock.release()

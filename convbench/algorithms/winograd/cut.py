@@ -41,6 +41,8 @@ class Cut:
         unit_blocks: Register blocks of filters in a unit.
         together: Maximum number of units for the same tiles that are computed as one.
         grid: Grid of the units.
+        line_terms: The numbers of terms for which products are compiled, see `counts`; none where these are too many.
+        group_filters: Filters of a group.
     """
 
     y: Axis
@@ -56,6 +58,34 @@ class Cut:
     unit_blocks: int
     together: int
     grid: Grid
+    line_terms: tuple[int, ...]
+    group_filters: int
+
+    @property
+    def ends(self) -> list[int]:
+        """For each register block the filters of a group up to its end.
+
+        Products in straight lines are compiled for one filter less, too, so that blocks share what is missing in the
+        last one: 128 filters are 18 blocks of six and four of five, not 21 of six and one of two.
+        """
+        whole = self.blocks - self._missing if self._is_shared else self.blocks
+        numbers = range(1, self.blocks + 1)
+        return [min(self.group_filters, block * self.filters - max(0, block - whole)) for block in numbers]
+
+    @property
+    def computed_filters(self) -> int:
+        """The filters for which products of a group are computed; some of the last block may not exist."""
+        if self._is_shared:
+            return self.group_filters
+        return self.blocks * self.filters - bool(self.line_terms and self._missing)
+
+    @property
+    def _missing(self) -> int:
+        return self.blocks * self.filters - self.group_filters
+
+    @property
+    def _is_shared(self) -> bool:
+        return bool(self.line_terms) and self._missing <= self.blocks
 
     @property
     def width(self) -> int:
@@ -85,6 +115,7 @@ def cut_up(problem: Problem) -> Cut:
     blocks = ceil_div(problem.group_filters, filters)
     transformed = y.points * y.blocks * x.points * x.blocks * problem.group_channels * blocks * filters
     unit_blocks, together = units_of_filters(problem, blocks, bands(problem, tile_rows * y.outputs), transformed)
+    terms = counts(problem, y, x)
     reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
     return Cut(
         y=y,
@@ -106,6 +137,8 @@ def cut_up(problem: Problem) -> Cut:
             segments=segments,
             filter_blocks=ceil_div(blocks, unit_blocks),
         ),
+        line_terms=terms if max(terms) <= tuning().line_terms else (),
+        group_filters=problem.group_filters,
     )
 
 
@@ -113,32 +146,6 @@ def is_whole(problem: Problem, cut: Cut) -> bool:
     """Whether a unit's outputs are whole rows of each filter's output, to be streamed as one."""
     is_row = cut.tile_rows == 1 and cut.grid.segments == 1
     return streamed(problem) and is_row and problem.output_width >= cut.lanes
-
-
-def line_terms(problem: Problem, cut: Cut) -> tuple[int, ...]:
-    """The numbers of terms for which products are compiled, see `counts`; none where these are too many."""
-    found = counts(problem, cut.y, cut.x)
-    return found if max(found) <= tuning().line_terms else ()
-
-
-def ends_of_blocks(problem: Problem, cut: Cut) -> list[int]:
-    """For each register block the filters of a group up to its end.
-
-    Products in straight lines are compiled for one filter less, too, so that blocks share what is missing in the last
-    one: 128 filters are 18 blocks of six and four of five, not 21 of six and one of two.
-    """
-    filters, missing = problem.group_filters, cut.blocks * cut.filters - problem.group_filters
-    whole = cut.blocks - missing if line_terms(problem, cut) and missing <= cut.blocks else cut.blocks
-    return [min(filters, block * cut.filters - max(0, block - whole)) for block in range(1, cut.blocks + 1)]
-
-
-def computed_filters(problem: Problem, cut: Cut) -> int:
-    """The filters of all register blocks of a group, those of the last block that do not exist included."""
-    begin, found = 0, 0
-    for end in ends_of_blocks(problem, cut):
-        found += cut.filters - bool(line_terms(problem, cut) and end - begin < cut.filters)
-        begin = end
-    return found
 
 
 def _tiles_of_a_unit(problem: Problem, y: Axis, x: Axis, lanes: int) -> tuple[int, int, int]:

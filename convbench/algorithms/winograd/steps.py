@@ -14,7 +14,7 @@ from convbench.kernels.output import write_rows
 from convbench.kernels.tile import inlined
 from convbench.kernels.tile_sums import column_sums
 
-POINTS_AHEAD: Final = 2  # for how many points ahead of the products input and weights are asked for
+POINTS_AHEAD: Final = 2  # for how many points ahead of the products the input is asked for
 
 
 class Pieces(NamedTuple):
@@ -204,7 +204,6 @@ def _column(filters, computed, vectors, lanes, terms, last, points, p, block, fi
         x_begin=column * points[0] * size + first_tile,
         x_step=size,
         ahead=POINTS_AHEAD * size,
-        weights_ahead=POINTS_AHEAD * each,
         offsets=p.parts,
         last_term=p.begins[(points[0] - 1) * points[1] + column],
         weights=weights,
@@ -248,7 +247,6 @@ def rows_from_points(filters, vectors, lanes, y_outputs, outputs, taps, p, used,
                     source=pieces.half,
                     source_begin=(row * across * filters + number) * width + part,
                     source_step=filters * width,
-                    ahead=width,
                     biases=biases,
                     bias_begin=number,
                     target=pieces.runs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from convbench.algorithms import Cost
-from convbench.algorithms.winograd.cut import Cut, computed_filters, cut_up, is_whole, pass_costs
+from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole, pass_costs
 from convbench.algorithms.winograd.terms import products
 from convbench.integers import ceil_div
 from convbench.kernels.counting import added, of_blocks, of_weights, of_whole, parts, shares
@@ -23,7 +23,7 @@ def cost(problem: Problem) -> Cost:
     points = y.points * x.points
     terms = problem.group_channels * products(problem, y, x) / points
     tile_rows = ceil_div(problem.output_height, y.outputs)
-    segments, filters = cut.grid.segments, computed_filters(problem, cut)
+    segments, filters = cut.grid.segments, cut.computed_filters
     images = problem.batch * problem.groups * segments
     of_bands = parts(tile_rows, cut.tile_rows)
     registers = images * sum(count * ceil_div(rows * cut.tile_columns, cut.width) for rows, count in of_bands)

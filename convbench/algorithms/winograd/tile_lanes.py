@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.winograd.cut import Cut, cut_up, ends_of_blocks, is_whole, line_terms
+from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole
 from convbench.algorithms.winograd.nested import errors, transformed_shape
 from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.algorithms.winograd.steps import (
@@ -51,7 +51,7 @@ PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
 def make_tile(  # over 40 lines: the steps of a unit, and their times
-    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *terms: int
+    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *line_terms: int
 ) -> Any:
     """The tile for a register block, and for minimal filtering with given outputs and taps along each axis.
 
@@ -63,11 +63,11 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         y_taps: r of `toom_cook`, vertical.
         x_outputs: Likewise, horizontal.
         x_taps: Likewise.
-        terms: `terms.counts` for products in straight lines; empty for loops.
+        line_terms: `terms.counts` for products in straight lines; empty for loops.
     """
-    width, (inside, below, aside, corner) = vectors * lanes, terms or (0,) * 4
+    width, (inside, below, aside, corner) = vectors * lanes, line_terms or (0,) * 4
     points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
-    right, fewer = points[1] - 1, filters - 1 if terms else filters
+    right, fewer = points[1] - 1, filters - 1 if line_terms else filters
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -155,7 +155,7 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         no_offset=np.zeros(1, np.int64),
         parts=parts * cut.tiles,
         begins=np.array(counted.begins),
-        ends=np.array(ends_of_blocks(problem, cut)),
+        ends=np.array(cut.ends),
         term_ends=np.array(counted.ends) * channels,
     )
 
@@ -196,21 +196,21 @@ def _run(cut: Cut) -> int:
     return cut.tiles * cut.x.outputs + cut.lanes
 
 
-def _places(problem: Problem, cut: Cut) -> NDArray[Any] | None:
+def _places(cut: Cut) -> NDArray[Any] | None:
     """The filters of a group, block by block; None where they follow one another.
 
     A block that has one less than others repeats the first filter of the next.
     """
-    ends = np.array(ends_of_blocks(problem, cut))
+    ends = np.array(cut.ends)
     if np.array_equal(ends[:-1], np.arange(1, cut.blocks) * cut.filters):
         return None
     first = np.array([0, *ends[:-1]])
-    return np.minimum(first[:, None] + np.arange(cut.filters), problem.group_filters - 1).ravel()
+    return np.minimum(first[:, None] + np.arange(cut.filters), cut.group_filters - 1).ravel()
 
 
 def _by_blocks(problem: Problem, weights: NDArray[Any], cut: Cut) -> NDArray[Any]:
     """The weights with as many filters for each register block."""
-    if (places := _places(problem, cut)) is None:
+    if (places := _places(cut)) is None:
         return weights
     grouped = weights.reshape(problem.groups, problem.group_filters, *weights.shape[1:])
     return np.take(grouped, places, axis=1).reshape(-1, *weights.shape[1:])
@@ -226,7 +226,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     order, spread = terms(problem, y, x).order, _by_blocks(problem, weights, cut)
     pack_weights(problem, spread, (y, x), cut.filters, cut.blocks, everything, order, by_columns=True)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
-    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *line_terms(problem, cut))
+    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *cut.line_terms)
     tile, grid = TileName(__name__, "make_tile", sizes), cut.grid
     return Work(
         phases=(Phase(tile, grid.units, pack(parameters), STAGES, cut.together),),
@@ -249,7 +249,7 @@ def footprint(problem: Problem) -> Footprint:
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     weights = math.prod(transformed_shape(problem, cut.y, cut.x, cut.filters, cut.blocks))
     biases = (problem.groups * cut.blocks + 1) * cut.filters
-    places = _places(problem, cut)
+    places = _places(cut)
     taps = problem.group_channels * problem.kernel_height * problem.kernel_width
     copied = 0 if places is None else problem.groups * places.size * taps * item
     return Footprint(
