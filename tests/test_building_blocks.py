@@ -16,7 +16,15 @@ import pytest
 
 from convbench.kernels.copying import copy_vectors, stream
 from convbench.kernels.fourier import BACKWARD, FORWARD, fourier, order, root, roots, turn
-from convbench.kernels.linear_map import INPUT, OUTPUT, linear_map, operations, transform, transform_row
+from convbench.kernels.linear_map import (
+    INPUT,
+    OUTPUT,
+    linear_map,
+    operations,
+    pixels_overwritten,
+    transform,
+    transform_rows,
+)
 from convbench.kernels.micro_kernel import best_block, micro_kernel
 from convbench.kernels.toom_cook import LARGEST, toom_cook
 from convbench.kernels.tuning import tuning
@@ -201,12 +209,13 @@ def test_the_best_block_is_one_of_the_processors():
 @pytest.mark.parametrize(("outputs", "taps"), [(4, 3), (3, 3), (5, 4), (6, 3)])
 def test_transforms_read_and_write_where_they_are_told_to(dtype, outputs, taps):
     lanes, points = instruction_set().lanes(dtype), outputs + taps - 1
+    step = (2 * outputs + 1) * lanes + 3
 
     @numba.njit
     def compute(x, steps, transformed, sums, row, relu):
         transform(INPUT, outputs, taps, lanes, x, 2, steps, transformed, 1, lanes + 3)
         transform(OUTPUT, outputs, taps, lanes, x, 5, lanes + 1, sums, 4, lanes)
-        transform_row(outputs, taps, lanes, x, 1, lanes, x, 3, row, 6, relu=relu)
+        transform_rows(outputs, taps, 2, lanes, 2, x, 1, 7, 2 * lanes, x, 3, row, 6, step, relu=relu)
 
     random = np.random.default_rng(0)
     x = random.standard_normal(500).astype(dtype)
@@ -220,13 +229,18 @@ def test_transforms_read_and_write_where_they_are_told_to(dtype, outputs, taps):
         np.testing.assert_allclose(transformed[1 + number * (lanes + 3) :][:lanes], expected, rtol=1e-4, atol=1e-4)
     read = np.array([x[5 + number * (lanes + 1) :][:lanes] for number in range(points)])
     np.testing.assert_allclose(sums[4 : 4 + outputs * lanes].reshape(outputs, lanes), to_output @ read, atol=1e-4)
-    read = np.array([x[1 + number * lanes :][:lanes] for number in range(points)])
-    np.testing.assert_allclose(row[6 : 6 + outputs * lanes], (to_output @ read).T.ravel() + x[3], atol=1e-4)
+    pixels = 2 * outputs * lanes
+    beyond = pixels + pixels_overwritten(outputs, lanes)
+    rows = [row[6 + number * step :][:step].copy() for number in range(2)]
+    for number, found_row in enumerate(rows):
+        read = np.array([x[1 + 7 * number + point * 2 * lanes :][: 2 * lanes] for point in range(points)])
+        np.testing.assert_allclose(found_row[:pixels], (to_output @ read).T.ravel() + x[3], atol=1e-4)
+        assert not found_row[beyond:].any()
     assert not row[:6].any()
-    assert not row[6 + (outputs + 1) * lanes :].any()  # a vector behind the pixels may be anything
-    before = row[: 6 + outputs * lanes].copy()
+    assert not row[6 + 2 * step :].any()
     compute(x, steps, transformed, sums, row, 1)
-    np.testing.assert_array_equal(row[: 6 + outputs * lanes], np.maximum(before, 0))
+    for number, before in enumerate(rows):
+        np.testing.assert_array_equal(row[6 + number * step :][:pixels], np.maximum(before[:pixels], 0))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

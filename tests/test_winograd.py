@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import numba
 import numpy as np
@@ -13,6 +14,7 @@ from convbench.algorithms.winograd.cut import cut_up as tiles_cut
 from convbench.algorithms.winograd.filter_cut import cut_up
 from convbench.algorithms.winograd.host import has_filters_in_lanes
 from convbench.algorithms.winograd.nested import Axis, axes, transformed_weights
+from convbench.algorithms.winograd.outputs import fetched
 from convbench.algorithms.winograd.packing import pack_weights
 from convbench.algorithms.winograd.terms import counts, products, terms
 from convbench.epilogue import Epilogue
@@ -22,7 +24,7 @@ from convbench.kernels.filter_sums import filter_sums
 from convbench.kernels.tile_sums import column_sums
 from convbench.kernels.tile_transforms import tile_from_points, tile_to_points
 from convbench.kernels.toom_cook import toom_cook
-from convbench.kernels.vector import fence, instruction_set
+from convbench.kernels.vector import LINE, fence, instruction_set
 from convbench.measure.reference import convolve
 from convbench.plans import Candidate, Plan
 from convbench.problem import Problem
@@ -92,27 +94,29 @@ def test_sums_of_a_register_block_are_left_as_they_lie():
     np.testing.assert_allclose(out[6:].reshape(tiles, -1), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("lines", [0, 1, 5])
 @pytest.mark.parametrize("computed", [2, 3])
 @pytest.mark.parametrize(("terms", "last_terms", "last_term"), [(9, 6, 2), (4, 4, 0), (1, 1, 0)])
-def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, last_term, computed):
+def test_sums_of_a_column_of_points_are_those_of_its_terms(terms, last_terms, last_term, computed, lines):
     filters, vectors, points = 3, 2, 4
     width = vectors * LANES
 
     @numba.njit
-    def compute(x, offsets, weights, out, begin):
+    def compute(x, offsets, weights, out, begin, later):
         for number in range(2):  # twice, and by two calls
             column_sums(
                 filters, computed, vectors, LANES, terms, last_terms, points, x, begin, 50, 100, offsets, last_term,
-                weights, 4, 10 * filters, out, number * points * filters * width,
+                weights, 4, 10 * filters, out, number * points * filters * width, lines, later, 0, out, 0,
             )  # fmt: skip
         column_sums(
             filters, computed, vectors, LANES, terms, last_terms, points, x, begin + 1, 50, 0, offsets, last_term,
-            weights, 4, 10 * filters, out, 2 * points * filters * width,
+            weights, 4, 10 * filters, out, 2 * points * filters * width, 0, later, 0, out, 0,
         )  # fmt: skip
 
     x, weights = numbers(400), numbers(4 + points * 10 * filters)
     offsets, out = RANDOM.integers(0, 100, 9), np.zeros(3 * points * filters * width, "float32")
-    compute(x, offsets, weights, out, 5)
+    later = RANDOM.integers(-(2**40), 2**40, points * lines)  # what is asked for need not exist
+    compute(x, offsets, weights, out, 5, later)
     found = out.reshape(3, points, filters, width)
     for point in range(points):
         begin, end = (last_term, last_term + last_terms) if point == points - 1 else (0, terms)
@@ -210,6 +214,53 @@ def test_blocks_with_a_filter_less_have_their_own_weights_and_biases(descriptor)
     with Plan(problem, weights, Candidate("winograd", "threads", 2), epilogue=Epilogue(bias)) as plan:
         error = np.abs(plan(x, plan.empty_output()) - expected).max() / np.abs(expected).max()
         assert error <= plan.error_estimate
+
+
+@pytest.mark.parametrize("image", ["ih52iw400", "ih23iw181", "mb2ih31iw1500", "ih200iw90", "ih40iw97"])
+@pytest.mark.parametrize(
+    ("kernel", "dtype"),
+    [
+        ("kh11kw11", "float32"),
+        pytest.param("kh5kw5ph2pw2", "float64", marks=pytest.mark.long),
+        pytest.param("kh3kw3ph1pw1", "float32", marks=pytest.mark.long),
+        pytest.param("kh1kw7", "float32", marks=pytest.mark.long),
+        pytest.param("kh7kw7ph3pw3", "float64", marks=pytest.mark.long),
+    ],
+)
+def test_no_pixel_is_written_that_is_not_the_outputs(image, kernel, dtype):
+    problem = dataclasses.replace(Problem.parse(f"g2ic2{image}oc14{kernel}"), dtype=dtype)
+    x, weights, bias = (
+        RANDOM.standard_normal(shape).astype(dtype) for shape in (problem.input_shape, problem.weights_shape, 14)
+    )
+    size = math.prod(problem.output_shape)
+    around = np.full(size + 2000, np.nan, dtype)
+    out = around[1003 : 1003 + size].reshape(problem.output_shape)
+    expected = np.maximum(convolve(problem, x, weights) + bias[:, None, None], 0)
+    with Plan(problem, weights, Candidate("winograd", "threads", 2), epilogue=Epilogue(bias, relu=True)) as plan:
+        error = np.abs(plan(x, out) - expected).max() / np.abs(expected).max()
+        assert error <= plan.error_estimate
+    assert np.isnan(around[:1003]).all()
+    assert np.isnan(around[1003 + size :]).all()
+
+
+@pytest.mark.parametrize(
+    "descriptor", ["ic1ih31iw400oc10kh7kw7", "ic2ih31iw250oc64kh3kw3ph1pw1", "ic1ih40iw120oc5kh1kw9"]
+)
+def test_products_ask_for_each_line_that_will_be_written(descriptor):
+    problem = Problem.parse(descriptor)
+    cut, line = tiles_cut(problem), LINE // 4
+    rows, points = cut.filters * cut.y.outputs, cut.y.points * cut.x.points
+    lines = math.ceil(rows * math.ceil(cut.width * cut.x.outputs / line) / points)
+    assert cut.fetched_lines in (0, lines)
+    asked = fetched(problem, dataclasses.replace(cut, fetched_lines=lines))
+    assert asked.size == lines * points
+    plane = problem.output_height * problem.output_width
+    for begin in range(line):  # where in a line the output begins
+        found = {int(begin + tile * cut.x.outputs + place) // line for tile in (0, cut.width) for place in asked}
+        for number, row in itertools.product(range(cut.filters), range(cut.y.outputs)):
+            first = begin + number * plane + row * problem.output_width
+            end = first + 2 * cut.width * cut.x.outputs  # whose line is the next products', unless it is the row's end
+            assert set(range(first // line, (end - 1) // line)) <= found
 
 
 @pytest.mark.long

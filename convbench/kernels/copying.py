@@ -65,10 +65,7 @@ def _pad_row_in_pieces(
             builder.store(zero, emit.at(write, begin, loop.index))
     with builder.if_else(builder.icmp_signed(">=", count, lanes)) as (long, short):
         with long:
-            last = builder.sub(count, lanes)
-            with cgutils.for_range_slice(builder, index(0), last, lanes, inc=True) as (place, _):
-                emit.store(emit.load(emit.at(read, place)), emit.at(inside, place))
-            emit.store(emit.load(emit.at(read, last)), emit.at(inside, last))
+            _put_overlapping(emit, read, inside, count)
         with short, cgutils.for_range(builder, count) as loop:
             builder.store(builder.load(emit.at(read, loop.index)), emit.at(inside, loop.index))
 
@@ -157,13 +154,35 @@ def put(
     count: ir.Value,
 ) -> None:
     """Copy `count` contiguous elements; up to a vector after them is read, and not used."""
-    builder, step = emit.builder, index(lanes)
     read, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
+    if instruction_set().has_masks:
+        _put_with_masks(emit, read, write, count)
+        return
+    builder = emit.builder
+    with builder.if_else(builder.icmp_signed(">=", count, index(lanes))) as (long, short):
+        with long:
+            _put_overlapping(emit, read, write, count)
+        with short:
+            _put_with_masks(emit, read, write, count)
+
+
+def _put_with_masks(emit: Vectors, read: ir.Value, write: ir.Value, count: ir.Value) -> None:
+    """Emit a copy by whole vectors, and some lanes of one."""
+    builder, step = emit.builder, index(emit.lanes)
     whole = builder.sub(count, builder.urem(count, step))
     with cgutils.for_range_slice(builder, index(0), whole, step, inc=True) as (place, _):
         emit.store(emit.load(emit.at(read, place)), emit.at(write, place))
     rest = emit.lanes_below(builder.sub(count, whole))
     emit.store_lanes(emit.load(emit.at(read, whole)), emit.at(write, whole), rest)
+
+
+def _put_overlapping(emit: Vectors, read: ir.Value, write: ir.Value, count: ir.Value) -> None:
+    """Emit a copy of at least a vector by whole vectors, the last of which overlaps the one before."""
+    builder, step = emit.builder, index(emit.lanes)
+    last = builder.sub(count, step)
+    with cgutils.for_range_slice(builder, index(0), last, step, inc=True) as (place, _):
+        emit.store(emit.load(emit.at(read, place)), emit.at(write, place))
+    emit.store(emit.load(emit.at(read, last)), emit.at(write, last))
 
 
 @vector_code

@@ -12,10 +12,11 @@ from fractions import Fraction
 from typing import Final
 
 from llvmlite import ir
+from numba.core import cgutils
 
 from convbench.kernels.toom_cook import Matrix, toom_cook
 from convbench.kernels.vector import Vectors, index, instruction_set
-from convbench.kernels.vector_code import Array, Constant, vector_code
+from convbench.kernels.vector_code import Array, Constant, vector_code, vector_function
 
 INPUT: Final = 0
 OUTPUT: Final = 1
@@ -165,53 +166,75 @@ def transform(
         emit.store(result, emit.at(write, builder.mul(index(number), target_step)))
 
 
-@vector_code
-def transform_row(  # over 40 lines: the documentation of its arguments
+@vector_function
+def transform_rows(  # over 40 lines: the documentation of its arguments
     emit: Vectors,
     outputs: Constant,
     taps: Constant,
+    vectors: Constant,
     lanes: Constant,
+    rows: Constant,
     source: Array,
     source_begin: ir.Value,
+    row_step: ir.Value,
     source_step: ir.Value,
     biases: Array,
     bias_begin: ir.Value,
     target: Array,
     target_begin: ir.Value,
+    target_step: ir.Value,
     relu: ir.Value,
 ) -> None:
-    """Multiply vectors by the OUTPUT matrix and store the results, plus a bias, as contiguous pixels.
+    """Multiply the vectors of some rows by the OUTPUT matrix, and store the results, plus a bias, as rows of pixels.
 
-    Lane l of the vectors belongs to tile l; its result j is pixel `l * outputs + j`. A vector of memory behind the
-    pixels may be overwritten.
+    Lane l of vector v belongs to tile t = v * lanes + l of a row, whose result j is pixel `t * outputs + j`. So many
+    pixels behind these as `pixels_overwritten` are overwritten.
 
     Args:
         emit: Emits the code.
         outputs: m of `toom_cook`.
         taps: r of `toom_cook`.
+        vectors: Vectors of tiles, which follow one another.
         lanes: Elements of a vector.
+        rows: Number of rows.
         source: Input.
         source_begin: Index of the first vector.
-        source_step: Elements from one vector to the next.
+        row_step: Elements from one row's vectors to the next one's.
+        source_step: Elements from the vectors of one point to those of the next.
         biases: Numbers, one of which is added to all results.
         bias_begin: Index of that number.
         target: Output.
-        target_begin: Index of the first pixel.
+        target_begin: Index of the first row's first pixel.
+        target_step: Elements from one row of pixels to the next.
         relu: Whether negative results become zero.
     """
     builder, matrix = emit.builder, _matrix(OUTPUT, outputs, taps)
-    begin = emit.at(source.data, source_begin)
+    first, write = emit.at(source.data, source_begin), emit.at(target.data, target_begin)
     steps = [builder.mul(index(number), source_step) for number in range(len(matrix[0]))]
-    inputs = [emit.load(emit.at(begin, step)) for step in steps]
-    bias, ones = emit.splat(builder.load(emit.at(biases.data, bias_begin))), column_of_ones(matrix)
-    if ones is not None:
-        inputs[ones] = builder.fadd(inputs[ones], bias)
-    results = linear_map(emit, matrix, inputs)
+    bias, floor = emit.splat(builder.load(emit.at(biases.data, bias_begin))), emit.floor(relu)
+    with cgutils.for_range(builder, index(rows)) as row:
+        read, own = (
+            emit.at(*at)
+            for at in ((first, builder.mul(row.index, row_step)), (write, builder.mul(row.index, target_step)))
+        )
+        for vector in range(vectors):
+            inputs = [emit.load(emit.at(read, vector * lanes, step)) for step in steps]
+            results = [emit.at_least(result, floor) for result in _with_bias(emit, matrix, inputs, bias)]
+            _store_interleaved(emit, results, emit.at(own, vector * lanes * outputs))
+
+
+def _with_bias(emit: Vectors, matrix: Matrix, inputs: list[ir.Value], bias: ir.Value) -> list[ir.Value]:
+    """Emit the product of a matrix and vectors, to all rows of which a bias is added: to one input, if that does it."""
+    ones = column_of_ones(matrix)
     if ones is None:
-        results = [builder.fadd(result, bias) for result in results]
-    write, floor = emit.at(target.data, target_begin), emit.floor(relu)
-    results = [emit.at_least(result, floor) for result in results]
-    _store_interleaved(emit, results, write)
+        return [emit.builder.fadd(result, bias) for result in linear_map(emit, matrix, inputs)]
+    return linear_map(emit, matrix, [emit.builder.fadd(x, bias) if n == ones else x for n, x in enumerate(inputs)])
+
+
+def pixels_overwritten(outputs: int, lanes: int) -> int:
+    """Pixels behind those that `transform_rows` stores which it overwrites."""
+    interleaved = instruction_set().picks_from_two or outputs == 5 or not lanes // 2 < outputs < lanes
+    return 0 if interleaved else lanes - outputs
 
 
 def _store_interleaved(emit: Vectors, vectors: list[ir.Value], address: ir.Value) -> None:
@@ -221,7 +244,7 @@ def _store_interleaved(emit: Vectors, vectors: list[ir.Value], address: ir.Value
     shuffles and blends; fewer make a vector of each lane, which is stored over what is too much of the one before.
     """
     count = len(vectors)
-    if instruction_set().picks_from_two or count == 5 or not emit.lanes // 2 < count < emit.lanes:
+    if not pixels_overwritten(count, emit.lanes):
         for number, run in enumerate(emit.interleave(vectors)):
             emit.store(run, emit.at(address, number * emit.lanes))
     else:

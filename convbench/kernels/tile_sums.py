@@ -39,6 +39,11 @@ def column_sums(  # over 40 lines: the documentation of its arguments
     weights_step: ir.Value,
     out: Array,
     out_begin: ir.Value,
+    fetched_lines: Constant,
+    fetched: Array,
+    fetched_begin: ir.Value,
+    next_out: Array,
+    next_begin: ir.Value,
 ) -> None:
     """Compute a register block for each of a column of points; written as shape (points, filters, vectors, lanes).
 
@@ -62,8 +67,14 @@ def column_sums(  # over 40 lines: the documentation of its arguments
         weights_step: Elements from one point to the next, in `weights`.
         out: Output.
         out_begin: Index in `out` of the first number.
+        fetched_lines: Number of lines that are asked for at each point, to be written later.
+        fetched: int64; offsets of these, shape (points, lines).
+        fetched_begin: Index of the first point's first one.
+        next_out: What will be written.
+        next_begin: Index in `next_out` of offset 0.
     """
     builder, size, last = emit.builder, filters * vectors * lanes, index(points - 1)
+    later = emit.at(next_out.data, next_begin)
     first, own, write = emit.at(x.data, x_begin), emit.at(weights.data, weights_begin), emit.at(out.data, out_begin)
 
     def sums(point: ir.Value, count: int, begin: ir.Value) -> None:
@@ -71,12 +82,15 @@ def column_sums(  # over 40 lines: the documentation of its arguments
             emit.at(place, builder.mul(point, step)) for place, step in ((first, x_step), (own, weights_step))
         )
         taps = emit.at(taps, builder.mul(begin, index(filters)))
+        wanted = emit.at(fetched.data, fetched_begin, builder.mul(point, index(fetched_lines)))
+        lines = [emit.at(later, builder.load(emit.at(wanted, i))) for i in range(fetched_lines)]
         found = _sums(
             emit,
             (filters, computed, vectors),
             (pixels, ahead),
             [emit.at(offsets.data, begin, i) for i in range(count)],
             taps,
+            lines,
         )
         for number, vector in enumerate(found):
             emit.store(vector, emit.at(write, builder.mul(point, index(size)), number * lanes))
@@ -92,8 +106,12 @@ def _sums(
     x: tuple[ir.Value, ir.Value],
     terms: Sequence[ir.Value],
     weights: ir.Value,
+    lines: Sequence[ir.Value],
 ) -> list[ir.Value]:
-    """Emit the sums of a block of `size`; `terms` are the addresses of their offsets, `x` is (address, `ahead`)."""
+    """Emit the sums of a block of `size`; `terms` are the addresses of their offsets, `x` is (address, `ahead`).
+
+    The lines at `lines` are asked for along the way, to be written.
+    """
     builder, (filters, computed, vectors) = emit.builder, size
     sums = [[emit.constant(0.0)] * vectors for _ in range(computed)]
     for number, term in enumerate(terms):
@@ -101,6 +119,8 @@ def _sums(
         loaded = [emit.load(emit.at(begin, v * emit.lanes)) for v in range(vectors)]
         for line in range(0, vectors * emit.lanes, LINE // emit.item_size):
             emit.prefetch(emit.at(begin, x[1], line))
+        for wanted in lines[number * len(lines) // len(terms) : (number + 1) * len(lines) // len(terms)]:
+            emit.prefetch(wanted, writes=True)
         for k, row in enumerate(sums):
             weight = emit.splat(builder.load(emit.at(weights, number * filters + k)))
             sums[k] = [

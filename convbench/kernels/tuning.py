@@ -36,7 +36,8 @@ class Tuning:
         loads: Loads that begin in a cycle; as measured where most of them are broadcast.
         registers: Vector registers.
         prefetch_rows: Rows by which a depthwise convolution asks for lines of its input and output ahead; 0 for not.
-        fetches_output: Whether a register block asks for the lines of its output before it adds taps.
+        fetches_output: Whether lines of the output are asked for before they are written: by a register block before it
+            adds taps, and by products of `winograd` in straight lines.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
     """
 

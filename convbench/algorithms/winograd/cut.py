@@ -17,9 +17,10 @@ from convbench.kernels.micro_kernel import best_block
 from convbench.kernels.output import streamed
 from convbench.kernels.toom_cook import Matrix, toom_cook
 from convbench.kernels.tuning import tuning
-from convbench.kernels.vector import instruction_set
+from convbench.kernels.vector import LINE, instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
+LEAST_FETCHED: Final = 2  # minimum number of vectors of tiles in a row of a unit whose pixels are written at once
 VECTORS_OF_TILES: Final = 3  # minimum number of vectors of tiles in a unit, where the problem has that many tiles
 
 
@@ -43,6 +44,7 @@ class Cut:
         grid: Grid of the units.
         line_terms: The numbers of terms for which products are compiled, see `counts`; none where these are too many.
         group_filters: Filters of a group.
+        fetched_lines: Lines of the output that each product asks for, see `outputs`; 0 where rows go through scratch.
     """
 
     y: Axis
@@ -60,6 +62,7 @@ class Cut:
     grid: Grid
     line_terms: tuple[int, ...]
     group_filters: int
+    fetched_lines: int
 
     @property
     def ends(self) -> list[int]:
@@ -115,7 +118,9 @@ def cut_up(problem: Problem) -> Cut:
     blocks = ceil_div(problem.group_filters, filters)
     transformed = y.points * y.blocks * x.points * x.blocks * problem.group_channels * blocks * filters
     unit_blocks, together = units_of_filters(problem, blocks, bands(problem, tile_rows * y.outputs), transformed)
-    terms = counts(problem, y, x)
+    line_terms = _line_terms(problem, y, x)
+    at_once = line_terms and tuning().fetches_output and tile_columns >= max(LEAST_FETCHED, vectors) * lanes
+    row = ceil_div(vectors * x.outputs * instruction_set().bits // 8, LINE)
     reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
     return Cut(
         y=y,
@@ -137,15 +142,27 @@ def cut_up(problem: Problem) -> Cut:
             segments=segments,
             filter_blocks=ceil_div(blocks, unit_blocks),
         ),
-        line_terms=terms if max(terms) <= tuning().line_terms else (),
+        line_terms=line_terms,
         group_filters=problem.group_filters,
+        fetched_lines=ceil_div(filters * y.outputs * row, y.points * x.points) if at_once else 0,
     )
+
+
+def _line_terms(problem: Problem, y: Axis, x: Axis) -> tuple[int, ...]:
+    """The numbers of terms for which products are compiled, none where these are too many."""
+    terms = counts(problem, y, x)
+    return terms if max(terms) <= tuning().line_terms else ()
+
+
+def is_streamed(problem: Problem, cut: Cut) -> bool:
+    """Whether rows of the output go through scratch, and past the caches from there."""
+    return not cut.fetched_lines and streamed(problem)
 
 
 def is_whole(problem: Problem, cut: Cut) -> bool:
     """Whether a unit's outputs are whole rows of each filter's output, to be streamed as one."""
     is_row = cut.tile_rows == 1 and cut.grid.segments == 1
-    return streamed(problem) and is_row and problem.output_width >= cut.lanes
+    return is_streamed(problem, cut) and is_row and problem.output_width >= cut.lanes
 
 
 def _tiles_of_a_unit(problem: Problem, y: Axis, x: Axis, lanes: int) -> tuple[int, int, int]:

@@ -1,16 +1,14 @@
-"""The steps of the tile of `winograd`, inlined into it: input transform, products, output transform, and store."""
+"""The steps of the tile of `winograd`, inlined into it: input transform, products, and vertical output transform."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
 from convbench.kernels.band import Band
-from convbench.kernels.copying import stream_rows
 from convbench.kernels.fields import Table, splitter, unpacker
 from convbench.kernels.grid import Grid
-from convbench.kernels.linear_map import INPUT, OUTPUT, transform, transform_row
+from convbench.kernels.linear_map import INPUT, OUTPUT, transform
 from convbench.kernels.micro_kernel import micro_kernel
-from convbench.kernels.output import write_rows
 from convbench.kernels.tile import inlined
 from convbench.kernels.tile_sums import column_sums
 
@@ -28,7 +26,8 @@ class Pieces(NamedTuple):
             register block).
         half: Those after the vertical output transform, shape (vertical outputs, horizontal points, filters of a
             register block, tiles of a register block).
-        runs: Output rows of a register block's filters, with a vector after each and one at both ends.
+        runs: Output rows of a register block's filters, with a vector after each and one at both ends; or rows of a
+            vector of tiles, where others are written at once.
     """
 
     band: int
@@ -68,6 +67,7 @@ class Parameters(NamedTuple):
         begins: The first of the parts that count, for each point.
         term_ends: The end of those.
         ends: The filters of a group up to the end of each register block.
+        fetched: See `outputs.fetched`.
     """
 
     grid: Grid
@@ -95,6 +95,7 @@ class Parameters(NamedTuple):
     begins: Table
     term_ends: Table
     ends: Table
+    fetched: Table
 
 
 unpack = unpacker(Parameters)
@@ -146,9 +147,26 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
 
 
 @inlined
-def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across)."""
-    width, size = vectors * lanes, p.parts.size * p.tiles
+def products(size, line_terms, points, p, block, used, tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]
+    """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across).
+
+    In straight lines, whose `line_terms` are known when the tile is compiled, blocks with a filter less compute less,
+    and lines of `out` are asked for that will be written later; these are offsets from `later`.
+    """
+    if line_terms[0] == 0:
+        _in_loops(size, points, p, block, tile, column, pieces, weights)
+    elif column == points[1] - 1:
+        terms = line_terms[2], line_terms[3], line_terms[4]
+        _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
+    else:
+        terms = line_terms[0], line_terms[1], line_terms[4]
+        _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
+
+
+@inlined
+def _in_loops(size, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
+    filters, vectors, lanes, _ = size
+    width, step = vectors * lanes, p.parts.size * p.tiles
     for row in range(points[0]):
         point = row * points[1] + column
         begin, end = p.begins[point], p.term_ends[point]
@@ -157,9 +175,9 @@ def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, col
             vectors=vectors,
             lanes=lanes,
             x=pieces.points,
-            x_begin=(column * points[0] + row) * size + first_tile,
+            x_begin=(column * points[0] + row) * step + first_tile,
             x_step=lanes,
-            prefetch=size,
+            prefetch=step,
             outer_offsets=p.no_offset,
             inner_offsets=p.parts[begin:end],
             weights=weights,
@@ -178,32 +196,29 @@ def products_in_loops(filters, vectors, lanes, points, p, block, first_tile, col
 
 
 @inlined
-def products_in_lines(filters, fewer, vectors, lanes, terms, last, points, p, block, used, t, column, pieces, weights):  # type: ignore[no-untyped-def]
-    """The same where the number of terms is known when the tile is compiled; it is `last` at the last point.
-
-    Blocks with less than `filters` compute `fewer`.
-    """
-    if used < filters:
-        _column(filters, fewer, vectors, lanes, terms, last, points, p, block, t, column, pieces, weights)
+def _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]
+    if used < size[0]:
+        _column(size, size[3], terms, points, p, block, tile, column, pieces, weights, out, later)
     else:
-        _column(filters, filters, vectors, lanes, terms, last, points, p, block, t, column, pieces, weights)
+        _column(size, size[0], terms, points, p, block, tile, column, pieces, weights, out, later)
 
 
 @inlined
-def _column(filters, computed, vectors, lanes, terms, last, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
-    size, each = p.parts.size * p.tiles, p.parts.size * filters
+def _column(size, computed, terms, points, p, block, first_tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]
+    filters, vectors, lanes, _ = size
+    step, each = p.parts.size * p.tiles, p.parts.size * filters
     column_sums(
         filters=filters,
         computed=computed,
         vectors=vectors,
         lanes=lanes,
-        terms=terms,
-        last_terms=last,
+        terms=terms[0],
+        last_terms=terms[1],
         points=points[0],
         x=pieces.points,
-        x_begin=column * points[0] * size + first_tile,
-        x_step=size,
-        ahead=POINTS_AHEAD * size,
+        x_begin=column * points[0] * step + first_tile,
+        x_step=step,
+        ahead=POINTS_AHEAD * step,
         offsets=p.parts,
         last_term=p.begins[(points[0] - 1) * points[1] + column],
         weights=weights,
@@ -211,13 +226,20 @@ def _column(filters, computed, vectors, lanes, terms, last, points, p, block, fi
         weights_step=each,
         out=pieces.sums,
         out_begin=0,
+        fetched_lines=terms[2],
+        fetched=p.fetched,
+        fetched_begin=column * points[0] * terms[2],
+        next_out=out,
+        next_begin=later,
     )
 
 
 @inlined
-def column_from_points(outputs, taps, lanes, across, column, block, used, pieces):  # type: ignore[no-untyped-def]
-    """Transform a column of points vertically, the first `used` of the `block` sums of a register block at each."""
-    for place in range(0, used, lanes):
+def column_from_points(size, outputs, taps, across, column, used, pieces):  # type: ignore[no-untyped-def]
+    """Transform a column of points vertically, the sums of the first `used` filters of a register block at each."""
+    filters, vectors, lanes, _ = size
+    width = vectors * lanes
+    for place in range(0, used * width, lanes):
         transform(
             which=OUTPUT,
             outputs=outputs,
@@ -225,62 +247,8 @@ def column_from_points(outputs, taps, lanes, across, column, block, used, pieces
             lanes=lanes,
             source=pieces.sums,
             source_begin=place,
-            source_step=block,
+            source_step=filters * width,
             target=pieces.half,
-            target_begin=column * block + place,
-            target_step=across * block,
-        )
-
-
-@inlined
-def rows_from_points(filters, vectors, lanes, y_outputs, outputs, taps, p, used, tile, pieces, biases):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Transform the first `used` filters of a register block horizontally, into rows of pixels."""
-    across, width = outputs + taps - 1, vectors * lanes
-    for number in range(used):
-        for part in range(0, width, lanes):
-            target = number * y_outputs * p.run + (tile + part) * outputs + lanes
-            for row in range(y_outputs):
-                transform_row(
-                    outputs=outputs,
-                    taps=taps,
-                    lanes=lanes,
-                    source=pieces.half,
-                    source_begin=(row * across * filters + number) * width + part,
-                    source_step=filters * width,
-                    biases=biases,
-                    bias_begin=number,
-                    target=pieces.runs,
-                    target_begin=target + row * p.run,
-                    relu=p.relu,
-                )
-
-
-@inlined
-def store(y_outputs, x_outputs, lanes, p, place, filter_number, number, rows, pieces, out):  # type: ignore[no-untyped-def]
-    """Store the output rows of filter `number` of a register block."""
-    first_row, size = place.band * p.tile_rows * y_outputs, y_outputs * p.run
-    if p.whole:
-        height, width = out.shape[2], out.shape[3]
-        stream_rows(
-            lanes=lanes,
-            source=pieces.runs,
-            source_begin=number * size + lanes,
-            source_step=p.run,
-            rows=min(y_outputs, height - first_row),
-            columns=width,
-            target=out.reshape(out.size),
-            target_begin=((place.image * out.shape[1] + filter_number) * height + first_row) * width,
-        )
-    else:
-        write_rows(
-            lanes,
-            p.streamed,
-            pieces.runs[number * size + lanes : (number + 1) * size + lanes],
-            p.run,
-            out[place.image, filter_number],
-            first_row,
-            rows * y_outputs,
-            y_outputs,
-            place.segment * p.tile_columns * x_outputs,
-            p.tile_columns * x_outputs,
+            target_begin=column * filters * width + place,
+            target_step=across * filters * width,
         )

@@ -32,7 +32,7 @@ def cost(problem: Problem) -> Cost:
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     from_points = x.points * out_y + y.outputs * out_x
     of_block = points * filters / cut.blocks * terms
-    stored_rows = images * problem.group_filters * problem.output_height
+    stored_rows = 0 if cut.fetched_lines else images * problem.group_filters * problem.output_height
     return Cost(
         {
             **of_whole(problem, units),

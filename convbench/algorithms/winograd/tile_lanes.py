@@ -19,18 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.algorithms import Footprint
-from convbench.algorithms.winograd.cut import Cut, cut_up, is_whole
+from convbench.algorithms.winograd.cut import Cut, cut_up, is_streamed, is_whole
 from convbench.algorithms.winograd.nested import errors, transformed_shape
+from convbench.algorithms.winograd.outputs import fetched, first_pixel, rows_to_output, rows_to_scratch, store
 from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.algorithms.winograd.steps import (
     Parameters,
     Pieces,
     column_from_points,
-    products_in_lines,
-    products_in_loops,
-    rows_from_points,
+    products,
     split,
-    store,
     to_points,
     unpack,
 )
@@ -41,7 +39,7 @@ from convbench.kernels.blocking import with_tail
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import pack
 from convbench.kernels.grid import at_position, locate
-from convbench.kernels.output import streamed
+from convbench.kernels.linear_map import pixels_overwritten
 from convbench.kernels.tile import Phase, TileName, Work, borrowed, jit
 from convbench.kernels.vector import fence
 from convbench.problem import ITEM_SIZE, Problem
@@ -63,11 +61,11 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         y_taps: r of `toom_cook`, vertical.
         x_outputs: Likewise, horizontal.
         x_taps: Likewise.
-        line_terms: `terms.counts` for products in straight lines; empty for loops.
+        line_terms: `terms.counts` for products in straight lines, and `Cut.fetched_lines`; empty for loops.
     """
-    width, (inside, below, aside, corner) = vectors * lanes, line_terms or (0,) * 4
-    points = y_outputs + y_taps - 1, x_outputs + x_taps - 1
-    right, fewer = points[1] - 1, filters - 1 if line_terms else filters
+    size, counts = (filters, vectors, lanes, filters - 1), line_terms or (0,) * 5
+    width, points = vectors * lanes, (y_outputs + y_taps - 1, x_outputs + x_taps - 1)
+    at_once, beyond = counts[-1] > 0, pixels_overwritten(x_outputs, lanes)
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -77,7 +75,7 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         """
         p = unpack(parameters)
         pieces, group_filters = split(scratch, p.pieces), out.shape[1] // p.grid.groups
-        packed = borrowed(weights)
+        packed, flat, plane = borrowed(weights), out.reshape(out.size), out.shape[2] * out.shape[3]
         unit = first
         while unit < last:
             place, count = locate(p.grid, unit), at_position(p.grid, unit, last, p.together)
@@ -93,32 +91,29 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
                 first_filter = p.ends[block - 1] if block > 0 else 0
                 used = p.ends[block] - first_filter
                 number = place.group * p.blocks + block
+                filter_number = place.group * group_filters + first_filter
+                begin = first_pixel(y_outputs, x_outputs, p, place, filter_number, 0, out)
+                biases = packed[p.biases + place.group * p.blocks * filters + first_filter :]
                 for t in range(0, rows * p.tile_columns, width):
+                    later = begin + used * plane  # what the next products will write
+                    if t + width < rows * p.tile_columns:
+                        later = first_pixel(y_outputs, x_outputs, p, place, filter_number, t + width, out)
                     for column in range(points[1]):
-                        if inside == 0:
-                            products_in_loops(filters, vectors, lanes, points, p, number, t, column, pieces, packed)
-                        elif column == right:
-                            products_in_lines(
-                                filters, fewer, vectors, lanes, aside, corner, points, p, number, used, t, column,
-                                pieces, packed,
-                            )  # fmt: skip
-                        else:
-                            products_in_lines(
-                                filters, fewer, vectors, lanes, inside, below, points, p, number, used, t, column,
-                                pieces, packed,
-                            )  # fmt: skip
+                        products(size, counts, points, p, number, used, t, column, pieces, packed, flat, later)
                         since = lap(clock, PRODUCT, since)
-                        column_from_points(
-                            y_outputs, y_taps, lanes, points[1], column, filters * width, used * width, pieces
-                        )
+                        column_from_points(size, y_outputs, y_taps, points[1], column, used, pieces)
                         since = lap(clock, INVERSE, since)
-                    biases = packed[p.biases + place.group * p.blocks * filters + first_filter :]
-                    rows_from_points(filters, vectors, lanes, y_outputs, x_outputs, x_taps, p, used, t, pieces, biases)
+                    if at_once:
+                        rows_to_output(
+                            size, y_outputs, x_outputs, x_taps, beyond, p, place, rows, filter_number, used, t, pieces,
+                            biases, out,
+                        )  # fmt: skip
+                    else:
+                        rows_to_scratch(size, y_outputs, x_outputs, x_taps, p, used, t, pieces, biases)
                     since = lap(clock, INVERSE, since)
-                for own in range(used):
-                    filter_number = place.group * group_filters + first_filter + own
-                    store(y_outputs, x_outputs, lanes, p, place, filter_number, own, rows, pieces, out)
-                since = lap(clock, STORE, since)
+                if not at_once:
+                    store(y_outputs, x_outputs, lanes, p, place, filter_number, used, rows, pieces, out)
+                    since = lap(clock, STORE, since)
         if p.streamed:
             fence()
 
@@ -147,7 +142,7 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         together=cut.together,
         run=_run(cut),
         whole=is_whole(problem, cut),
-        streamed=streamed(problem),
+        streamed=is_streamed(problem, cut),
         biases=weights,
         zeros=weights + problem.groups * cut.blocks * cut.filters,
         relu=epilogue.relu,
@@ -156,6 +151,7 @@ def _parameters(problem: Problem, cut: Cut, weights: int, epilogue: Epilogue) ->
         parts=parts * cut.tiles,
         begins=np.array(counted.begins),
         ends=np.array(cut.ends),
+        fetched=fetched(problem, cut),
         term_ends=np.array(counted.ends) * channels,
     )
 
@@ -192,8 +188,8 @@ def _pieces(problem: Problem, cut: Cut) -> Pieces:
 
 
 def _run(cut: Cut) -> int:
-    """Elements of an output row in scratch: of all tiles, and a vector that interleaving may overwrite."""
-    return cut.tiles * cut.x.outputs + cut.lanes
+    """Elements of an output row in scratch: of all tiles or of a block, and what interleaving may overwrite."""
+    return (cut.width if cut.fetched_lines else cut.tiles) * cut.x.outputs + cut.lanes
 
 
 def _places(cut: Cut) -> NDArray[Any] | None:
@@ -226,8 +222,9 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     order, spread = terms(problem, y, x).order, _by_blocks(problem, weights, cut)
     pack_weights(problem, spread, (y, x), cut.filters, cut.blocks, everything, order, by_columns=True)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
-    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps, *cut.line_terms)
-    tile, grid = TileName(__name__, "make_tile", sizes), cut.grid
+    sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
+    in_lines = (*cut.line_terms, cut.fetched_lines) if cut.line_terms else ()
+    tile, grid = TileName(__name__, "make_tile", (*sizes, *in_lines)), cut.grid
     return Work(
         phases=(Phase(tile, grid.units, pack(parameters), STAGES, cut.together),),
         weights=everything,
