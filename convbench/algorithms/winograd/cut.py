@@ -20,7 +20,7 @@ from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import LINE, instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
-LEAST_FETCHED: Final = 2  # minimum number of vectors of tiles in a row of a unit whose pixels are written at once
+LEAST_STREAMED: Final = 512  # minimum bytes of a row that is streamed alone: stores to its ends interrupt the others
 VECTORS_OF_TILES: Final = 3  # minimum number of vectors of tiles in a unit, where the problem has that many tiles
 
 
@@ -119,7 +119,7 @@ def cut_up(problem: Problem) -> Cut:
     transformed = y.points * y.blocks * x.points * x.blocks * problem.group_channels * blocks * filters
     unit_blocks, together = units_of_filters(problem, blocks, bands(problem, tile_rows * y.outputs), transformed)
     line_terms = _line_terms(problem, y, x)
-    at_once = line_terms and tuning().fetches_output and tile_columns >= max(LEAST_FETCHED, vectors) * lanes
+    at_once = bool(line_terms) and tuning().fetches_output and tile_columns >= vectors * lanes
     row = ceil_div(vectors * x.outputs * instruction_set().bits // 8, LINE)
     reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
     return Cut(
@@ -156,7 +156,8 @@ def _line_terms(problem: Problem, y: Axis, x: Axis) -> tuple[int, ...]:
 
 def is_streamed(problem: Problem, cut: Cut) -> bool:
     """Whether rows of the output go through scratch, and past the caches from there."""
-    return not cut.fetched_lines and streamed(problem)
+    row = cut.tile_columns * cut.x.outputs * ITEM_SIZE[problem.dtype]
+    return not cut.fetched_lines and streamed(problem) and (cut.tile_rows == 1 or row >= LEAST_STREAMED)
 
 
 def is_whole(problem: Problem, cut: Cut) -> bool:

@@ -2,7 +2,8 @@
 
 Where products are straight lines of code, each asks for a few lines of the output that the register block after this
 one will write. Memory is read and written while products are computed, and pixels go from registers to lines that are
-near. Elsewhere rows of pixels are collected in scratch, and copied from there past the caches.
+near; all but those of tiles that are not side by side. Elsewhere rows of pixels are collected in scratch and copied
+from there, past the caches where the output is large.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from convbench.algorithms.winograd.cut import Cut
 from convbench.kernels.copying import put, stream_rows
+from convbench.kernels.grid import locate
 from convbench.kernels.linear_map import transform_rows
 from convbench.kernels.output import write_rows
 from convbench.kernels.tile import inlined
@@ -24,8 +26,8 @@ from convbench.problem import ITEM_SIZE, Problem
 def fetched(problem: Problem, cut: Cut) -> NDArray[Any]:
     """Offsets in the output of the lines that each point's product asks for, from a register block's first pixel.
 
-    There are `cut.fetched_lines` for each point. A register block's next tiles begin where its last ones end, so that
-    no line of a row is left out if one of them does not begin at the start of a line.
+    There are `cut.fetched_lines` for each point. A register block's next tiles begin where its last ones end: of rows
+    that do not begin with a line, only the last part of a line at a row's end is left out.
     """
     line, plane = LINE // ITEM_SIZE[problem.dtype], problem.output_height * problem.output_width
     filters, rows = np.arange(cut.filters) * plane, np.arange(cut.y.outputs) * problem.output_width
@@ -49,6 +51,15 @@ def first_pixel(y_outputs, x_outputs, p, place, filter_number, tile, out):  # ty
     first_row = (place.band * p.tile_rows + row) * y_outputs
     first_column = (place.segment * p.tile_columns + column) * x_outputs
     return ((place.image * out.shape[1] + filter_number) * out.shape[2] + first_row) * out.shape[3] + first_column
+
+
+@inlined
+def first_of_unit(y_outputs, x_outputs, p, unit, group_filters, out):  # type: ignore[no-untyped-def]
+    """Index in the output of a unit's first pixel."""
+    place = locate(p.grid, unit)
+    block = place.filter_block * p.unit_blocks
+    filter_number = place.group * group_filters + (p.ends[block - 1] if block > 0 else 0)
+    return first_pixel(y_outputs, x_outputs, p, place, filter_number, 0, out)
 
 
 @inlined
@@ -117,7 +128,7 @@ def store(y_outputs, x_outputs, lanes, p, place, filter_number, used, rows, piec
 
 @inlined
 def rows_to_output(  # type: ignore[no-untyped-def]
-    size, y_outputs, outputs, taps, beyond, p, place, rows, filter_number, used, tile, pieces, biases, out
+    size, y_outputs, outputs, taps, beyond, p, place, rows, filter_number, used, tile, pieces, biases, out, flat
 ):
     """Transform the first `used` filters of a register block horizontally, into rows of the output.
 
@@ -125,7 +136,7 @@ def rows_to_output(  # type: ignore[no-untyped-def]
     `transform_rows` would overwrite pixels `beyond` the unit's.
     """
     width = size[1] * size[2]
-    flat, plane, columns = out.reshape(out.size), out.shape[2] * out.shape[3], out.shape[3]
+    plane, columns = out.shape[2] * out.shape[3], out.shape[3]
     end = min((place.segment + 1) * p.tile_columns * outputs, columns)
     row, column = _row_and_column(p, tile)
     whole = _lines(y_outputs, p, place, rows, row, out) == y_outputs and column + width <= p.tile_columns
@@ -136,7 +147,7 @@ def rows_to_output(  # type: ignore[no-untyped-def]
     else:
         for number in range(used):
             _rows(size, y_outputs, outputs, taps, p, number, pieces, biases, pieces.runs, 0, p.run)
-            _put_apart(size, y_outputs, outputs, p, place, rows, filter_number + number, tile, pieces, out)
+            _put_apart(size, y_outputs, outputs, p, place, rows, filter_number + number, tile, pieces, out, flat)
 
 
 @inlined
@@ -146,10 +157,9 @@ def _lines(y_outputs, p, place, rows, row, out):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _put_apart(size, y_outputs, outputs, p, place, rows, filter_number, tile, pieces, out):  # type: ignore[no-untyped-def]
+def _put_apart(size, y_outputs, outputs, p, place, rows, filter_number, tile, pieces, out, flat):  # type: ignore[no-untyped-def]
     """Copy the pixels of a register block's tiles from scratch, those of each row of tiles apart."""
-    width, first = size[1] * size[2], 0
-    flat, columns = out.reshape(out.size), out.shape[3]
+    width, columns, first = size[1] * size[2], out.shape[3], 0
     while first < width:
         row, column = _row_and_column(p, tile + first)
         tiles = min(width - first, p.tile_columns - column)

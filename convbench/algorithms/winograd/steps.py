@@ -26,8 +26,8 @@ class Pieces(NamedTuple):
             register block).
         half: Those after the vertical output transform, shape (vertical outputs, horizontal points, filters of a
             register block, tiles of a register block).
-        runs: Output rows of a register block's filters, with a vector after each and one at both ends; or rows of a
-            vector of tiles, where others are written at once.
+        runs: Output rows of a register block's filters, with a vector after each and one at both ends; or those of one
+            filter and a register block's tiles, where others are written at once.
     """
 
     band: int
@@ -147,24 +147,8 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
 
 
 @inlined
-def products(size, line_terms, points, p, block, used, tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]
-    """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across).
-
-    In straight lines, whose `line_terms` are known when the tile is compiled, blocks with a filter less compute less,
-    and lines of `out` are asked for that will be written later; these are offsets from `later`.
-    """
-    if line_terms[0] == 0:
-        _in_loops(size, points, p, block, tile, column, pieces, weights)
-    elif column == points[1] - 1:
-        terms = line_terms[2], line_terms[3], line_terms[4]
-        _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
-    else:
-        terms = line_terms[0], line_terms[1], line_terms[4]
-        _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
-
-
-@inlined
-def _in_loops(size, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]
+def products_in_loops(size, line_terms, points, p, block, used, first_tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across)."""
     filters, vectors, lanes, _ = size
     width, step = vectors * lanes, p.parts.size * p.tiles
     for row in range(points[0]):
@@ -193,6 +177,21 @@ def _in_loops(size, points, p, block, first_tile, column, pieces, weights):  # t
             lane_step=lanes,
             relu=0,
         )
+
+
+@inlined
+def products_in_lines(size, line_terms, points, p, block, used, tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]
+    """The same where the numbers of terms are known when the tile is compiled.
+
+    `line_terms` are those of `make_tile`. Blocks with less than all filters compute one less. Lines of `out` are asked
+    for that will be written later, as offsets from `later`.
+    """
+    if column == points[1] - 1:
+        terms = line_terms[2], line_terms[3], line_terms[4]
+        _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
+    else:
+        terms = line_terms[0], line_terms[1], line_terms[4]
+        _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
 
 
 @inlined

@@ -32,7 +32,8 @@ def cost(problem: Problem) -> Cost:
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     from_points = x.points * out_y + y.outputs * out_x
     of_block = points * filters / cut.blocks * terms
-    stored_rows = 0 if cut.fetched_lines else images * problem.group_filters * problem.output_height
+    stored_rows = images * problem.group_filters * problem.output_height
+    stored_tiles = cut.tile_columns % cut.width if cut.fetched_lines else cut.tile_columns
     return Cost(
         {
             **of_whole(problem, units),
@@ -41,8 +42,8 @@ def cost(problem: Problem) -> Cost:
             "band rows": fillings * problem.group_channels * min(cut.input_rows, problem.height) * x.outputs,
             "input transforms": fillings // positions * vectors * to_points,
             "output transforms": registers * cut.vectors * problem.group_filters * from_points,
-            "stored vectors": stored_rows * ceil_div(cut.tile_columns * x.outputs, cut.lanes),
-            "stored rows": stored_rows / (y.outputs if is_whole(problem, cut) else 1),
+            "stored vectors": stored_rows * ceil_div(stored_tiles * x.outputs, cut.lanes),
+            "stored rows": stored_rows * bool(stored_tiles) / (y.outputs if is_whole(problem, cut) else 1),
             **added(
                 of_weights(
                     positions * cut.blocks * of_block, min(cut.blocks, cut.together * cut.unit_blocks) * of_block, item

@@ -21,13 +21,21 @@ from numpy.typing import NDArray
 from convbench.algorithms import Footprint
 from convbench.algorithms.winograd.cut import Cut, cut_up, is_streamed, is_whole
 from convbench.algorithms.winograd.nested import errors, transformed_shape
-from convbench.algorithms.winograd.outputs import fetched, first_pixel, rows_to_output, rows_to_scratch, store
+from convbench.algorithms.winograd.outputs import (
+    fetched,
+    first_of_unit,
+    first_pixel,
+    rows_to_output,
+    rows_to_scratch,
+    store,
+)
 from convbench.algorithms.winograd.packing import pack_weights, packing_bytes
 from convbench.algorithms.winograd.steps import (
     Parameters,
     Pieces,
     column_from_points,
-    products,
+    products_in_lines,
+    products_in_loops,
     split,
     to_points,
     unpack,
@@ -63,9 +71,10 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         x_taps: Likewise.
         line_terms: `terms.counts` for products in straight lines, and `Cut.fetched_lines`; empty for loops.
     """
-    size, counts = (filters, vectors, lanes, filters - 1), line_terms or (0,) * 5
+    size = (filters, vectors, lanes, filters - 1)
+    products = products_in_lines if line_terms else products_in_loops
     width, points = vectors * lanes, (y_outputs + y_taps - 1, x_outputs + x_taps - 1)
-    at_once, beyond = counts[-1] > 0, pixels_overwritten(x_outputs, lanes)
+    at_once, beyond = bool(line_terms and line_terms[-1]), pixels_overwritten(x_outputs, lanes)
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -75,7 +84,7 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         """
         p = unpack(parameters)
         pieces, group_filters = split(scratch, p.pieces), out.shape[1] // p.grid.groups
-        packed, flat, plane = borrowed(weights), out.reshape(out.size), out.shape[2] * out.shape[3]
+        packed, flat, plane = borrowed(weights), borrowed(out.reshape(out.size)), out.shape[2] * out.shape[3]
         unit = first
         while unit < last:
             place, count = locate(p.grid, unit), at_position(p.grid, unit, last, p.together)
@@ -87,7 +96,9 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
             since = lap(clock, PAD, since)
             to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces)
             since = lap(clock, TRANSFORM, since)
-            for block in range(first_block, min(p.blocks, first_block + count * p.unit_blocks)):
+            end = min(p.blocks, first_block + count * p.unit_blocks)
+            following = first_of_unit(y_outputs, x_outputs, p, min(unit, last - 1), group_filters, out)
+            for block in range(first_block, end):
                 first_filter = p.ends[block - 1] if block > 0 else 0
                 used = p.ends[block] - first_filter
                 number = place.group * p.blocks + block
@@ -95,18 +106,18 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
                 begin = first_pixel(y_outputs, x_outputs, p, place, filter_number, 0, out)
                 biases = packed[p.biases + place.group * p.blocks * filters + first_filter :]
                 for t in range(0, rows * p.tile_columns, width):
-                    later = begin + used * plane  # what the next products will write
+                    later = begin + used * plane if block + 1 < end else following  # what the next products write
                     if t + width < rows * p.tile_columns:
                         later = first_pixel(y_outputs, x_outputs, p, place, filter_number, t + width, out)
                     for column in range(points[1]):
-                        products(size, counts, points, p, number, used, t, column, pieces, packed, flat, later)
+                        products(size, line_terms, points, p, number, used, t, column, pieces, packed, flat, later)
                         since = lap(clock, PRODUCT, since)
                         column_from_points(size, y_outputs, y_taps, points[1], column, used, pieces)
                         since = lap(clock, INVERSE, since)
                     if at_once:
                         rows_to_output(
                             size, y_outputs, x_outputs, x_taps, beyond, p, place, rows, filter_number, used, t, pieces,
-                            biases, out,
+                            biases, out, flat,
                         )  # fmt: skip
                     else:
                         rows_to_scratch(size, y_outputs, x_outputs, x_taps, p, used, t, pieces, biases)
@@ -183,7 +194,7 @@ def _pieces(problem: Problem, cut: Cut) -> Pieces:
         points=points * problem.group_channels * y.blocks * x.blocks * cut.tiles,
         sums=y.points * cut.filters * cut.width,
         half=y.outputs * x.points * cut.filters * cut.width,
-        runs=cut.filters * y.outputs * _run(cut) + 2 * cut.lanes,
+        runs=(1 if cut.fetched_lines else cut.filters) * y.outputs * _run(cut) + 2 * cut.lanes,
     )
 
 
