@@ -234,7 +234,7 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
     "chunks, fft": ("fft", problem(4, (30, 30), 20, (9, 9)), lambda p: fft.cut_up(p).unit_filters < p.out_channels),
     "several pieces of a row for the same filters": (
         "product",
-        problem(12, (90, 91), 42, (1, 1), batch=2),
+        problem(12, (90, 91), 40, (1, 1), batch=2),
         several_pieces,
     ),
     "a pixel, its taps in several streams": ("filters", problem(263, (1, 1), 70, (1, 1), batch=2), streams_of_filters),

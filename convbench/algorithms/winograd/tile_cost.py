@@ -32,8 +32,6 @@ def cost(problem: Problem) -> Cost:
     to_points = problem.group_channels * y.blocks * (x.outputs * in_y + x.blocks * y.points * in_x)
     from_points = x.points * out_y + y.outputs * out_x
     of_block = points * filters / cut.blocks * terms
-    stored_rows = images * problem.group_filters * problem.output_height
-    stored_tiles = cut.tile_columns % cut.width if cut.fetched_lines else cut.tile_columns
     return Cost(
         {
             **of_whole(problem, units),
@@ -42,8 +40,7 @@ def cost(problem: Problem) -> Cost:
             "band rows": fillings * problem.group_channels * min(cut.input_rows, problem.height) * x.outputs,
             "input transforms": fillings // positions * vectors * to_points,
             "output transforms": registers * cut.vectors * problem.group_filters * from_points,
-            "stored vectors": stored_rows * ceil_div(stored_tiles * x.outputs, cut.lanes),
-            "stored rows": stored_rows * bool(stored_tiles) / (y.outputs if is_whole(problem, cut) else 1),
+            **_of_stores(problem, cut, images * problem.group_filters * problem.output_height),
             **added(
                 of_weights(
                     positions * cut.blocks * of_block, min(cut.blocks, cut.together * cut.unit_blocks) * of_block, item
@@ -55,6 +52,16 @@ def cost(problem: Problem) -> Cost:
         shares(cut.grid, (tile_rows, cut.tile_rows), (segments, 1), (cut.blocks, cut.unit_blocks)),
         other_operations=_of_transforms(problem, cut, vectors, registers * cut.vectors * problem.group_filters),
     )
+
+
+def _of_stores(problem: Problem, cut: Cut, rows: int) -> dict[str, float]:
+    """Vectors and rows that are copied from scratch: all, or the last tiles of rows that are written at once."""
+    tiles = cut.tile_columns % cut.width if cut.fetched_lines else cut.tile_columns
+    together = cut.y.outputs if is_whole(problem, cut) else 1
+    return {
+        "stored vectors": rows * ceil_div(tiles * cut.x.outputs, cut.lanes),
+        "stored rows": rows * bool(tiles) / together,
+    }
 
 
 @cache

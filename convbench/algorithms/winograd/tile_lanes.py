@@ -235,9 +235,10 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     parameters = _parameters(problem, cut, transformed.size, epilogue)
     sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
     in_lines = (*cut.line_terms, cut.fetched_lines) if cut.line_terms else ()
+    stages = STAGES[:STORE] if cut.fetched_lines else STAGES
     tile, grid = TileName(__name__, "make_tile", (*sizes, *in_lines)), cut.grid
     return Work(
-        phases=(Phase(tile, grid.units, pack(parameters), STAGES, cut.together),),
+        phases=(Phase(tile, grid.units, pack(parameters), stages, cut.together),),
         weights=everything,
         scratch_size=sum(parameters.pieces),
         errors=errors(problem, y, x),
