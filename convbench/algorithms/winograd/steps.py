@@ -147,7 +147,7 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
 
 
 @inlined
-def products_in_loops(size, line_terms, points, p, block, used, first_tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def products_in_loops(size, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
     """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across)."""
     filters, vectors, lanes, _ = size
     width, step = vectors * lanes, p.parts.size * p.tiles

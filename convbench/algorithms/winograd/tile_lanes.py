@@ -56,7 +56,7 @@ STAGES: Final = ("pad", "transform", "product", "inverse", "store")
 PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
-def make_tile(  # over 40 lines: the steps of a unit, and their times
+def make_tile(  # noqa: C901  # over 40 lines: the steps of a unit, and their times
     filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *line_terms: int
 ) -> Any:
     """The tile for a register block, and for minimal filtering with given outputs and taps along each axis.
@@ -71,8 +71,7 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
         x_taps: Likewise.
         line_terms: `terms.counts` for products in straight lines, and `Cut.fetched_lines`; empty for loops.
     """
-    size = (filters, vectors, lanes, filters - 1)
-    products = products_in_lines if line_terms else products_in_loops
+    size, in_lines = (filters, vectors, lanes, filters - 1), bool(line_terms)
     width, points = vectors * lanes, (y_outputs + y_taps - 1, x_outputs + x_taps - 1)
     at_once, beyond = bool(line_terms and line_terms[-1]), pixels_overwritten(x_outputs, lanes)
 
@@ -110,7 +109,12 @@ def make_tile(  # over 40 lines: the steps of a unit, and their times
                     if t + width < rows * p.tile_columns:
                         later = first_pixel(y_outputs, x_outputs, p, place, filter_number, t + width, out)
                     for column in range(points[1]):
-                        products(size, line_terms, points, p, number, used, t, column, pieces, packed, flat, later)
+                        if in_lines:
+                            products_in_lines(
+                                size, line_terms, points, p, number, used, t, column, pieces, packed, flat, later
+                            )
+                        else:
+                            products_in_loops(size, points, p, number, t, column, pieces, packed)
                         since = lap(clock, PRODUCT, since)
                         column_from_points(size, y_outputs, y_taps, points[1], column, used, pieces)
                         since = lap(clock, INVERSE, since)
