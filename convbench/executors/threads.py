@@ -1,7 +1,8 @@
 """Many cores: Numba's thread pool computes the units.
 
-Calls from several threads are serialised, so that each uses the whole pool and all cores. Concurrent calls would share
-the cores, and not all threading layers of Numba support them.
+One core is the calling thread, as on `serial`: the pool would take two microseconds to find that it has nothing to
+share. On more, calls from several threads are serialised, so that each uses the whole pool and all cores. Concurrent
+calls would share the cores, and not all threading layers of Numba support them.
 
 OpenMP threads do not survive a `fork`, and GNU OpenMP terminates a forked child that uses them. A forked child
 therefore runs the same tiles on Python threads, which start more slowly.
@@ -23,6 +24,7 @@ import convbench
 from convbench.errors import RequestError
 from convbench.executors.host import Host
 from convbench.executors.memory import private_empty
+from convbench.executors.serial import SerialRunner
 from convbench.runtime.loading import load, run_to_completion
 
 if TYPE_CHECKING:
@@ -49,12 +51,12 @@ class Threads(Host):
         return private_empty(shape, dtype)
 
     def open(self, work: Work, cores: int) -> Runner:
-        """Compile the tiles and the parallel loop, and start the pool.
+        """Compile the tiles and the parallel loop, and start the pool; a single core needs neither.
 
         Raises:
             RequestError: Numba's pool is smaller than `cores`.
         """
-        return ThreadsRunner(work, cores)
+        return ThreadsRunner(work, cores) if cores > 1 else SerialRunner(work)
 
 
 POLL_SECONDS: Final = 0.1  # seconds of waiting, after which the end is checked by polling

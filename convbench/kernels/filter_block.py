@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from convbench.kernels.micro_kernel import BLOCK, TAP
+from convbench.kernels.filter_lanes import MIN_STREAMED, PREFETCH_PIXELS, streams
+from convbench.kernels.micro_kernel import BLOCK, FAR_RATE, TAP
 from convbench.kernels.tuning import tuning
 from convbench.kernels.vector import instruction_set
 
 PIXELS: Final = (14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)  # of a block; each that is taken is compiled
-LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait for; several streams are not counted
+LATENCY: Final = 4  # cycles of a multiply-add, which fewer sums than that wait for
 FAR: Final = 5  # cycles by which a vector of parts of cache lines takes longer where the output leaves the caches
 
 
@@ -26,14 +27,14 @@ def best_block(
         taps: Taps of a filter.
         far: Whether the output is larger than the caches.
         spare: Registers that are needed beside sums, a pixel and a vector of weights for each of the block.
-        rests: Whether the last block of a row may be smaller, see `rest_of_row`; otherwise it computes pixels again.
+        rests: Whether the last block of a row may be smaller; otherwise it computes some pixels again.
 
     Returns:
         (vectors, pixels), and the cycles that a row takes of a processor that executes a store in a cycle.
     """
 
     def cycles(vectors: int, pixels: int) -> float:
-        rest = rest_of_row(columns, pixels) if rests else 0
+        rest = columns % pixels if rests else 0
         row = (columns // pixels if rest else math.ceil(columns / pixels)) * _cycles(vectors, pixels, lanes, taps, far)
         if rest:
             row += _cycles(vectors, rest, lanes, taps, far)
@@ -49,17 +50,24 @@ def best_block(
     return vectors, pixels, cycles(vectors, pixels)
 
 
-def rest_of_row(columns: int, pixels: int) -> int:
-    """Pixels of a smaller block at the end of a row; 0 where there is none, or the last block computes some again."""
-    return columns % pixels if tuning().part_taps else 0
-
-
 def _cycles(vectors: int, pixels: int, lanes: int, taps: int, far: bool) -> float:  # noqa: FBT001  # always by place
     """Cycles of a block: its taps, and the transposition and stores of its sums."""
-    tap = max(vectors * pixels / tuning().multiply_adds, (vectors + pixels) / tuning().loads, LATENCY) + TAP
+    tap = max(vectors * pixels / tuning().multiply_adds, (vectors + pixels) / tuning().loads)
+    tap = TAP + max(tap, *_waiting(vectors, pixels, taps))
     wide = min(lanes, 1 << (pixels - 1).bit_length())
     masks = instruction_set().has_masks
     pieces = math.ceil(pixels / wide) if masks else pixels // wide + (pixels % wide).bit_count()
     shuffles = math.ceil(pixels / wide) * wide * math.log2(wide)
     store = vectors * (pieces * lanes + shuffles + FAR * far * pixels)
     return taps * tap + store + BLOCK
+
+
+def _waiting(vectors: int, pixels: int, taps: int) -> tuple[float, float]:
+    """Cycles of a tap that its sums wait for each other, and those in which its weights come from far away.
+
+    A block of many pixels adds to many sums for as long as its weights take.
+    """
+    if pixels >= PREFETCH_PIXELS:
+        return LATENCY, 0
+    at_once = streams(vectors, pixels) if taps >= MIN_STREAMED else 1
+    return LATENCY / at_once, vectors * instruction_set().bits / 8 / FAR_RATE

@@ -27,6 +27,7 @@ from convbench.kernels.vector_code import Array, Constant, MaybeConstant, vector
 LOOP: Final = 2  # loop overhead of a tap, in multiply-adds
 TAP: Final = 0.5  # overhead of a tap, in cycles
 BLOCK: Final = 20  # overhead of a block, in cycles
+FAR_RATE: Final = 22  # bytes that the second-level cache delivers in a cycle, of rows that begin anywhere in a line
 PREFETCH_TAPS: Final = 16  # prefetch distance of the weights, in taps
 
 
@@ -67,14 +68,15 @@ def best_block(
     return min(candidates, key=cost)
 
 
-def block_cycles(filters: int, vectors: int, taps: int) -> float:
+def block_cycles(filters: int, vectors: int, taps: int, far_bytes: int = 0) -> float:
     """Estimated cycles of a register block, of a processor that executes two loads or a store in a cycle.
 
-    Where two multiply-adds begin in a cycle, loads can take longer than they; an unaligned vector counts as two.
+    Where two multiply-adds begin in a cycle, loads can take longer than they; an unaligned vector counts as two. So can
+    the `far_bytes` of pixels of a tap, which the second-level cache delivers.
     """
     rate = tuning().multiply_adds
     tap = filters * vectors if rate == 1 else max(filters * vectors / rate, (filters + 2 * vectors) / 2)
-    return taps * (tap + TAP) + 2 * filters * vectors + BLOCK
+    return taps * (max(tap, far_bytes / FAR_RATE) + TAP) + 2 * filters * vectors + BLOCK
 
 
 @vector_code

@@ -9,7 +9,6 @@ from convbench.algorithms.direct import columns, filters, filters_cut, pixels, p
 from convbench.algorithms.direct.host import way
 from convbench.integers import ceil_div
 from convbench.kernels.counting import added, of_bands, of_blocks, of_filter_blocks, of_weights, of_whole, shares
-from convbench.kernels.filter_block import rest_of_row
 from convbench.problem import ITEM_SIZE, Problem
 
 
@@ -51,7 +50,6 @@ def of_filters(problem: Problem) -> Cost:
     cut, item = filters_cut.blocking(problem), ITEM_SIZE[problem.dtype]
     grid = cut.grid(problem)
     across = ceil_div(cut.width, cut.pixels)
-    each = cut.width / across if rest_of_row(cut.width, cut.pixels) else cut.pixels  # on average
     blocks = problem.batch * problem.groups * cut.height * across * cut.blocks
     of_block, share = cut.filters * problem.taps, rows_inside(problem)
     planes = {filters_cut.INPUT: 0, filters_cut.PLANES: problem.batch * problem.channels}
@@ -59,7 +57,7 @@ def of_filters(problem: Problem) -> Cost:
     return Cost(
         {
             **of_whole(problem, grid.units),
-            **of_filter_blocks(blocks, problem.taps * share, cut.vectors, each),
+            **of_filter_blocks(blocks, problem.taps * share, cut.vectors, cut.width / across),
             "rows of taps": blocks * problem.group_channels * problem.kernel_height * share,
             "padded rows": rows,
             "padded bytes": rows * cut.planes.width * item,

@@ -24,7 +24,6 @@ from convbench.kernels import planes
 from convbench.kernels.blocking import pack_weights, packed_size
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
-from convbench.kernels.filter_block import rest_of_row
 from convbench.kernels.grid import Grid, at_position, locate
 from convbench.kernels.planes import Planes, Thinned, pad_plane
 from convbench.kernels.tile import Phase, TileName, Work, jit
@@ -156,9 +155,11 @@ def make_tile(  # over 40 lines: four calls, one for each pair of constants
                     vectors, pixels, rest, lanes, step, p, place, end, begin, source, weights, flat, sizes, scratch
                 )
             elif step == 0:
-                all_at_once(vectors, pixels, lanes, p.column_step, p, place, end, begin, source, weights, flat, sizes)
+                all_at_once(
+                    vectors, pixels, rest, lanes, p.column_step, p, place, end, begin, source, weights, flat, sizes
+                )
             else:
-                all_at_once(vectors, pixels, lanes, step, p, place, end, begin, source, weights, flat, sizes)
+                all_at_once(vectors, pixels, rest, lanes, step, p, place, end, begin, source, weights, flat, sizes)
             lap(clock, PRODUCT, since)
 
     return tile
@@ -207,7 +208,7 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     tile = TileName(
         __name__,
         "make_tile",
-        (cut.vectors, cut.pixels, rest_of_row(cut.width, cut.pixels), cut.lanes, step, int(cut.depth > 0)),
+        (cut.vectors, cut.pixels, cut.width % cut.pixels, cut.lanes, step, int(cut.depth > 0)),
     )
     phases = [Phase(tile, units, parameters, STAGES, cut.together)]
     if cut.thinned:

@@ -11,6 +11,7 @@ from typing import Final
 from convbench.integers import ceil_div
 from convbench.kernels.blocking import CUTS, UNITS, part_of_taps
 from convbench.kernels.filter_block import best_block
+from convbench.kernels.filter_lanes import PREFETCH_PIXELS
 from convbench.kernels.grid import Grid
 from convbench.kernels.output import is_far
 from convbench.kernels.planes import GATHER, Planes
@@ -125,12 +126,11 @@ def blocking(problem: Problem) -> Blocking:
     spare = int(step not in STEPS)  # for the step; without one, the sums of some blocks would be kept in memory
     filters, far = problem.group_filters, is_far(problem)
     vectors, pixels, cycles = best_block(filters, width, lanes, problem.taps, far=far, spare=spare)
-    columns, blocks = width, ceil_div(problem.group_filters, vectors * lanes)
-    unit_blocks = blocks
+    columns, unit_blocks = width, (blocks := ceil_div(problem.group_filters, vectors * lanes))
     if source != BAND:
         parts = min(ceil_div(UNITS, images), int(height * cycles / UNIT_CYCLES) + 1)
         rows, columns, unit_blocks = _parts(problem, height, width, pixels, blocks, parts)
-    depth, sums = _depth(problem, rows * ceil_div(columns, pixels), unit_blocks * pixels * vectors * lanes)
+    depth, sums = _depth(problem, rows * ceil_div(columns, pixels), unit_blocks * pixels * vectors * lanes, pixels)
     return Blocking(
         vectors=vectors,
         pixels=pixels,
@@ -162,17 +162,17 @@ def _source_and_map(problem: Problem, lanes: int) -> tuple[int, Planes, int, boo
     return source, padded, rows, False
 
 
-def _depth(problem: Problem, pieces: int, each: int) -> tuple[int, int]:
-    """Taps of a part, for so many register blocks that share weights; 0 for two loops over all taps.
+def _depth(problem: Problem, pieces: int, each: int, block_pixels: int) -> tuple[int, int]:
+    """Taps of a part, for so many register blocks that share weights; 0 for two loops over all taps, not one.
 
     And how many sums a unit keeps between parts, of `each` for a register block of all its filters.
 
     Taps are split where the weights of a register block with all of them leave the first-level cache before they are
-    read again, and a unit's sums do not leave the second.
+    read again, and a unit's sums do not leave the second. Few pixels do not hide an inner loop.
     """
     most = tuning().part_taps
     depth = part_of_taps(problem.taps, most) if pieces >= SHARING and pieces * each <= MOST_SUMS else 0
-    return (depth, pieces * each) if depth else (problem.taps if most else 0, 0)
+    return (depth, pieces * each) if depth else (problem.taps * (most > 0 or block_pixels < PREFETCH_PIXELS), 0)
 
 
 def _together(problem: Problem, planes: Planes, share: float, units: int, sums: int) -> int:

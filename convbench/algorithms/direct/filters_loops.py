@@ -26,12 +26,38 @@ def rows_inside(p, row, height):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+def add_all(vectors, pixels, lanes, step, p, places, source, weights, flat):  # type: ignore[no-untyped-def]
+    """Compute one register block; `places` is what `rows_of_blocks` knows of it."""
+    offsets, x_begin, weights_begin, bias_begin, out_begin, filters_used = places
+    filter_lanes(
+        vectors=vectors,
+        pixels=pixels,
+        lanes=lanes,
+        x=source,
+        x_begin=x_begin,
+        x_step=step,
+        outer_offsets=offsets,
+        inner_offsets=p.inner,
+        weights=weights,
+        weights_begin=weights_begin,
+        bias_begin=bias_begin,
+        out=flat,
+        out_begin=out_begin,
+        filter_step=p.height * p.width,
+        filters_used=filters_used,
+        pixels_used=pixels,
+        relu=p.relu,
+    )
+
+
+@inlined
+def rows_of_blocks(vectors, pixels, rest, lanes, step, p, place, block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]  # over 40 lines: the documentation of its arguments
     """Compute a register block of filters over the rows and columns of a unit.
 
     Args:
         vectors: Vectors of filters of a register block.
         pixels: Pixels of a register block.
+        rest: Pixels of the one at the end of a row, if that is smaller; 0 if it is not.
         lanes: Filters of a vector.
         step: Elements from one pixel to the next, where they are read.
         p: Parameters.
@@ -54,26 +80,19 @@ def rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source,
         skipped = kernel_begin * p.row_taps
         offsets = p.outer[skipped : kernel_end * p.row_taps]
         for piece in range((columns + pixels - 1) // pixels):
-            column = min(piece * pixels, columns - pixels)  # the last block computes some pixels again
-            filter_lanes(
-                vectors=vectors,
-                pixels=pixels,
-                lanes=lanes,
-                x=source,
-                x_begin=begin + row * p.row_step + column * step,
-                x_step=step,
-                outer_offsets=offsets,
-                inner_offsets=p.inner,
-                weights=weights,
-                weights_begin=(group_block * p.outer.size + skipped) * p.inner.size * size,
-                bias_begin=p.biases + group_block * size,
-                out=flat,
-                out_begin=(first * p.height + top + row) * p.width + left + column,
-                filter_step=p.height * p.width,
-                filters_used=group_filters - block * size,
-                pixels_used=pixels,
-                relu=p.relu,
+            column = piece * pixels
+            one = (
+                offsets,
+                begin + row * p.row_step + column * step,
+                (group_block * p.outer.size + skipped) * p.inner.size * size,
+                p.biases + group_block * size,
+                (first * p.height + top + row) * p.width + left + column,
+                group_filters - block * size,
             )
+            if rest == 0 or column + pixels <= columns:
+                add_all(vectors, pixels, lanes, step, p, one, source, weights, flat)
+            else:
+                add_all(vectors, rest, lanes, step, p, one, source, weights, flat)
 
 
 @inlined
@@ -110,7 +129,7 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, blocks, begin, s
     Args:
         vectors: See `rows_of_blocks`, and so on up to `sizes`.
         pixels: See `rows_of_blocks`.
-        rest: Pixels of the register block at the end of a row, if that is smaller; 0 if it is not.
+        rest: See `rows_of_blocks`.
         lanes: See `rows_of_blocks`.
         step: See `rows_of_blocks`.
         p: See `rows_of_blocks`.
@@ -164,10 +183,10 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, blocks, begin, s
 
 
 @inlined
-def all_at_once(vectors, pixels, lanes, step, p, place, end_block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]
+def all_at_once(vectors, pixels, rest, lanes, step, p, place, end_block, begin, source, weights, flat, sizes):  # type: ignore[no-untyped-def]
     """Compute a unit and those after it up to a register block, all taps of a register block before the next."""
     for block in range(place.filter_block * p.unit_blocks, end_block):
-        rows_of_blocks(vectors, pixels, lanes, step, p, place, block, begin, source, weights, flat, sizes)
+        rows_of_blocks(vectors, pixels, rest, lanes, step, p, place, block, begin, source, weights, flat, sizes)
 
 
 @inlined

@@ -168,8 +168,11 @@ def blocking(problem: Problem) -> Blocking:
 
     def cycles(block: tuple[int, int]) -> float:
         across, down = ceil_div(pixels, block[1] * lanes), ceil_div(problem.group_filters, block[0])
-        fits = pixels >= block[1] * lanes and _suits(problem)
-        return across * down * block_cycles(*block, problem.taps) if fits else math.inf
+        if pixels < block[1] * lanes or not _suits(problem):
+            return math.inf
+        of_tap = block[1] * lanes * ITEM_SIZE[problem.dtype]
+        far_bytes = of_tap if problem.taps * of_tap > NEAR and down > 1 else 0
+        return across * down * block_cycles(*block, problem.taps, far_bytes)
 
     filters, vectors = min(tuning().register_blocks, key=cycles)
     width, blocks, images = vectors * lanes, ceil_div(problem.group_filters, filters), problem.batch * problem.groups
