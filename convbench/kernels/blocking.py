@@ -88,6 +88,15 @@ def units_of_filters(problem: Problem, blocks: int, positions: int, weights: int
     return unit_blocks, ceil_div(blocks, unit_blocks)
 
 
+def columns_of_unit(width: int, pixels: int, parts: int) -> int:
+    """Columns of a unit of a row in so many parts at most: whole register blocks, and one at least at the row's end."""
+    across = ceil_div(width, pixels)
+    blocks = ceil_div(across, min(across, parts))
+    while blocks * pixels < width and 0 < width % (blocks * pixels) < pixels:
+        blocks += 1
+    return min(width, blocks * pixels)
+
+
 def part_of_taps(taps: int, most: int) -> int:
     """Taps of a part, of about equal ones of at most `most`; 0, for not splitting them, where it saves nothing."""
     return ceil_div(taps, ceil_div(taps, most)) if 0 < SPLIT * most < taps else 0

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from convbench.integers import ceil_div
-from convbench.kernels.blocking import CUTS, UNITS, part_of_taps
+from convbench.kernels.blocking import CUTS, UNITS, columns_of_unit, part_of_taps
 from convbench.kernels.filter_block import best_block
 from convbench.kernels.filter_lanes import PREFETCH_PIXELS
 from convbench.kernels.grid import Grid
@@ -28,6 +28,7 @@ MOST_PLANES_BYTES: Final = 2**26  # likewise, where one row of outputs needs a l
 AGAIN: Final = 4  # times the planes, at least, that bands would read of weights again ...
 NARROW: Final = 16  # ... for so few pixels each, at most, that reading takes longer than adding
 FAR_PIXELS: Final = 2**18  # bytes of a unit's pixels: more leave the second-level cache before they are read again
+FAR_WEIGHTS: Final = 3 * 2**22  # bytes of weights: more leave all caches before they are read again
 UNIT_CYCLES: Final = 8000  # a unit of fewer is not split
 SPREAD: Final = 1.1  # times as long where pixels lie apart, since more of them leave the first-level cache
 SUMS: Final = 2**15  # numbers that a unit keeps between parts of the taps, about ...
@@ -263,36 +264,31 @@ def _parts(problem: Problem, height: int, width: int, pixels: int, blocks: int, 
     """
     if tuning().part_taps:
         parts = max(ceil_div(parts, 2), problem.group_filters * height * width // SUMS)
+    if tuning().part_taps or problem.group_filters * problem.taps * ITEM_SIZE[problem.dtype] > FAR_WEIGHTS:
         return _parts_of_least_traffic(problem, height, width, pixels, blocks, parts)
     if height >= parts:
         return height // parts, width, blocks
-    parts, across, unit_blocks = ceil_div(parts, height), ceil_div(width, pixels), blocks
+    parts, unit_blocks = ceil_div(parts, height), blocks
     if problem.group_filters * problem.taps > problem.group_channels * problem.height * problem.width:
         unit_blocks = ceil_div(blocks, min(blocks, parts))
         parts = ceil_div(parts, ceil_div(blocks, unit_blocks))
-    columns = ceil_div(across, min(across, parts))
-    while 0 < width % (columns * pixels) < pixels:  # no block may reach into another unit
-        columns += 1
-    parts = ceil_div(parts, ceil_div(width, columns * pixels))
-    return 1, min(width, columns * pixels), ceil_div(unit_blocks, min(unit_blocks, parts))
+    columns = columns_of_unit(width, pixels, parts)
+    parts = ceil_div(parts, ceil_div(width, columns))
+    return 1, columns, ceil_div(unit_blocks, min(unit_blocks, parts))
 
 
 def _parts_of_least_traffic(
     problem: Problem, height: int, width: int, pixels: int, blocks: int, parts: int
 ) -> tuple[int, int, int]:
-    """Likewise, where a unit adds taps in parts: every unit reads its weights and its pixels once, from far away."""
+    """Likewise, where every unit reads its weights and its pixels once, from far away."""
     weights = problem.group_filters * problem.taps
-    inputs = problem.group_channels * problem.height * problem.width
-    across, found = ceil_div(width, pixels), []
+    inputs, found = problem.group_channels * problem.height * problem.width, []
     for doublings in range((min(blocks, parts) - 1).bit_length() + 1):
         unit_blocks = max(1, blocks >> doublings)
         by_filters = ceil_div(blocks, unit_blocks)
         rows = height // min(height, ceil_div(parts, by_filters))
         down = ceil_div(height, rows)
-        columns = ceil_div(across, min(across, ceil_div(parts, by_filters * down)))
-        while 0 < width % (columns * pixels) < pixels:  # no block may reach into another unit
-            columns += 1
-        columns = min(width, columns * pixels)
+        columns = columns_of_unit(width, pixels, ceil_div(parts, by_filters * down))
         by_pixels = down * ceil_div(width, columns)
         traffic = by_filters * inputs + by_pixels * weights
         units = by_filters * by_pixels

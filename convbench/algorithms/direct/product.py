@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from convbench.algorithms import Footprint
 from convbench.epilogue import Epilogue
 from convbench.integers import ceil_div
-from convbench.kernels.blocking import CUTS, UNITS, pack_weights, packed_size
+from convbench.kernels.blocking import CUTS, UNITS, columns_of_unit, pack_weights, packed_size
 from convbench.kernels.clock import lap, ticks
 from convbench.kernels.fields import Table, pack, unpacker
 from convbench.kernels.grid import Grid, locate
@@ -176,12 +176,9 @@ def blocking(problem: Problem) -> Blocking:
 
     filters, vectors = min(tuning().register_blocks, key=cycles)
     width, blocks, images = vectors * lanes, ceil_div(problem.group_filters, filters), problem.batch * problem.groups
-    estimate, across = cycles((filters, vectors)), ceil_div(pixels, width)
+    estimate = cycles((filters, vectors))
     parts = min(ceil_div(UNITS, images), int(min(estimate, problem.multiply_adds) / UNIT_CYCLES) + 1)
-    columns = ceil_div(across, min(across, parts))
-    while columns * width < pixels and 0 < pixels % (columns * width) < width:  # no block may reach into another unit
-        columns += 1
-    columns = min(pixels, columns * width)
+    columns = columns_of_unit(pixels, width, parts)  # no block may reach into another unit
     return Blocking(
         filters=filters,
         vectors=vectors,
