@@ -43,10 +43,11 @@ def test_four_threads_may_call_one_plan(algorithm, executor):
             assert list(threads.map(wrong, range(4))) == [0] * 4
 
 
-def test_calls_on_one_core_run_side_by_side():
+@pytest.mark.parametrize("executor", ["serial", "threads"])
+def test_calls_on_one_core_run_side_by_side(executor):
     """A call that waits inside another's: with one call at a time, neither would end."""
     both = threading.Barrier(2, timeout=60)
-    with bound("serial") as one:
+    with plan(PROBLEM, data(PROBLEM)[1], executor=executor) as one:
         [compute] = one._runner._tiles
 
         def meet(*arguments: object) -> None:

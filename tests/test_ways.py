@@ -69,6 +69,10 @@ def streams_of_filters(wanted: Problem, least: int = filter_lanes.MIN_STREAMED) 
     return wanted.taps >= least and filter_lanes.streams(cut.vectors, cut.pixels) > 1
 
 
+def rest(wanted: Problem) -> int:
+    return filters.blocking(wanted).width % filters.blocking(wanted).pixels
+
+
 def several_pieces(wanted: Problem) -> bool:
     cut = product.blocking(wanted)
     return 1 < cut.pieces < cut.columns // (cut.vectors * cut.lanes)
@@ -261,11 +265,40 @@ WAYS: dict[str, tuple[str, Problem, Callable[[Problem], Any]]] = {
         problem(255, (1, 1), 17, (1, 1), dtype="float64"),
         lambda p: streams_of_filters(p, 1) and p.taps < filter_lanes.MIN_STREAMED,
     ),
+    "a smaller block at the end of a row": (
+        "filters",
+        problem(40, (9, 39), 40, (3, 3), stride=2, batch=2),
+        lambda p: rest(p) and source(p) == filters.INPUT,
+    ),
+    "a smaller block at the end of a row of several segments": (
+        "filters",
+        problem(600, (23, 50), 10, (1, 1), groups=2, batch=2),
+        lambda p: rest(p) and filters.blocking(p).grid(p).segments > 1,
+    ),
+    "a smaller block at the end of a band's row": (
+        "filters",
+        problem(16, (129, 1031), 17, (3, 3), padding=1, stride=(2, 1)),
+        lambda p: rest(p) and source(p) == filters.BAND,
+    ),
+    "weights that leave all caches": (
+        "filters",
+        problem(400, (8, 14), 1050, (2, 2), stride=2, dtype="float64"),
+        lambda p: filters.blocking(p).rows > 1 and filters.blocking(p).unit_blocks < filters.blocking(p).blocks,
+    ),
     "segments, fft": ("fft", problem(40, (30, 200), 3, (3, 3)), lambda p: fft.cut_up(p).grid.segments > 1),
     "blocks of taps, fft": ("fft", problem(1, (150, 150), 3, (55, 55)), lambda p: fft.cut_up(p).y.blocks > 1),
     "past the caches, fft": ("fft", problem(1, (400, 500), 50, (3, 3)), streamed),
 }
 
+
+if not tuning().part_taps:
+    WAYS |= {
+        "few pixels of a band in one loop": (
+            "filters",
+            problem(600, (32, 6), 4, (3, 3), padding=1, stride=2, groups=2, batch=5, dtype="float64"),
+            lambda p: filters.blocking(p).depth == p.taps and source(p) == filters.BAND,
+        ),
+    }
 
 if tuning().part_taps:  # where there are few registers
     WAYS |= {

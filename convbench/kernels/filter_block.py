@@ -32,12 +32,17 @@ def best_block(
     Returns:
         (vectors, pixels), and the cycles that a row takes of a processor that executes a store in a cycle.
     """
+    alone = rests and columns < PREFETCH_PIXELS
+
+    def block(vectors: int, pixels: int) -> float:
+        waiting = _waiting(vectors, pixels, taps, any_step=spare > 0) if alone else LATENCY
+        return _cycles(vectors, pixels, lanes, taps, far, waiting)
 
     def cycles(vectors: int, pixels: int) -> float:
         rest = columns % pixels if rests else 0
-        row = (columns // pixels if rest else math.ceil(columns / pixels)) * _cycles(vectors, pixels, lanes, taps, far)
+        row = (columns // pixels if rest else math.ceil(columns / pixels)) * block(vectors, pixels)
         if rest:
-            row += _cycles(vectors, rest, lanes, taps, far)
+            row += block(vectors, rest)
         return math.ceil(filters / (vectors * lanes)) * row
 
     candidates = [
@@ -50,10 +55,9 @@ def best_block(
     return vectors, pixels, cycles(vectors, pixels)
 
 
-def _cycles(vectors: int, pixels: int, lanes: int, taps: int, far: bool) -> float:  # noqa: FBT001  # always by place
-    """Cycles of a block: its taps, and the transposition and stores of its sums."""
-    tap = max(vectors * pixels / tuning().multiply_adds, (vectors + pixels) / tuning().loads)
-    tap = TAP + max(tap, *_waiting(vectors, pixels, taps))
+def _cycles(vectors: int, pixels: int, lanes: int, taps: int, far: bool, waiting: float) -> float:  # noqa: FBT001
+    """Cycles of a block: its taps, `waiting` at least each, and the transposition and stores of its sums."""
+    tap = TAP + max(vectors * pixels / tuning().multiply_adds, (vectors + pixels) / tuning().loads, waiting)
     wide = min(lanes, 1 << (pixels - 1).bit_length())
     masks = instruction_set().has_masks
     pieces = math.ceil(pixels / wide) if masks else pixels // wide + (pixels % wide).bit_count()
@@ -62,12 +66,7 @@ def _cycles(vectors: int, pixels: int, lanes: int, taps: int, far: bool) -> floa
     return taps * tap + store + BLOCK
 
 
-def _waiting(vectors: int, pixels: int, taps: int) -> tuple[float, float]:
-    """Cycles of a tap that its sums wait for each other, and those in which its weights come from far away.
-
-    A block of many pixels adds to many sums for as long as its weights take.
-    """
-    if pixels >= PREFETCH_PIXELS:
-        return LATENCY, 0
-    at_once = streams(vectors, pixels) if taps >= MIN_STREAMED else 1
-    return LATENCY / at_once, vectors * instruction_set().bits / 8 / FAR_RATE
+def _waiting(vectors: int, pixels: int, taps: int, *, any_step: bool) -> float:
+    """Cycles that a tap of a map of few pixels waits for sums, or for weights, which come from far."""
+    at_once = streams(vectors, pixels, any_step=any_step) if taps >= MIN_STREAMED else 1
+    return max(LATENCY / at_once, vectors * instruction_set().bits / 8 / FAR_RATE)

@@ -58,7 +58,7 @@ class Parameters(NamedTuple):
         dilation: Vertical dilation.
         row_taps: Of `outer`, those of a kernel row.
         together: Maximum number of units for the same pixels that are computed as one.
-        depth: Of `outer`, those of a part of the taps; 0 where they are not split.
+        depth: Of `outer`, those of a part of the taps; 0 where two loops go over them.
         band_size: Elements of a band, after which scratch holds sums between parts.
         outer: Offsets of (kernel row, channel), and where taps are split of (kernel row, channel, kernel column).
         inner: Offsets of kernel columns, where they are not.
@@ -104,7 +104,7 @@ def make_tile(  # over 40 lines: four calls, one for each pair of constants
         rest: Pixels of the one at the end of a row, if that is smaller; 0 if it is not.
         lanes: Filters of a vector.
         step: The stride of columns; 0 for any.
-        splits: 1 if the taps of a register block are added in parts, otherwise 0.
+        splits: 1 if one loop goes over taps, all of them or those of a part, otherwise 0.
     """
 
     @jit

@@ -61,7 +61,7 @@ class Blocking:
         columns: Columns of a unit.
         blocks: Register blocks of filters in a group.
         unit_blocks: Register blocks of filters in a unit.
-        depth: Taps of a part, which may be all; 0 where they are never split.
+        depth: Taps of a part, which may be all; 0 where two loops go over them.
         sums: Numbers that a unit keeps between parts of the taps.
         together: Maximum number of units for the same pixels that are computed as one.
         thinned: Whether the planes hold only the pixels that are read, row after row.

@@ -2,7 +2,8 @@
 
 Where there are few registers, a register block reads its weights faster than the second-level cache delivers them. Taps
 are then added in parts (Goto and van de Geijn, 2008), each for all pixels of a unit before the next, and sums are kept
-in between. One loop goes over the taps of a part: for the few of a kernel's row, a loop of their own takes too long.
+in between. One loop goes over the taps of a part, and with few pixels over all taps: for the few of a kernel's row, a
+loop of their own takes too long.
 """
 
 from __future__ import annotations
@@ -156,7 +157,8 @@ def parts_of_rows(vectors, pixels, rest, lanes, step, p, place, blocks, begin, s
         next_block, next_part = place.group * p.blocks + first_block, part + 1
     following = (next_block * p.outer.size + next_part * p.depth) * size
     share = (p.depth * size + rows * pieces - 1) // (rows * pieces)
-    share = share if share <= MOST_AHEAD else 0
+    is_last = block + 1 == end_block and next_part * p.depth >= p.outer.size
+    share = 0 if is_last or share > MOST_AHEAD else share
     for row in range(rows):
         kernel_begin, kernel_end = rows_inside(p, top + row, image_rows)
         begin_tap = max(part * p.depth, kernel_begin * p.row_taps)
