@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import data
+from conftest import SHORT, data
 
+from convbench.algorithms.direct import host as direct
 from convbench.errors import RequestError, UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.executors.threads import most_threads
@@ -94,6 +95,18 @@ def test_wrong_shapes_and_names_are_named(small):
         plan(small, weights, executor="threads", cores=beyond)
     with pytest.raises(RequestError, match="from 1 to"):
         plan(small, weights, executor="processes", cores=10**6)
+
+
+def test_short_work_is_computed_by_the_calling_thread_alone(small, monkeypatch):
+    monkeypatch.setattr(direct, "SHORT", SHORT)
+    for problem, threads in ((small, 1), (Problem.parse("mb1ic8ih30oc32kh3"), 2)):
+        x, weights = data(problem)
+        with plan(problem, weights, executor="threads", cores=2) as bound, plan(problem, weights) as alone:
+            np.testing.assert_array_equal(bound(x), alone(x))
+            assert bound.threads() == threads
+    beyond = most_threads() + 1
+    with pytest.raises(RequestError, match=f"NUMBA_NUM_THREADS={beyond}"):
+        plan(small, data(small)[1], executor="threads", cores=beyond)
 
 
 def test_a_gpu_that_is_not_there_is_a_reason_and_not_a_crash(small):

@@ -1,8 +1,9 @@
 """Many cores: Numba's thread pool computes the units.
 
 One core is the calling thread, as on `serial`: the pool would take two microseconds to find that it has nothing to
-share. On more, calls from several threads are serialised, so that each uses the whole pool and all cores. Concurrent
-calls would share the cores, and not all threading layers of Numba support them.
+share. The calling thread also computes work that is shorter than what the pool takes to begin and to end, whatever the
+number of cores; `threads()` says so. Otherwise calls from several threads are serialised, so that each uses the whole
+pool and all cores. Concurrent calls would share the cores, and not all threading layers of Numba support them.
 
 OpenMP threads do not survive a `fork`, and GNU OpenMP terminates a forked child that uses them. A forked child
 therefore runs the same tiles on Python threads, which start more slowly.
@@ -51,12 +52,17 @@ class Threads(Host):
         return private_empty(shape, dtype)
 
     def open(self, work: Work, cores: int) -> Runner:
-        """Compile the tiles and the parallel loop, and start the pool; a single core needs neither.
+        """Compile the tiles and the parallel loop, and start the pool; a single core, or short work, needs neither.
 
         Raises:
             RequestError: Numba's pool is smaller than `cores`.
         """
-        return ThreadsRunner(work, cores) if cores > 1 else SerialRunner(work)
+        if cores > 1 and cores > most_threads():
+            raise RequestError(
+                f"cores={cores} is more than the {most_threads()} threads of Numba's pool; "
+                f"set NUMBA_NUM_THREADS={cores} before Python starts"
+            )
+        return SerialRunner(work) if cores == 1 or work.is_short else ThreadsRunner(work, cores)
 
 
 POLL_SECONDS: Final = 0.1  # seconds of waiting, after which the end is checked by polling
@@ -118,11 +124,6 @@ class ThreadsRunner:
 
     def __init__(self, work: Work, cores: int) -> None:
         begin = time.perf_counter()
-        if cores > most_threads():
-            raise RequestError(
-                f"cores={cores} is more than the {most_threads()} threads of Numba's pool; "
-                f"set NUMBA_NUM_THREADS={cores} before Python starts"
-            )
         driver = load("convbench.executors.driver")
         self._cores = cores
         self._loaded = driver.load_phases(work.phases, work.first_stages, work.dtype.name)

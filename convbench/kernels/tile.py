@@ -139,6 +139,7 @@ class Work:
         variant: Choices made for the problem (tile, blocks, ...), for records.
         set_up: A function without arguments to be called in every process that computes, before its first tile; for
             instance one that requests access to matrix units from the system. Executors call `set_up_process`.
+        is_short: Whether one core computes a call in about the time in which several could begin and end it together.
     """
 
     phases: tuple[Phase, ...]
@@ -148,6 +149,7 @@ class Work:
     errors: Errors | None = None
     variant: Mapping[str, str | int] = field(default_factory=dict)
     set_up: FunctionName | None = None
+    is_short: bool = False
 
     def __post_init__(self) -> None:
         if len(self.stages) > STAGES:

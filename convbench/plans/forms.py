@@ -50,9 +50,9 @@ class Plan(Closing):
 
     Use it as a context manager, or call `close` after use; a later call raises `RequestError`.
 
-    It may be called from any number of threads. On `serial`, and on `threads` with one core, their calls run
-    concurrently, each with its own scratch; otherwise those of `threads` and `processes` are serialised, since each
-    uses all cores of the plan. On the host, it may also be
+    It may be called from any number of threads. On `serial`, and on `threads` with one core or work of a
+    few microseconds, their calls run concurrently, each with its own scratch; otherwise those of `threads` and
+    `processes` are serialised, since each uses all cores of the plan. On the host, it may also be
     called in a forked child. An interrupt or another exception during a call affects that call only. Results of
     `processes` are in shared memory: a child that is forked later shares them with its parent, writes included. A plan
     cannot be copied or sent to another process; make one there.

@@ -7,6 +7,7 @@ pixels (`columns`). Kernels of one tap are matrix products (`product`).
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from types import ModuleType
 from typing import Any, Final
@@ -23,6 +24,7 @@ from convbench.problem import Problem
 
 DENSE: Final = (product, filters, pixels)
 WAITS: Final = 1.12  # times as long as estimated with as many taps as filters in the lanes add at a time, or more
+SHORT: Final = 20_000  # cycles of a call, of which two cores save half, and take as long to begin and end it together
 LEAVES: Final = 1.25  # likewise with one tap of each channel, where outputs leave the caches ...
 LEAVING: Final = 48  # ... with so many taps, at least: with fewer, filters in the lanes transpose more than they add
 BANDS: Final = 8000  # cycles by which filling bands takes longer
@@ -51,8 +53,9 @@ def _cycles(problem: Problem, one: ModuleType) -> float:
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work:
     """Pack the weights for the micro-kernel, followed by the biases."""
-    work: Work = way(problem).prepare(problem, weights, epilogue)
-    return work
+    taken = way(problem)
+    work: Work = taken.prepare(problem, weights, epilogue)
+    return dataclasses.replace(work, is_short=taken.blocking(problem).cycles < SHORT)
 
 
 def footprint(problem: Problem) -> Footprint:
