@@ -60,8 +60,8 @@ class Parameters(NamedTuple):
         together: Maximum number of units for the same pixels that are computed as one.
         depth: Of `outer`, those of a part of the taps; 0 where two loops go over them.
         band_size: Elements of a band, after which scratch holds sums between parts.
-        outer: Offsets of (kernel row, channel), and where taps are split of (kernel row, channel, kernel column).
-        inner: Offsets of kernel columns, where they are not.
+        outer: Offsets of (kernel row, channel); of (kernel row, channel, kernel column) where one loop goes over taps.
+        inner: Offsets of kernel columns, where two loops do.
     """
 
     grid: Grid

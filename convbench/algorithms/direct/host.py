@@ -8,6 +8,7 @@ pixels (`columns`). Kernels of one tap are matrix products (`product`).
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from types import ModuleType
 from typing import Any, Final
@@ -20,11 +21,12 @@ from convbench.epilogue import Epilogue
 from convbench.kernels.output import is_far
 from convbench.kernels.tile import Work
 from convbench.kernels.tuning import tuning
-from convbench.problem import Problem
+from convbench.problem import ITEM_SIZE, Problem
 
 DENSE: Final = (product, filters, pixels)
 WAITS: Final = 1.12  # times as long as estimated with as many taps as filters in the lanes add at a time, or more
 SHORT: Final = 20_000  # cycles of a call, of which two cores save half, and take as long to begin and end it together
+RATE: Final = 8  # bytes of input and output that a call reads, pads and writes in a cycle beside
 LEAVES: Final = 1.25  # likewise with one tap of each channel, where outputs leave the caches ...
 LEAVING: Final = 48  # ... with so many taps, at least: with fewer, filters in the lanes transpose more than they add
 BANDS: Final = 8000  # cycles by which filling bands takes longer
@@ -55,7 +57,8 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     """Pack the weights for the micro-kernel, followed by the biases."""
     taken = way(problem)
     work: Work = taken.prepare(problem, weights, epilogue)
-    return dataclasses.replace(work, is_short=taken.blocking(problem).cycles < SHORT)
+    moved = (math.prod(problem.input_shape) + math.prod(problem.output_shape)) * ITEM_SIZE[problem.dtype]
+    return dataclasses.replace(work, is_short=taken.blocking(problem).cycles + moved / RATE < SHORT)
 
 
 def footprint(problem: Problem) -> Footprint:
