@@ -19,8 +19,8 @@ import numpy as np
 from convbench import machine
 from convbench.analysis.compare import Comparison, compare, slower_beyond
 from convbench.analysis.evidence import InTurns
+from convbench.measure.progress import Progress
 from convbench.measure.spec import Spec, make_spec
-from convbench.measure.sweep import Progress
 from convbench.measure.turns import TIMING, run_in_turns
 from convbench.problem import Problem
 from convbench.report.content import Column, Table, Value

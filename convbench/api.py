@@ -16,8 +16,9 @@ from convbench.analysis.series import group, widest_interval
 from convbench.analysis.statistics import Estimate
 from convbench.arguments import path
 from convbench.errors import RequestError, UnavailableError, shown
+from convbench.measure.progress import Progress
 from convbench.measure.spec import spec_of
-from convbench.measure.sweep import Progress, run_sweep
+from convbench.measure.sweep import run_sweep
 from convbench.request import Call
 from convbench.request.field import Field, called_with
 from convbench.results import export, store

@@ -264,6 +264,7 @@ def test_a_rank_that_is_killed_costs_a_record_and_none_outlives_the_sweep(tmp_pa
     words = command([*WORDS, "--executors", "mpi", "--output", tmp_path / "sweep"])
     with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True) as sweep:
         wait_until((gate / "reached").exists, alive=sweep)
+        wait_until(lambda: load(tmp_path / "sweep").records, alive=sweep)  # the launcher passes it on when it likes
         started = ranks_of(sweep)
         first = int((gate / "reached").read_text())
         (other,) = (rank for rank in started if rank.pid != first)

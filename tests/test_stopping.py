@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import gc
 import os
 import re
@@ -24,6 +25,7 @@ from convbench.errors import ConvbenchError
 from convbench.measure import process as process_module
 from convbench.measure import sweep as sweep_module
 from convbench.measure.process import WorkerProcess
+from convbench.measure.progress import Progress
 from convbench.measure.spec import Spec, Timing, make_spec
 from convbench.results.store import Store
 
@@ -175,7 +177,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in which every cell is measured at once, and no process is started."""
 
-    def measured(spec: Spec, run: int, job: list, _: float) -> object:
+    def measured(spec: Spec, run: int, job: list, *_: object) -> object:
         for order, cell in list(job):
             yield spec.record(run, order, cell, status="ok", samples=(0.5,))
 
@@ -184,8 +186,8 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Timing.__init__, "__defaults__", (*Timing.__init__.__defaults__[:-1], 0))  # what a new one has
 
 
-def stop_after(count: int, error: BaseException) -> Callable[[sweep_module.Progress], None]:
-    def stop(progress: sweep_module.Progress) -> None:
+def stop_after(count: int, error: BaseException) -> Callable[[Progress], None]:
+    def stop(progress: Progress) -> None:
         if progress.done == count:
             raise error
 
@@ -213,6 +215,32 @@ def test_what_was_measured_stays_and_can_be_gone_on_with(temporary, capsys, erro
     assert len(convbench.load(where).records) == 2
     words = re.search(r"convbench sweep --resume --output (\S+)", note)[1]
     assert len(sweep_module.resume_sweep(words).records) == 5
+
+
+def test_what_a_worker_has_written_when_the_wait_for_it_is_interrupted_is_kept(tmp_path, monkeypatch):
+    """A record is on its way for a moment; for longer where a launcher passes it on."""
+    waited, next_line = [], WorkerProcess.next_line
+
+    def interrupted(worker: WorkerProcess, limit: float) -> bytes | None:
+        waited.append(limit)
+        if len(waited) != 2:
+            return next_line(worker, limit)
+        wait_until(lambda: worker._lines.qsize() >= 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkerProcess, "next_line", interrupted)
+    algorithms, executors = ("naive", "direct", "unrolled"), ("serial", "threads")
+    spec = make_spec(["ic3ih9iw9oc2kh3kw3"], algorithms=algorithms, executors=executors, cores=(1,), runs=1)
+    spec = dataclasses.replace(spec, timing=Timing(warmup_seconds=0.001, min_seconds=0.001, peak_repetitions=0))
+    with pytest.raises(KeyboardInterrupt):
+        sweep_module.run_sweep(spec, tmp_path / "sweep")
+    records = convbench.load(tmp_path / "sweep").records
+    assert len(records) >= 3
+    assert [record.order for record in records] == list(range(len(records)))
+    assert all(record.status == "ok" for record in records)
+    assert records[1].wall_seconds > 0
+    monkeypatch.setattr(WorkerProcess, "next_line", next_line)
+    assert len(sweep_module.resume_sweep(tmp_path / "sweep").records) == len(spec.cells()) * spec.runs
 
 
 @pytest.mark.usefixtures("measuring")

@@ -15,8 +15,9 @@ from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure import other, sweep, turns
 from convbench.measure.process import WorkerProcess
+from convbench.measure.progress import Progress
 from convbench.measure.spec import Spec, Timing, make_spec
-from convbench.measure.sweep import Progress, resume_sweep
+from convbench.measure.sweep import resume_sweep
 from convbench.measure.turns import AGAINST, goes_first, is_pair, resume_in_turns, run_in_turns
 from convbench.results.record import Record
 from convbench.results.store import Store, Sweep, load

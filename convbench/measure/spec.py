@@ -223,6 +223,9 @@ def same_spec(spec: Spec, request: Mapping[str, Any], where: str) -> Spec:
     return dataclasses.replace(spec, runs=wanted.runs if "runs" in request else spec.runs)
 
 
+Job = list[tuple[int, Cell]]  # cells with their positions in a run
+
+
 def job_of(cell: Cell) -> str:
     """The executor that a cell's process is launched by, with its workers; empty for cells that share a plain one."""
     return cell[2] if launched(cell[2]) else ""

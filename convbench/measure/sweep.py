@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,8 @@ from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure.outcome import kind
 from convbench.measure.process import WorkerProcess
-from convbench.measure.spec import MOST_RUNS, Spec, job_of, same_spec
+from convbench.measure.progress import Progress, TimeLeft
+from convbench.measure.spec import MOST_RUNS, Job, Spec, job_of, same_spec
 from convbench.measure.starting import Worker, begun
 from convbench.results.record import Cell, Record, Status
 from convbench.results.store import Store, Sweep, load
@@ -24,26 +24,7 @@ from convbench.results.store import Store, Sweep, load
 PEAKS_LIMIT: Final = 120.0  # seconds for the cores' limits, and for the GPU's
 PEAKS_SHARE: Final = 1 / 3  # of a time limit, for each of the two
 Width = Callable[[Sequence[Record]], float]
-Job = list[tuple[int, Cell]]  # cells with their positions in the run
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a sweep is.
-
-    Attributes:
-        done: Cells that have a record.
-        total: Cells of all runs.
-        runs: How many runs there are to be.
-        record: The record that was just written; None before the first.
-        seconds_left: Estimated from what the same cells took before; None before the first.
-    """
-
-    done: int
-    total: int
-    runs: int
-    record: Record | None
-    seconds_left: float | None
+Keep = Callable[[Record], None]
 
 
 def run_sweep(
@@ -180,7 +161,7 @@ def _measure(
                 return
             jobs.append(list(enumerate(spec.order(run))))
             left.more(cell for _, cell in jobs[run])
-        for record in measured(spec, run, jobs[run], deadline):
+        for record in measured(spec, run, jobs[run], deadline, store.append):
             store.append(record)
             records.append(record)
             jobs[run].remove((record.order, record.cell))
@@ -189,7 +170,7 @@ def _measure(
 
 
 def measured(
-    spec: Spec, run: int, job: Job, deadline: float, python: str | None = None
+    spec: Spec, run: int, job: Job, deadline: float, keep: Keep, python: str | None = None
 ) -> Generator[Record, None, None]:
     """Measure cells of one run, in one process unless a worker dies or hangs.
 
@@ -198,6 +179,7 @@ def measured(
         run: Which run.
         job: Its cells that are to be measured.
         deadline: Begin no cell after this, by `time.monotonic`.
+        keep: Called with what is not yielded: records that a worker had written when the wait for them was interrupted.
         python: Another environment's interpreter, whose convbench is to measure; by default this convbench does.
 
     Yields:
@@ -218,7 +200,7 @@ def measured(
                 "go on with --resume when it can be"
             ) from None
         try:
-            for record in _records(worker, spec, run, cells, begin):
+            for record in _records(worker, spec, run, cells, begin, keep):
                 del left[0]
                 yield record
                 if time.monotonic() >= deadline:
@@ -227,7 +209,7 @@ def measured(
             worker.stop()
 
 
-def _records(worker: Worker, spec: Spec, run: int, job: Job, begin: float) -> Iterator[Record]:
+def _records(worker: Worker, spec: Spec, run: int, job: Job, begin: float, keep: Keep) -> Iterator[Record]:
     """A worker's records, cell by cell; if it dies or hangs, the last one says so of the cell that it was measuring.
 
     `begin` is when it was started, so that the first record's time includes the start. A worker may end by itself after
@@ -245,6 +227,11 @@ def _records(worker: Worker, spec: Spec, run: int, job: Job, begin: float) -> It
             if place > 0 and worker.ended_by_itself():
                 return
             reason = worker.cause_of_death()
+        except KeyboardInterrupt:
+            worker.stop()
+            for record in _written(worker, run, job[place:], time.monotonic() - begin):
+                keep(record)
+            raise
         except TimeoutError:
             status, reason = "timeout", f"no end after {spec.cell_limit:g} s"
         except (ValueError, RecursionError) as error:  # of another version, or no convbench at all
@@ -252,6 +239,16 @@ def _records(worker: Worker, spec: Spec, run: int, job: Job, begin: float) -> It
         took = time.monotonic() - begin
         yield spec.record(run, order, cell, **kind(cell), status=status, reason=reason, wall_seconds=took)
         return
+
+
+def _written(worker: Worker, run: int, job: Job, seconds: float) -> Iterator[Record]:
+    """The records of a job's first cells that a worker had written when it was stopped, `seconds` after others."""
+    with contextlib.suppress(TimeoutError, ValueError, RecursionError):  # as if it had not written further
+        for order, cell in job:
+            if (line := worker.next_line(0)) is None:
+                return
+            yield dataclasses.replace(_record_of(line, run, order, cell), wall_seconds=seconds)
+            seconds = 0.0
 
 
 def _record_of(line: bytes, run: int, order: int, cell: Cell) -> Record:
@@ -264,37 +261,3 @@ def _record_of(line: bytes, run: int, order: int, cell: Cell) -> Record:
     if (record.run, record.order, record.cell) != (run, order, cell):
         raise ValueError(f"is of {' '.join(map(str, record.cell))}, cell {record.order} of run {record.run}")
     return record
-
-
-class TimeLeft:
-    """The time left, if cells take as long as before, and new cells as long as others.
-
-    It is asked after every record, while the next cell is measured, so it keeps sums.
-    """
-
-    def __init__(self, records: Iterable[Record], jobs: Iterable[Job]) -> None:
-        self._took: dict[Cell, tuple[float, int]] = {}
-        self._left = Counter(cell for job in jobs for _, cell in job)
-        self._all = (0.0, 0)
-        for record in records:
-            self._add(record)
-
-    def more(self, cells: Iterable[Cell]) -> None:
-        """Add the cells of another run."""
-        self._left.update(cells)
-
-    def after(self, record: Record) -> float:
-        """Seconds left after a record."""
-        self._add(record)
-        self._left[record.cell] -= 1
-        typical = self._all[0] / self._all[1]
-        return sum(count * self._mean(cell, typical) for cell, count in self._left.items())
-
-    def _add(self, record: Record) -> None:
-        seconds, count = self._took.get(record.cell, (0.0, 0))
-        self._took[record.cell] = (seconds + record.wall_seconds, count + 1)
-        self._all = (self._all[0] + record.wall_seconds, self._all[1] + 1)
-
-    def _mean(self, cell: Cell, typical: float) -> float:
-        seconds, count = self._took.get(cell, (typical, 1))
-        return seconds / count

@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from convbench import machine
 from convbench.errors import RequestError
 from convbench.measure import other
+from convbench.measure.progress import Progress
 from convbench.measure.spec import MOST_RUNS, Spec, Timing, same_spec
-from convbench.measure.sweep import Progress, add_peaks, deadline_after, measured, same_code
+from convbench.measure.sweep import add_peaks, deadline_after, measured, same_code
 from convbench.results.record import Cell, Record
 from convbench.results.store import Store, Sweep, holds_sweep, load
 
@@ -56,8 +58,9 @@ class Side:
     def __post_init__(self) -> None:
         self.done = {(record.run, record.cell) for record in self.records}
 
-    def add(self, record: Record) -> None:
-        """Store a record."""
+    def add(self, turn: Mapping[str, int], record: Record) -> None:
+        """Store a record with which turn it is of, and whether this version began that one."""
+        record = dataclasses.replace(record, worker={**record.worker, **turn})
         self.store.append(record)
         self.records.append(record)
         self.done.add((record.run, record.cell))
@@ -239,9 +242,10 @@ def _run(spec: Spec, run: int, sides: Sequence[Side], deadline: float) -> Iterat
         until = time.monotonic() + TURN_SECONDS
         for first, side in ((True, sides[begins]), (False, sides[1 - begins])):
             job = [pair for pair in lacking if (run, pair[1]) not in side.done]
-            with closing(measured(spec, run, job, deadline, side.python)) as records:
+            keep = partial(side.add, {"turn": turn, "first": first})
+            with closing(measured(spec, run, job, deadline, keep, side.python)) as records:
                 for record in records:
-                    side.add(dataclasses.replace(record, worker={**record.worker, "turn": turn, "first": first}))
+                    keep(record)
                     yield record
                     if first and time.monotonic() >= until:
                         break

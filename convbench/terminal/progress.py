@@ -16,7 +16,7 @@ from convbench.terminal.console import Terminal, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from convbench.measure.sweep import Progress as SweepProgress
+    from convbench.measure.progress import Progress as SweepProgress
 
 
 @contextmanager
