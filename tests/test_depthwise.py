@@ -73,6 +73,8 @@ GROUPS = {
     "groups, 1 x 1": ("g3mb2ic9ih5iw6oc36kh1kw1", 12),
     "a first layer": ("mb2ic3ih15iw23oc24kh3kw3ph1pw1", 8),
     "a first layer, stride 2": ("ic3ih29iw31oc24kh3kw3ph1pw1sh2sw2", 12),
+    "large planes, of which lines are asked for ahead": ("g2ic6ih50iw70oc16kh3kw3ph1pw1", 8),
+    "large planes, stride 2": ("mb2ic3ih61iw70oc10kh3kw3ph1pw1sh2sw2", 10),
     "dense, 1 x 1": ("ic5ih20iw33oc7kh1kw1", 7),
     "dense, 5 x 5": ("--dt=f64 ic2ih12iw20oc6kh5kw5ph2pw2", 3),
     "groups, 5 x 5": ("--dt=f64 g2ic6ih12iw12oc8kh5kw5ph2pw2", 4),
@@ -96,7 +98,12 @@ LONG = (
     *("a step that ends in the image and needs none of it", "padding wider than the image"),
     *("11 x 1, as many sums as registers allow", "7 x 7 in bands, rows with zeros beside them"),
 )
-QUICK_GROUPS = ("a first layer", "four channels a group", "groups, stride 2")
+QUICK_GROUPS = (
+    "a first layer",
+    "large planes, of which lines are asked for ahead",
+    "four channels a group",
+    "groups, stride 2",
+)
 
 
 def some(*names: str) -> list[str]:

@@ -395,6 +395,9 @@ def test_each_way_is_taken_where_it_suits():
     assert host.way(problem(1, (720, 1280), 128, (11, 11), padding=5)) is pixels
     assert host.way(problem(64, (56, 56), 256, (1, 1))) is product
     assert host.way(problem(3, (32, 32), 1, (3, 3))) is columns
+    assert host.way(problem(3, (256, 256), 24, (3, 3), padding=1, stride=2)) is columns
+    assert host.way(problem(64, (128, 128), 3, (3, 3), padding=1)) is columns
+    assert host.way(problem(3, (512, 512), 16, (3, 3), padding=1)) is pixels  # whose rows fall into few sets of a cache
     assert host.way(problem(512, (7, 7), 512, (3, 3), padding=1)) is filters
     assert host.way(problem(2048, (7, 7), 512, (1, 1))) is filters
 

@@ -78,7 +78,7 @@ def column_of_vectors(  # over 40 lines: the documentation of its arguments
             where a load can broadcast.
         masked: Whether all vectors are loaded and stored with masks; otherwise only those at the edges are.
         padded: Whether the input has zeros beside its rows, so that vectors at the edges are loaded without masks.
-        ahead: Rows by which lines of the input and the output are asked for ahead; 0 for not.
+        ahead: By how many lines of the input, and rows of the output, these are asked for ahead; 0 for not.
         lanes: Elements of a vector.
         x: Input.
         plane: Index in `x` of the group's first element.
@@ -270,7 +270,8 @@ class _Column:
             if f:
                 target = emit.at(row, builder.mul(index(f), self.filter_step))
             if self.ahead:
-                emit.prefetch(emit.at(target, builder.mul(index(self.ahead), self.out_step)), writes=True)
+                end = builder.add(builder.mul(index(self.ahead), self.out_step), index(emit.lanes - 1))
+                emit.prefetch(emit.at(target, end), writes=True)  # the vector beside had the line that this begins in
             if self.mask is None:
                 emit.store(finished, target)
             else:

@@ -130,15 +130,21 @@ class Lines:
         address, row = builder.load(self.address), builder.load(self.row)
         builder.store(self.emit.at(address, self.address_step), self.address)
         builder.store(builder.add(row, self.step), self.row)
+        is_inside = None if self.zeros is None else builder.icmp_unsigned("<", row, self.height)
+
+        def of_channel(offset: ir.Value) -> ir.Value:
+            found = self.emit.at(address, offset)
+            self._ask(found)
+            return found if is_inside is None else builder.select(is_inside, found, self.zeros)
+
+        return of_channel
+
+    def _ask(self, address: ir.Value) -> None:
+        """Ask for the line that is `ahead` of one."""
         lines, vectors = self.ahead
         for vector in range(1, vectors + 1) if lines else ():
-            later = self.emit.at(address, builder.mul(index(lines), self.address_step), vector * self.emit.lanes)
-            self.emit.prefetch(later)
-        zeros = self.zeros
-        if zeros is None:
-            return lambda offset: self.emit.at(address, offset)
-        is_inside = builder.icmp_unsigned("<", row, self.height)
-        return lambda offset: builder.select(is_inside, self.emit.at(address, offset), zeros)
+            later = self.emit.builder.mul(index(lines), self.address_step)
+            self.emit.prefetch(self.emit.at(address, later, vector * self.emit.lanes))
 
 
 def hidden(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:

@@ -35,7 +35,9 @@ class Tuning:
         multiply_adds: Multiply-adds of whole vectors that begin in a cycle.
         loads: Loads that begin in a cycle; as measured where most of them are broadcast.
         registers: Vector registers.
-        prefetch_rows: Rows by which a depthwise convolution asks for lines of its input and output ahead; 0 for not.
+        prefetch_rows: Rows, times channels of a group, by which columns of vectors ask for lines of their input and
+            output ahead; 0 for not.
+        prefetch_steps: Maximum columns from one output to the next at which those of one channel do so.
         fetches_output: Whether lines of the output are asked for before they are written: by a register block before it
             adds taps, and by products of `winograd` in straight lines.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
@@ -58,13 +60,19 @@ class Tuning:
     loads: float = 2.0
     registers: int = 16
     prefetch_rows: int = 0
+    prefetch_steps: int = 2
     fetches_output: bool = False
     kernel_rows: int = 5
 
 
 TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionSet`
     "AVX-512": Tuning(  # 24 sums + 3 vectors + 1 weight of 32 registers
-        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (1, 14), (4, 3)), registers=32, kernel_rows=7
+        ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)),
+        ((2, 14), (1, 14), (4, 3)),
+        registers=32,
+        kernel_rows=7,
+        prefetch_rows=8,
+        prefetch_steps=1,
     ),
     "AVX2": Tuning(  # 12 + 3 + 1 of 16
         ((4, 3), (2, 5), (1, 6)),

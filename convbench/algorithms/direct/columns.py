@@ -1,4 +1,4 @@
-"""Direct convolution on the host for filters that read few channels: depthwise and grouped, and first layers.
+"""Direct convolution on the host of columns: depthwise and grouped, few taps or filters, and large maps.
 
 A unit is some planes (a filter, or several side by side, of one image), or a band or a segment of them. The
 micro-kernels read the input where it lies, or, where masks for the edges would take too many registers, copies of its
@@ -38,11 +38,9 @@ BITS: Final = 128  # width of vectors at which broadcasting every weight takes a
 SPAN: Final = 2**12  # maximum number of columns that a filter spans, for which the weights end with zeros
 LEAST: Final = 2**12  # cycles of a unit, so that claiming it costs little ...
 MOST: Final = 2**15  # ... and that no worker waits long for the last one
-FEW_TAPS: Final = 9  # of a channel; filters in lanes need no masks, and win with more
-LINES: Final = 9  # that a block reads of a channel
-PAGES: Final = 128  # of memory at a time, each of PAGE bytes
-PAGE: Final = 4096
-ALIASED: Final = 1024  # bytes of a row: with a multiple of it, rows fall into few sets of the nearest cache
+FEW_TAPS: Final = 25  # of a channel; filters in the lanes need no masks, and win with more ...
+FEW_FILTERS: Final = 16  # ... where there are so many
+ALIASED: Final = 2048  # bytes of a row of the output, of which a multiple does so
 AHEAD_BYTES: Final = 2**13  # a plane of which lines are asked for ahead; smaller ones are near
 WIDE: Final = 1.5  # vectors of a row from which on copying it costs less than masks
 BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
@@ -90,15 +88,13 @@ def suits(problem: Problem) -> bool:
         return problem.group_filters <= FILTERS and computes(problem)
     if instruction_set().bits <= BITS or not computes(problem):
         return False
-    return problem.groups > 1 or _is_dense_and_small(problem)
+    return problem.groups > 1 or _is_dense_and_suits(problem)
 
 
-def _is_dense_and_small(problem: Problem) -> bool:
-    """Whether the lines of all channels that a block reads are in the nearest cache and its table of pages."""
-    row_bytes = problem.width * ITEM_SIZE[problem.dtype]
-    pages = problem.channels * (1 + ceil_div(min(LINES, problem.height) * row_bytes, PAGE))
-    few = problem.kernel_height * problem.kernel_width <= FEW_TAPS or problem.group_filters < 16
-    return few and pages <= PAGES and row_bytes % ALIASED != 0
+def _is_dense_and_suits(problem: Problem) -> bool:
+    """Whether there are few taps or filters, and rows of all filters do not fall into a few sets of the first cache."""
+    few = problem.kernel_height * problem.kernel_width <= FEW_TAPS or problem.group_filters < FEW_FILTERS
+    return few and problem.output_width * ITEM_SIZE[problem.dtype] % ALIASED != 0
 
 
 @lru_cache(maxsize=CUTS)
@@ -224,15 +220,20 @@ def _tile(problem: Problem) -> TileName:
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)
         needed = problem.taps * found.cut.filters + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
-        is_far = problem.group_channels == 1 and _group_bytes(problem) >= AHEAD_BYTES
-        ahead = tuning().prefetch_rows if is_far else 0
         resident = int(problem.group_channels == 1 and needed <= tuning().registers)
         size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
         constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size)
-        how = resident, int(instruction_set().has_masks), int(found.copies), 0 if found.copies else ahead
+        how = resident, int(instruction_set().has_masks), int(found.copies), _ahead(problem, found)
         return TileName(module, "make_columns_tile", (*constants, *how))
     block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
     return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))
+
+
+def _ahead(problem: Problem, found: Blocking) -> int:
+    """By how many lines of the input and rows of the output these are asked for ahead."""
+    is_far = not found.copies and _group_bytes(problem) >= AHEAD_BYTES
+    gains = problem.group_channels > 1 or found.column_step <= tuning().prefetch_steps
+    return ceil_div(tuning().prefetch_rows, problem.group_channels) if is_far and gains else 0
 
 
 def packed(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> NDArray[Any]:

@@ -29,6 +29,8 @@ LOAD: Final = 1.75  # cycles of loading a vector that is not aligned
 BLOCK: Final = 100  # cycles to begin and to end a block
 COLUMN: Final = 40  # likewise a column of vectors
 LINE: Final = 2  # cycles of a line besides
+NEAR_BYTES: Final = 2**15  # weights and lines of a step; with more ...
+WAITS: Final = 1.1  # ... that come from the second-level cache, it takes so many times as long
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,12 @@ def _cycles_of_columns(problem: Problem, kernel: Kernel, filters: int, lanes: in
     """Estimated cycles of a plane by columns of vectors."""
     lines = min(problem.height, problem.output_height * kernel.row_step + kernel.taps - kernel.row_step)
     area = kernel.taps * problem.kernel_width
-    loads = problem.kernel_width * LOAD * (1 + (steps(problem)[1] > 1) / 2)
+    column_step, item = steps(problem)[1], ITEM_SIZE[problem.dtype]
+    loads = problem.kernel_width * LOAD * (1 + (column_step > 1) / 2)
     line = LINE + problem.group_channels * max(area * filters / kernel.row_step, loads)
+    of_channel = area * filters + 2 * kernel.row_step * column_step * lanes  # and as many lines as are asked for ahead
+    if problem.group_channels * of_channel * item > NEAR_BYTES:
+        line *= WAITS
     return round(ceil_div(problem.output_width, lanes) * (COLUMN + lines * line))
 
 
