@@ -75,6 +75,7 @@ GROUPS = {
     "a first layer, stride 2": ("ic3ih29iw31oc24kh3kw3ph1pw1sh2sw2", 12),
     "large planes, of which lines are asked for ahead": ("g2ic6ih50iw70oc16kh3kw3ph1pw1", 8),
     "large planes, stride 2": ("mb2ic3ih61iw70oc10kh3kw3ph1pw1sh2sw2", 10),
+    "large planes, float64": ("--dt=f64 g2ic6ih50iw40oc8kh3kw3ph1pw1", 4),
     "dense, 1 x 1": ("ic5ih20iw33oc7kh1kw1", 7),
     "dense, 5 x 5": ("--dt=f64 ic2ih12iw20oc6kh5kw5ph2pw2", 3),
     "groups, 5 x 5": ("--dt=f64 g2ic6ih12iw12oc8kh5kw5ph2pw2", 4),

@@ -243,6 +243,23 @@ def test_what_a_worker_has_written_when_the_wait_for_it_is_interrupted_is_kept(t
     assert len(sweep_module.resume_sweep(tmp_path / "sweep").records) == len(spec.cells()) * spec.runs
 
 
+def test_of_what_was_written_records_of_the_job_are_kept_and_nothing_else():
+    spec = make_spec(["ic3ih9iw9oc2kh3kw3"], algorithms=("naive", "direct"), executors=("serial",), runs=2)
+    job = list(enumerate(spec.cells()))
+    first, second, other = (
+        spec.record(run, order, job[order][1], status="ok", samples=(0.5,)) for run, order in ((1, 0), (1, 1), (0, 1))
+    )
+    lines = [b"{", other.to_json().encode(), second.to_json().encode(), b"[]\n", first.to_json().encode(), None]
+
+    class Stopped:
+        def next_line(self, limit: float) -> bytes | None:
+            assert limit == 0
+            return lines.pop(0)
+
+    kept = list(sweep_module._written(Stopped(), 1, job, 0.25))
+    assert [(record.order, record.wall_seconds) for record in kept] == [(1, 0.25), (0, 0.0)]
+
+
 @pytest.mark.usefixtures("measuring")
 def test_nothing_stays_where_nothing_was_measured(temporary, capsys):
     with pytest.raises(KeyboardInterrupt) as raised:

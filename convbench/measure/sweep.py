@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -228,8 +229,9 @@ def _records(worker: Worker, spec: Spec, run: int, job: Job, begin: float, keep:
                 return
             reason = worker.cause_of_death()
         except KeyboardInterrupt:
+            took = time.monotonic() - begin
             worker.stop()
-            for record in _written(worker, run, job[place:], time.monotonic() - begin):
+            for record in _written(worker, run, job, took):
                 keep(record)
             raise
         except TimeoutError:
@@ -242,13 +244,14 @@ def _records(worker: Worker, spec: Spec, run: int, job: Job, begin: float, keep:
 
 
 def _written(worker: Worker, run: int, job: Job, seconds: float) -> Iterator[Record]:
-    """The records of a job's first cells that a worker had written when it was stopped, `seconds` after others."""
-    with contextlib.suppress(TimeoutError, ValueError, RecursionError):  # as if it had not written further
-        for order, cell in job:
-            if (line := worker.next_line(0)) is None:
-                return
-            yield dataclasses.replace(_record_of(line, run, order, cell), wall_seconds=seconds)
-            seconds = 0.0
+    """The records of a job's cells that a worker had written when it was stopped, `seconds` after others."""
+    with contextlib.suppress(TimeoutError):  # what it wrote last is not there yet
+        for line in iter(partial(worker.next_line, 0), None):
+            with contextlib.suppress(ValueError, RecursionError):
+                record = Record.from_json(line)
+                if record.run == run and (record.order, record.cell) in job:
+                    yield dataclasses.replace(record, wall_seconds=seconds)
+                    seconds = 0.0
 
 
 def _record_of(line: bytes, run: int, order: int, cell: Cell) -> Record:

@@ -40,8 +40,8 @@ LEAST: Final = 2**12  # cycles of a unit, so that claiming it costs little ...
 MOST: Final = 2**15  # ... and that no worker waits long for the last one
 FEW_TAPS: Final = 25  # of a channel; filters in the lanes need no masks, and win with more ...
 FEW_FILTERS: Final = 16  # ... where there are so many
-ALIASED: Final = 2048  # bytes of a row of the output, of which a multiple does so
-AHEAD_BYTES: Final = 2**13  # a plane of which lines are asked for ahead; smaller ones are near
+ALIASED: Final = 2048  # bytes of a row: rows of filters a multiple of it apart share few sets of the nearest cache
+AHEAD_BYTES: Final = 2**13  # input of a group of which lines are asked for ahead; less is near
 WIDE: Final = 1.5  # vectors of a row from which on copying it costs less than masks
 BAND_BYTES: Final = 2**15  # input of a band: neighbouring columns of vectors find it in the first-level cache
 
@@ -83,7 +83,7 @@ class Blocking:
 
 
 def suits(problem: Problem) -> bool:
-    """Whether this module computes a problem, and is likely to be fast: there are few channels, or few filters."""
+    """Whether this module computes a problem, and may be fast: of groups, or of few taps or filters."""
     if problem.group_channels == 1 and problem.groups > 1:
         return problem.group_filters <= FILTERS and computes(problem)
     if instruction_set().bits <= BITS or not computes(problem):
@@ -220,20 +220,16 @@ def _tile(problem: Problem) -> TileName:
     if not found.cut.rows:
         sums = ceil_div(kernel.taps, kernel.row_step)
         needed = problem.taps * found.cut.filters + sums + (SPARE if found.column_step == 1 else SPARE_IF_SHUFFLED)
+        is_far = not found.copies and _group_bytes(problem) >= AHEAD_BYTES
+        gains = problem.group_channels > 1 or found.column_step <= tuning().prefetch_steps
+        ahead = ceil_div(tuning().prefetch_rows, problem.group_channels) if is_far and gains else 0
         resident = int(problem.group_channels == 1 and needed <= tuning().registers)
         size = (kernel.taps, problem.kernel_width, kernel.row_step, found.column_step)
         constants = (found.lanes, found.narrow, found.cut.filters, int(problem.group_channels > 1), *size)
-        how = resident, int(instruction_set().has_masks), int(found.copies), _ahead(problem, found)
+        how = resident, int(instruction_set().has_masks), int(found.copies), ahead
         return TileName(module, "make_columns_tile", (*constants, *how))
     block = (found.cut.rows, found.cut.vectors, kernel.taps, kernel.rest, kernel.row_step, kernel.tap_step)
     return TileName(module, "make_blocks_tile", (*block, found.column_step, found.lanes))
-
-
-def _ahead(problem: Problem, found: Blocking) -> int:
-    """By how many lines of the input and rows of the output these are asked for ahead."""
-    is_far = not found.copies and _group_bytes(problem) >= AHEAD_BYTES
-    gains = problem.group_channels > 1 or found.column_step <= tuning().prefetch_steps
-    return ceil_div(tuning().prefetch_rows, problem.group_channels) if is_far and gains else 0
 
 
 def packed(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> NDArray[Any]:

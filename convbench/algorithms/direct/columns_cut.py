@@ -1,4 +1,4 @@
-"""The ways to compute the planes of a depthwise convolution, with an estimate of what each takes."""
+"""The ways to compute planes down columns of vectors, or by register blocks, with an estimate of what each takes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,9 @@ def _cycles_of_columns(problem: Problem, kernel: Kernel, filters: int, lanes: in
     area = kernel.taps * problem.kernel_width
     column_step, item = steps(problem)[1], ITEM_SIZE[problem.dtype]
     loads = problem.kernel_width * LOAD * (1 + (column_step > 1) / 2)
-    line = LINE + problem.group_channels * max(area * filters / kernel.row_step, loads)
+    sums = ceil_div(kernel.taps, kernel.row_step)  # of a filter, each of which all channels add to, one after the other
+    waits = LATENCY * area / kernel.row_step / sums if problem.group_channels > 1 else 0
+    line = LINE + problem.group_channels * max(area * filters / kernel.row_step, loads, waits)
     of_channel = area * filters + 2 * kernel.row_step * column_step * lanes  # and as many lines as are asked for ahead
     if problem.group_channels * of_channel * item > NEAR_BYTES:
         line *= WAITS

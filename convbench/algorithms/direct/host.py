@@ -1,7 +1,7 @@
 """Direct convolution on the host: of the ways to fill vectors, the one that is estimated to take the fewest cycles.
 
 Vectors hold pixels of a row (`pixels`) or filters (`filters`): rows of few columns fill vectors of pixels badly, and
-few filters those of filters. Few channels, as those of groups, are read where they lie, down columns of vectors of
+few filters those of filters. Groups, few filters and few taps are read where they lie, down columns of vectors of
 pixels (`columns`). Kernels of one tap are matrix products (`product`).
 """
 
