@@ -43,6 +43,23 @@ def test_one_wrong_element_anywhere_fails(checked):
         assert not reference.check(out)["passed"], place
 
 
+def test_errors_are_relative_to_the_largest_output_wherever_it_is():
+    """Not to the largest of the points that are compared one by one, of which depthwise layers have far larger ones."""
+    problem = Problem.parse("g2mb1ic2ih400iw400oc2kh1kw1")
+    x, weights = (
+        np.random.default_rng(0).uniform(-1, 1, (1, 2, 400, 400)).astype(np.float32),
+        np.ones((2, 1, 1, 1), "f4"),
+    )
+    x[0, 1, 201, 203] = 1000
+    for error, passes in ((0.009, True), (0.011, False)):
+        out = x.copy()
+        out[0, 0, 77, 78] += error
+        assert Reference(problem, x, weights, seed=0).check(out)["passed"] == passes
+    out = x.copy()
+    out[0, 1, 201, 203] *= 1.001
+    assert not Reference(problem, x, weights, seed=0).check(out)["passed"]
+
+
 def cut(array: np.ndarray, bits: int) -> np.ndarray:
     """An array of float32 with so many bits of its significand cut off."""
     return (array.view(np.uint32) & np.uint32(2**32 - 2**bits)).view(np.float32)

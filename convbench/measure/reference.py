@@ -17,6 +17,7 @@ rounding, and most of what is computed in bfloat16, with 8 bits, which is off by
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 import numpy as np
@@ -101,9 +102,9 @@ class Reference:
             "max_relative_error" of an element, relative to the largest output (None if the output is not finite),
             "tolerance", "passed", and the number of "points" that were compared one by one.
         """
-        problem = self._problem
+        problem, tiny = self._problem, np.finfo(self._problem.dtype).tiny
         tolerance = max(precision.tolerance[problem.dtype], of_sums(problem).estimate)
-        largest = float(np.maximum(np.abs(self._values).max(), np.finfo(problem.dtype).tiny))
+        largest = float(functools.reduce(np.maximum, (np.abs(self._values).max(), out.max(), -out.min(), tiny)))
         at_points = float(np.abs(out[self._points] - self._values).max()) / largest
         error = float(np.maximum(at_points, self._mixed_error(out) / largest))  # NaN if either is
         finite = bool(np.isfinite(error))
