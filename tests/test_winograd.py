@@ -266,7 +266,7 @@ def test_products_ask_for_each_line_that_will_be_written(descriptor):
     cut, line = tiles_cut(problem), LINE // 4
     rows, points = cut.filters * cut.y.outputs, cut.y.points * cut.x.points
     lines = math.ceil(rows * math.ceil(cut.width * cut.x.outputs / line) / points)
-    at_once = tuning().fetches_output and cut.line_terms and cut.tile_columns >= cut.width
+    at_once = tuning().terms_at_once and cut.tile_columns >= cut.width
     assert cut.fetched_lines == (lines if at_once else 0)
     asked = fetched(problem, dataclasses.replace(cut, fetched_lines=lines))
     assert asked.size == lines * points

@@ -27,6 +27,22 @@ def copy_vectors(
 
 
 @vector_code
+def ask_for(
+    emit: Vectors,
+    lines: Constant,
+    lanes: Constant,
+    offsets: Array,
+    offsets_begin: ir.Value,
+    target: Array,
+    target_begin: ir.Value,
+) -> None:
+    """Ask for `lines` lines of the target that will be written later, at int64 offsets from `target_begin`."""
+    first, later = emit.at(offsets.data, offsets_begin), emit.at(target.data, target_begin)
+    for number in range(lines):
+        emit.prefetch(emit.at(later, emit.builder.load(emit.at(first, number))), writes=True)
+
+
+@vector_code
 def pad_row(
     emit: Vectors,
     lanes: Constant,

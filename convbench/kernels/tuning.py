@@ -38,8 +38,9 @@ class Tuning:
         prefetch_rows: Rows, times channels of a group, by which columns of vectors ask for lines of their input and
             output ahead; 0 for not.
         prefetch_steps: Maximum columns from one output to the next at which those of one channel do so.
-        fetches_output: Whether lines of the output are asked for before they are written: by a register block before it
-            adds taps, and by products of `winograd` in straight lines.
+        fetches_output: Whether a register block asks for lines of the output before it adds taps.
+        terms_at_once: Minimum terms of a product of `winograd` that asks for lines of a large output, which pixels are
+            written to from registers; 0 where all rows go through scratch.
         kernel_rows: Maximum number of kernel rows of a depthwise convolution whose weights are in registers.
     """
 
@@ -62,6 +63,7 @@ class Tuning:
     prefetch_rows: int = 0
     prefetch_steps: int = 2
     fetches_output: bool = False
+    terms_at_once: int = 0
     kernel_rows: int = 5
 
 
@@ -73,6 +75,7 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         kernel_rows=7,
         prefetch_rows=8,
         prefetch_steps=1,
+        terms_at_once=8,
     ),
     "AVX2": Tuning(  # 12 + 3 + 1 of 16
         ((4, 3), (2, 5), (1, 6)),
@@ -87,6 +90,7 @@ TUNING: Final = {  # by the name of an instruction set, see `vector.InstructionS
         loads=1.5,
         prefetch_rows=16,
         fetches_output=True,
+        terms_at_once=1,
     ),
     "NEON": Tuning(  # 24 + 3 + 1 of 32
         ((8, 3), (12, 2), (4, 6), (2, 8), (1, 12)), ((2, 14), (4, 6), (1, 14)), registers=32, kernel_rows=7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Final
@@ -21,6 +22,7 @@ from convbench.kernels.vector import LINE, instruction_set
 from convbench.problem import ITEM_SIZE, Problem
 
 LEAST_STREAMED: Final = 512  # minimum bytes of a row that is streamed alone: stores to its ends interrupt the others
+NEAR_BYTES: Final = 2**25  # of an output whose lines come and go while few terms are added
 VECTORS_OF_TILES: Final = 3  # minimum number of vectors of tiles in a unit, where the problem has that many tiles
 
 
@@ -118,8 +120,7 @@ def cut_up(problem: Problem) -> Cut:
     blocks = ceil_div(problem.group_filters, filters)
     transformed = y.points * y.blocks * x.points * x.blocks * problem.group_channels * blocks * filters
     unit_blocks, together = units_of_filters(problem, blocks, bands(problem, tile_rows * y.outputs), transformed)
-    line_terms = _line_terms(problem, y, x)
-    at_once = bool(line_terms) and tuning().fetches_output and tile_columns >= vectors * lanes
+    at_once = tile_columns >= vectors * lanes and _waits_for_no_line(problem, y, x)
     row = ceil_div(vectors * x.outputs * instruction_set().bits // 8, LINE)
     reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
     return Cut(
@@ -142,7 +143,7 @@ def cut_up(problem: Problem) -> Cut:
             segments=segments,
             filter_blocks=ceil_div(blocks, unit_blocks),
         ),
-        line_terms=line_terms,
+        line_terms=_line_terms(problem, y, x),
         group_filters=problem.group_filters,
         fetched_lines=ceil_div(filters * y.outputs * row, y.points * x.points) if at_once else 0,
     )
@@ -152,6 +153,13 @@ def _line_terms(problem: Problem, y: Axis, x: Axis) -> tuple[int, ...]:
     """The numbers of terms for which products are compiled, none where these are too many."""
     terms = counts(problem, y, x)
     return terms if max(terms) <= tuning().line_terms else ()
+
+
+def _waits_for_no_line(problem: Problem, y: Axis, x: Axis) -> bool:
+    """Whether lines of the output are there when they are written, if products have asked for them."""
+    near = math.prod(problem.output_shape) * ITEM_SIZE[problem.dtype] <= NEAR_BYTES
+    least = tuning().terms_at_once
+    return least > 0 and (near or max(counts(problem, y, x)) >= least)
 
 
 def is_streamed(problem: Problem, cut: Cut) -> bool:

@@ -1,9 +1,9 @@
 """The last steps of the tile of `winograd` with tiles in the lanes: rows of pixels, through scratch or at once.
 
-Where products are straight lines of code, each asks for a few lines of the output that the register block after this
-one will write. Memory is read and written while products are computed, and pixels go from registers to lines that are
-near; all but those of tiles that are not side by side. Elsewhere rows of pixels are collected in scratch and copied
-from there, past the caches where the output is large.
+Each product asks for a few lines of the output that the register block after this one will write. Memory is read and
+written while products are computed, and pixels go from registers to lines that are near; all but those of tiles that
+are not side by side. On other processors rows of pixels are collected in scratch and copied from there, past the caches
+where the output is large.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from convbench.kernels.band import Band
+from convbench.kernels.copying import ask_for
 from convbench.kernels.fields import Table, splitter, unpacker
 from convbench.kernels.grid import Grid
 from convbench.kernels.linear_map import INPUT, OUTPUT, transform
@@ -147,13 +148,24 @@ def to_points(y_outputs, y_taps, x_outputs, x_taps, lanes, p, rows, pieces):  # 
 
 
 @inlined
-def products_in_loops(size, points, p, block, first_tile, column, pieces, weights):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
-    """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across)."""
+def products_in_loops(size, fetched_lines, points, p, block, first_tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]  # over 40 lines: one call, with the name of each argument
+    """Compute the sums of products of one register block (filters x tiles) at a column of the points (down, across).
+
+    Lines of `out` are asked for that will be written later, as offsets from `later`.
+    """
     filters, vectors, lanes, _ = size
     width, step = vectors * lanes, p.parts.size * p.tiles
     for row in range(points[0]):
         point = row * points[1] + column
         begin, end = p.begins[point], p.term_ends[point]
+        ask_for(
+            lines=fetched_lines,
+            lanes=lanes,
+            offsets=p.fetched,
+            offsets_begin=(column * points[0] + row) * fetched_lines,
+            target=out,
+            target_begin=later,
+        )
         micro_kernel(
             filters=filters,
             vectors=vectors,
@@ -180,17 +192,18 @@ def products_in_loops(size, points, p, block, first_tile, column, pieces, weight
 
 
 @inlined
-def products_in_lines(size, line_terms, points, p, block, used, tile, column, pieces, weights, out, later):  # type: ignore[no-untyped-def]
+def products_in_lines(  # type: ignore[no-untyped-def]
+    size, fetched_lines, line_terms, points, p, block, used, tile, column, pieces, weights, out, later
+):
     """The same where the numbers of terms are known when the tile is compiled.
 
-    `line_terms` are those of `make_tile`. Blocks with less than all filters compute one less. Lines of `out` are asked
-    for that will be written later, as offsets from `later`.
+    `line_terms` are those of `make_tile`. Blocks with less than all filters compute one less.
     """
     if column == points[1] - 1:
-        terms = line_terms[2], line_terms[3], line_terms[4]
+        terms = line_terms[2], line_terms[3], fetched_lines
         _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
     else:
-        terms = line_terms[0], line_terms[1], line_terms[4]
+        terms = line_terms[0], line_terms[1], fetched_lines
         _in_lines(size, terms, points, p, block, used, tile, column, pieces, weights, out, later)
 
 

@@ -57,7 +57,15 @@ PAD, TRANSFORM, PRODUCT, INVERSE, STORE = range(5)
 
 
 def make_tile(  # noqa: C901  # over 40 lines: the steps of a unit, and their times
-    filters: int, vectors: int, lanes: int, y_outputs: int, y_taps: int, x_outputs: int, x_taps: int, *line_terms: int
+    filters: int,
+    vectors: int,
+    lanes: int,
+    y_outputs: int,
+    y_taps: int,
+    x_outputs: int,
+    x_taps: int,
+    fetched_lines: int,
+    *line_terms: int,
 ) -> Any:
     """The tile for a register block, and for minimal filtering with given outputs and taps along each axis.
 
@@ -69,11 +77,12 @@ def make_tile(  # noqa: C901  # over 40 lines: the steps of a unit, and their ti
         y_taps: r of `toom_cook`, vertical.
         x_outputs: Likewise, horizontal.
         x_taps: Likewise.
-        line_terms: `terms.counts` for products in straight lines, and `Cut.fetched_lines`; empty for loops.
+        fetched_lines: See `Cut`.
+        line_terms: `terms.counts` for products in straight lines; empty for loops.
     """
     size, in_lines = (filters, vectors, lanes, filters - 1), bool(line_terms)
     width, points = vectors * lanes, (y_outputs + y_taps - 1, x_outputs + x_taps - 1)
-    at_once, beyond = bool(line_terms and line_terms[-1]), pixels_overwritten(x_outputs, lanes)
+    at_once, beyond = fetched_lines > 0, pixels_overwritten(x_outputs, lanes)
 
     @jit
     def tile(x, weights, out, parameters, workspace, scratch, clock, first, last):  # type: ignore[no-untyped-def]
@@ -111,10 +120,13 @@ def make_tile(  # noqa: C901  # over 40 lines: the steps of a unit, and their ti
                     for column in range(points[1]):
                         if in_lines:
                             products_in_lines(
-                                size, line_terms, points, p, number, used, t, column, pieces, packed, flat, later
-                            )
+                                size, fetched_lines, line_terms, points, p, number, used, t, column, pieces, packed,
+                                flat, later,
+                            )  # fmt: skip
                         else:
-                            products_in_loops(size, points, p, number, t, column, pieces, packed)
+                            products_in_loops(
+                                size, fetched_lines, points, p, number, t, column, pieces, packed, flat, later
+                            )
                         since = lap(clock, PRODUCT, since)
                         column_from_points(size, y_outputs, y_taps, points[1], column, used, pieces)
                         since = lap(clock, INVERSE, since)
@@ -238,9 +250,8 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue) -> Work
     pack_weights(problem, spread, (y, x), cut.filters, cut.blocks, everything, order, by_columns=True)
     parameters = _parameters(problem, cut, transformed.size, epilogue)
     sizes = (cut.filters, cut.vectors, cut.lanes, y.outputs, y.taps, x.outputs, x.taps)
-    in_lines = (*cut.line_terms, cut.fetched_lines) if cut.line_terms else ()
     stages = STAGES[:STORE] if cut.fetched_lines else STAGES
-    tile, grid = TileName(__name__, "make_tile", (*sizes, *in_lines)), cut.grid
+    tile, grid = TileName(__name__, "make_tile", (*sizes, cut.fetched_lines, *cut.line_terms)), cut.grid
     return Work(
         phases=(Phase(tile, grid.units, pack(parameters), stages, cut.together),),
         weights=everything,
