@@ -26,7 +26,7 @@ from convbench.kernels.tile_sums import column_sums
 from convbench.kernels.tile_transforms import tile_from_points, tile_to_points
 from convbench.kernels.toom_cook import toom_cook
 from convbench.kernels.tuning import tuning
-from convbench.kernels.vector import LINE, fence, instruction_set
+from convbench.kernels.vector import AVX512, LINE, fence, instruction_set
 from convbench.measure.reference import convolve
 from convbench.plans import Candidate, Plan
 from convbench.problem import Problem
@@ -226,6 +226,9 @@ ROWS = {  # what is not the same in them, from problems that have it
     "the block of the reference workload, and rows cut off": ("g2ic2ih52iw400oc14kh11kw11", "float32"),
     "as many tiles in a row as in a block": ("mb2ic1ih40iw94oc9kh5kw5ph2", "float32"),
     "one pixel too many, and segments": ("ic2ih20iw1500oc5kh3kw3", "float64"),
+    "blocks of wide vectors across the ends of two rows": ("mb1ic1ih403iw196oc13kh5kw5", "float32"),
+    "the same in four rows": ("mb4ic1ih150iw196oc8kh5kw5", "float32"),
+    "a last block of few filters": ("mb2ic2ih100iw250oc17kh3kw3ph1pw1", "float32"),
     "blocks of one filter": ("g3mb2ic3ih33iw500oc3kh5kw5ph2pw2", "float32"),
     "blocks of two filters": ("ic1ih33iw500oc2kh1kw7", "float64"),
 }
@@ -277,6 +280,14 @@ def test_products_ask_for_each_line_that_will_be_written(descriptor):
             first = begin + number * plane + row * problem.output_width
             end = first + 2 * cut.width * cut.x.outputs  # whose line is the next products', unless it is the row's end
             assert set(range(first // line, (end - 1) // line)) <= found
+
+
+@pytest.mark.skipif(instruction_set() is not AVX512, reason="others write all outputs at once, or none")
+def test_large_outputs_are_written_at_once_where_products_have_many_terms():
+    sizes = {"kh3kw3": "ih480iw640oc64", "kh7kw7": "ih600iw600oc64", "kh11kw11": "ih720iw1280oc128"}
+    large = {kernel: tiles_cut(Problem.parse(f"mb1ic1{size}{kernel}")) for kernel, size in sizes.items()}
+    assert [cut.fetched_lines > 0 for cut in large.values()] == [False, True, True]
+    assert tiles_cut(Problem.parse("mb1ic1ih256iw256oc64kh3kw3ph1pw1")).fetched_lines > 0
 
 
 @pytest.mark.long

@@ -120,7 +120,9 @@ def cut_up(problem: Problem) -> Cut:
     blocks = ceil_div(problem.group_filters, filters)
     transformed = y.points * y.blocks * x.points * x.blocks * problem.group_channels * blocks * filters
     unit_blocks, together = units_of_filters(problem, blocks, bands(problem, tile_rows * y.outputs), transformed)
-    at_once = tile_columns >= vectors * lanes and _waits_for_no_line(problem, y, x)
+    line_terms = _line_terms(problem, y, x)
+    asks = bool(line_terms) or not tuning().line_terms  # loops that are an exception do not
+    at_once = asks and tile_columns >= vectors * lanes and _waits_for_no_line(problem, y, x)
     row = ceil_div(vectors * x.outputs * instruction_set().bits // 8, LINE)
     reach = (x.taps * (x.blocks - 1) + x.points - 1) // x.outputs + 1
     return Cut(
@@ -143,7 +145,7 @@ def cut_up(problem: Problem) -> Cut:
             segments=segments,
             filter_blocks=ceil_div(blocks, unit_blocks),
         ),
-        line_terms=_line_terms(problem, y, x),
+        line_terms=line_terms,
         group_filters=problem.group_filters,
         fetched_lines=ceil_div(filters * y.outputs * row, y.points * x.points) if at_once else 0,
     )

@@ -2,7 +2,8 @@
 
 Each product asks for a few lines of the output that the register block after this one will write. Memory is read and
 written while products are computed, and pixels go from registers to lines that are near; all but those of tiles that
-are not side by side. On other processors rows of pixels are collected in scratch and copied from there, past the caches
+are not side by side. Where a block has more tiles than a row, where lines would not be there in time, and on
+processors on which it was not tried, rows of pixels are collected in scratch and copied from there, past the caches
 where the output is large.
 """
 
