@@ -1,4 +1,4 @@
-"""Direct convolution on the host of columns: depthwise and grouped, few taps or filters, and large maps.
+"""Direct convolution on the host down columns of vectors: depthwise and grouped, and of few taps or filters.
 
 A unit is some planes (a filter, or several side by side, of one image), or a band or a segment of them. The
 micro-kernels read the input where it lies, or, where masks for the edges would take too many registers, copies of its
