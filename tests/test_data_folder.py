@@ -142,13 +142,13 @@ def test_reading_in_many_threads_swallows_no_later_warning(monkeypatch):
     import time
 
     known.save(known.MODEL, {"schema": 7})
-    usable = known._usable
+    usable = known.usable
 
     def slowly(*arguments, **options):
         time.sleep(0.02)
         return usable(*arguments, **options)
 
-    monkeypatch.setattr(known, "_usable", slowly)
+    monkeypatch.setattr(known, "usable", slowly)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shown = warnings._showwarnmsg_impl  # what a recorder replaces

@@ -37,9 +37,23 @@ def tune(budget: float, seed: int) -> None:
 @click.option("--memory-limit", metavar="SIZE", help="Beside input, weights and output, such as 64MiB.")
 @click.option("--unpacked", is_flag=True, help="Weights change from call to call, and are packed at each.")
 @click.option("--measure", is_flag=True, help="Measure the few best, unless that was done before.")
+@click.option(
+    "--backend",
+    metavar="WHERE",
+    default="numba",
+    show_default=True,
+    help="numba: on the host; gpu: arrays on a GPU; any: arrays on the host, on either, transfers included.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def choose(
-    descriptor: str, cores: int | None, memory_limit: str | None, *, unpacked: bool, measure: bool, as_json: bool
+    descriptor: str,
+    cores: int | None,
+    memory_limit: str | None,
+    *,
+    unpacked: bool,
+    measure: bool,
+    backend: str,
+    as_json: bool,
 ) -> None:
     """Say which algorithm, executor and core count compute a problem fastest here, and why.
 
@@ -49,7 +63,7 @@ def choose(
     from convbench.terminal.choosing import show_choice
 
     most = None if memory_limit is None else size("memory_limit", memory_limit)
-    found = chosen(descriptor, cores=cores, memory_limit=most, measure=measure, packed=not unpacked)
+    found = chosen(descriptor, cores=cores, memory_limit=most, measure=measure, packed=not unpacked, backend=backend)
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=1))
     else:

@@ -52,7 +52,7 @@ BUSY_WARPS: Final = 8  # warps that saturate a multiprocessor
 LOAD: Final = 8  # instructions to load an input element, address computation included
 STEP: Final = 40  # further instructions of a step, waiting at the barrier included
 BYTES: Final = 16  # memory bandwidth of a multiprocessor, in bytes per cycle
-LAUNCH: Final = 5000  # cycles of an additional launch
+LAUNCH: Final = 5000  # cycles of a launch
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def best_blocks(products: Products, precision: Precision, *, may_split: bool) ->
             for blocks in _shapes(products, GPU_PRECISIONS[precision.name])
             for splits in possible_splits(products.terms, blocks.depth, may_split=may_split)
         ),
-        key=lambda blocks: _cycles(blocks, products),
+        key=lambda blocks: cycles(blocks, products),
     )
 
 
@@ -160,7 +160,7 @@ def _shapes(products: Products, precision: GpuPrecision) -> list[Blocks]:
     return found
 
 
-def _cycles(blocks: Blocks, products: Products) -> float:
+def cycles(blocks: Blocks, products: Products) -> float:
     """Estimated cycles of the busiest multiprocessor of a large GPU."""
     steps = math.ceil(ceil_div(products.terms, blocks.depth) / blocks.splits)
     number = blocks.number(products.filters, products.columns) * products.number * blocks.splits

@@ -6,12 +6,14 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from convbench import machine
 from convbench.arguments import one_of, truth, whole_number
-from convbench.errors import RequestError
+from convbench.cuda import card
+from convbench.errors import RequestError, UnavailableError
+from convbench.executors import EXECUTORS
 from convbench.plans import Candidate, allowed_precision, as_problem
 from convbench.preference import PREFERENCE, allowed_cores
 from convbench.problem import Problem
@@ -19,6 +21,9 @@ from convbench.runtime.loading import run_to_completion
 from convbench.select import known
 from convbench.select.choice import Choice, Prediction
 from convbench.select.contenders import HOST, able, core_counts
+from convbench.select.known import Known
+from convbench.select.model import Model
+from convbench.select.on_gpu import ANY, BACKEND, default_model, known_of_gpu, there_and_back, together
 from convbench.select.ranking import rank
 
 MOST_CHOICES: Final = 4096  # that are remembered
@@ -46,10 +51,11 @@ def choose(  # over 40 lines: the documentation of its arguments
         problem: The problem, or its descriptor, see `Problem.parse`.
         cores: The most cores that may be used; by default, and at most, those that this process may use.
         memory_limit: Bytes that may be used in addition to input, unpacked weights and output; None for no limit.
-        measure: Whether to measure the few best candidates on the host, unless this very problem has been measured
-            already. The result is remembered in the user's data folder.
+        measure: Whether to measure the few best candidates, unless this very problem has been measured already. The
+            result is remembered in the user's data folder; that of a GPU as long as the process lives.
         packed: Whether weights are packed once, as in a `Conv2d`; otherwise each call packs them, which counts.
-        backend: "numba" for arrays on the host, "gpu" for arrays on a GPU.
+        backend: "numba" for arrays on the host that are computed there, "gpu" for arrays on the current GPU, "any" for
+            arrays on the host that may be computed on either: then the way to the GPU and back counts.
         algorithm: The only algorithm to choose from; default: all.
         arithmetic: Precision that products may be computed in, see `plan`.
         spent: Bytes of the limit that are spent already, for instance on a copy of the input.
@@ -61,7 +67,7 @@ def choose(  # over 40 lines: the documentation of its arguments
         RequestError: An argument is invalid, or no candidate fits `memory_limit`.
         UnavailableError: No candidate supports the problem here, or it is too large to be measured.
     """
-    usable = machine.affinity()
+    usable = machine.affinity() if backend == HOST else (machine.affinity(), *_gpu())
     key: tuple[object, ...] = (
         *(problem, cores, memory_limit, measure, packed, backend, algorithm, arithmetic, spent, usable),
         *(cores.__class__, memory_limit.__class__, measure.__class__, packed.__class__),  # True and 1.0 equal 1
@@ -72,29 +78,90 @@ def choose(  # over 40 lines: the documentation of its arguments
         pass
     except TypeError:  # an argument that cannot be hashed, and is refused below
         key = ()
-    problem = as_problem(problem)
-    one_of("backend", backend, PREFERENCE)
-    if truth("measure", measure) and backend != HOST:
-        raise RequestError(f"measure=True is for backend={HOST!r}; leave it out for backend={backend!r}")
-    spent = whole_number("spent", spent, least=0)
-    most = None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0)
-    precision = allowed_precision(arithmetic, allow_tf32=False)
-    counts = core_counts(allowed_cores(cores)) if backend == HOST else (1,)
-    wanted = _within(problem, able(problem, backend, counts, algorithm, precision), backend, most, spent)
-    choice = _chosen(problem, wanted, measure=measure, packed=truth("packed", packed))
+    one_of("backend", backend, (*PREFERENCE, ANY))
+    request = _Request(
+        problem=as_problem(problem),
+        cores=cores,
+        limit=None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0),
+        measure=truth("measure", measure),
+        packed=truth("packed", packed),
+        algorithm=algorithm,
+        precision=allowed_precision(arithmetic, allow_tf32=False),
+        spent=whole_number("spent", spent, least=0),
+    )
+    choice = {HOST: _on_host, BACKEND: _on_gpu, ANY: _anywhere}[backend](request)
     _state.remember(key, choice)
     return choice
 
 
-def _chosen(problem: Problem, wanted: Sequence[Prediction], *, measure: bool, packed: bool) -> Choice:
+@dataclass(frozen=True)
+class _Request:
+    """What `choose` was asked, checked."""
+
+    problem: Problem
+    cores: int | None
+    limit: int | None
+    measure: bool
+    packed: bool
+    algorithm: str | None
+    precision: str
+    spent: int
+
+    def able(self, backend: str, counts: Sequence[int]) -> list[Candidate]:
+        """Candidates that support the problem on a backend."""
+        return able(self.problem, backend, counts, self.algorithm, self.precision)
+
+
+def _on_host(request: _Request) -> Choice:
+    problem, packed = request.problem, request.packed
+    wanted = _within(request, request.able(HOST, core_counts(allowed_cores(request.cores))))
     choice = rank(problem, wanted, _state.known(), packed=packed)
-    if not measure or choice.source == "measured":
+    if not request.measure or choice.source == "measured":
         return choice
     from convbench.select import measuring, remembering
 
     few = [each.candidate for each in choice.ranked[:FEW]]
     _state.add(remembering.remember(problem, measuring.measure(problem, few, MEASURE_SECONDS), "choose"))
     return rank(problem, wanted, _state.known(), packed=packed)
+
+
+def _on_gpu(request: _Request) -> Choice:
+    """For an array on the current GPU; memory is not asked for without a limit."""
+    problem, found = request.problem, request.able(BACKEND, (1,))
+    wanted = [Prediction(each) for each in found] if request.limit is None else _within(request, found)
+    choice = rank(problem, wanted, _state.known_of_gpu(found), packed=True)
+    if not request.measure or choice.source == "measured":
+        return choice
+    from convbench.select import measuring_gpu
+
+    few = [each.candidate for each in choice.ranked[:FEW]]
+    _state.add_of_gpu(problem, measuring_gpu.measure(problem, few, MEASURE_SECONDS))
+    return rank(problem, wanted, _state.known_of_gpu(found), packed=True)
+
+
+def _anywhere(request: _Request) -> Choice:
+    """For an array on the host: there, or on the current GPU, where copies of input and output count as memory."""
+    copies = replace(request, spent=request.spent + request.problem.bytes)
+    try:
+        on_gpu = _on_gpu(copies)
+    except (UnavailableError, RequestError) as error:
+        why = EXECUTORS[BACKEND].available() or str(error)
+        host = _on_host(request)
+        return replace(host, reasons=(*host.reasons, f"not on a GPU: {why}"))
+    try:
+        host = _on_host(request)
+    except (UnavailableError, RequestError):
+        return _there_and_back(on_gpu)
+    return together(host, _there_and_back(on_gpu))
+
+
+def _there_and_back(choice: Choice) -> Choice:
+    return there_and_back(choice, _state.known_of_gpu([each.candidate for each in choice.ranked]))
+
+
+def _gpu() -> tuple[object, ...]:
+    """The GPU at hand: its number and its compute capability; empty where CuPy was not loaded yet."""
+    return (card.number(), card.capability())
 
 
 def forget() -> None:
@@ -107,9 +174,12 @@ class _State:
 
     def __init__(self) -> None:
         self.choices: dict[tuple[object, ...], Choice] = {}
-        self._known: known.Known | None = None
+        self._known: Known | None = None
+        self._gpu_model: Model | None = None
+        self._has_gpu_model = False
+        self._on_gpus: dict[tuple[object, ...], dict[str, dict[str, float]]] = {}
 
-    def known(self) -> known.Known:
+    def known(self) -> Known:
         """What is known of this machine; warnings are of the thread that reads it first."""
         found = self._known
         if found is None:
@@ -118,6 +188,23 @@ class _State:
             for each in complaints:
                 warnings.warn(each, RuntimeWarning, stacklevel=4)
         return found
+
+    def known_of_gpu(self, wanted: Sequence[Candidate]) -> Known:
+        """What is known of the current GPU, for a choice among these candidates."""
+        if not self._has_gpu_model:
+            complaints: list[str] = []
+            self._gpu_model = run_to_completion(default_model, complaints.append)
+            self._has_gpu_model = True
+            for each in complaints:
+                warnings.warn(each, RuntimeWarning, stacklevel=5)
+        return known_of_gpu(wanted, self._gpu_model, self._on_gpus.get(_gpu(), {}))
+
+    def add_of_gpu(self, problem: Problem, seconds: Mapping[str, float]) -> None:
+        """Take what was measured on the current GPU into account."""
+        found, name = self._on_gpus.get(_gpu(), {}), str(replace(problem, name=""))
+        self._on_gpus[_gpu()] = {**found, name: {**found.get(name, {}), **seconds}}
+        with _lock:
+            self.choices.clear()
 
     def remember(self, key: tuple[object, ...], choice: Choice) -> None:
         """Keep a choice, and forget the oldest if there are too many."""
@@ -139,6 +226,8 @@ class _State:
     def clear(self) -> None:
         """Forget everything."""
         self._known = None
+        self._has_gpu_model = False
+        self._on_gpus.clear()
         with _lock:
             self.choices.clear()
 
@@ -156,12 +245,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _within(
-    problem: Problem, wanted: Sequence[Candidate], backend: str, limit: int | None, spent: int
-) -> list[Prediction]:
-    """Candidates that fit a limit of memory; on a GPU, where nothing else asks for it, memory is 0 without a limit."""
-    if limit is None and backend != HOST:
-        return [Prediction(candidate) for candidate in wanted]
+def _within(request: _Request, wanted: Sequence[Candidate]) -> list[Prediction]:
+    """Candidates that fit the limit of memory."""
+    problem, limit, spent = request.problem, request.limit, request.spent
     needs = [Prediction(candidate, memory=candidate.memory(problem)) for candidate in wanted]
     fitting = [each for each in needs if limit is None or each.memory + spent <= limit]
     if not fitting:

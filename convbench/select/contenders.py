@@ -1,17 +1,23 @@
-"""Contenders of a selection by name: our candidates as "algorithm/executor/cores", anybody else's by any name."""
+"""Contenders of a selection by name: our candidates as "algorithm/executor/cores", anybody else's by any name.
+
+On a GPU, where forms exist in several precisions, one that rounds has a fourth part, as in "unrolled/gpu/1/tf32".
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from convbench import machine
 from convbench.algorithms import ALGORITHMS, Cost
+from convbench.cuda import card
 from convbench.errors import UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.plans import Candidate
+from convbench.precision import EXACT, PRECISIONS
 from convbench.preference import PREFERENCE
 from convbench.problem import ITEM_SIZE, Problem
 
@@ -35,6 +41,8 @@ def able(
 ) -> list[Candidate]:
     """Candidates that support a problem, in the fixed order of forms for each count of cores.
 
+    On a GPU each has the precision that it computes the problem in, which may be exact where another one is allowed.
+
     Raises:
         RequestError: There is no such algorithm.
         UnavailableError: There is none; the error says why of each form.
@@ -47,7 +55,8 @@ def able(
     if not found:
         why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise UnavailableError(f"no algorithm computes {problem} on the {where[0][0]} executor ({why})")
-    return sorted(found, key=lambda one: one.precision_for(problem) != precision)
+    found.sort(key=lambda one: one.precision_for(problem) != precision)
+    return found if backend == HOST else [replace(one, precision=one.precision_for(problem)) for one in found]
 
 
 def ordered(backend: str) -> tuple[str, ...]:
@@ -62,17 +71,23 @@ def ordered(backend: str) -> tuple[str, ...]:
 
 def name_of(candidate: Candidate) -> str:
     """The name of a candidate of ours."""
-    return f"{candidate.algorithm}/{candidate.executor}/{candidate.cores}"
+    name = f"{candidate.algorithm}/{candidate.executor}/{candidate.cores}"
+    if candidate.precision == EXACT.name or EXECUTORS[candidate.executor].backend == HOST:
+        return name
+    return f"{name}/{candidate.precision}"
 
 
 @lru_cache(maxsize=WORKS)
 def candidate_of(name: str) -> Candidate | None:
     """The candidate of ours that has this name; None for another name."""
     algorithm, _, rest = name.partition("/")
-    executor, _, cores = rest.partition("/")
+    executor, _, rest = rest.partition("/")
+    cores, slash, precision = rest.partition("/")
     if algorithm not in ALGORITHMS or executor not in EXECUTORS or _CORES.fullmatch(cores) is None:
         return None
-    return Candidate(algorithm, executor, int(cores))
+    if slash and (precision not in PRECISIONS or EXECUTORS[executor].backend == HOST):
+        return None
+    return Candidate(algorithm, executor, int(cores), precision or EXACT.name)
 
 
 def counted(problem: Problem, name: str) -> dict[str, float]:
@@ -80,16 +95,19 @@ def counted(problem: Problem, name: str) -> dict[str, float]:
     candidate = candidate_of(name)
     if candidate is None:
         return _of_problem(problem)
-    cost = _cost(problem, candidate.algorithm, EXECUTORS[candidate.executor].backend)
+    backend = EXECUTORS[candidate.executor].backend
+    capability = None if backend == HOST else card.capability()  # sizes differ by it
+    cost = _cost(problem, candidate.algorithm, backend, candidate.precision, capability)
     share = cost.busiest(candidate.cores)
     found = {count: share * number for count, number in cost.counts.items()}
-    found[CALL] = 1.0
+    if backend == HOST:  # on a GPU, forms count their launches
+        found[CALL] = 1.0
     return found
 
 
 @lru_cache(maxsize=WORKS)
-def _cost(problem: Problem, algorithm: str, backend: str) -> Cost:
-    return ALGORITHMS[algorithm].cost(problem, backend)
+def _cost(problem: Problem, algorithm: str, backend: str, precision: str, _capability: int | None) -> Cost:
+    return ALGORITHMS[algorithm].cost(problem, backend, precision)
 
 
 def _of_problem(problem: Problem) -> dict[str, float]:

@@ -27,7 +27,12 @@ Columns = Mapping[str, Sequence[float] | Matrix]
 
 
 def fit(
-    problems: Sequence[Problem], seconds: Columns, packing: Columns | None = None, *, intervals: bool = True
+    problems: Sequence[Problem],
+    seconds: Columns,
+    packing: Columns | None = None,
+    *,
+    intervals: bool = True,
+    steady: bool = False,
 ) -> Model:
     """The model of measured seconds.
 
@@ -40,16 +45,11 @@ def fit(
         seconds: For each contender its seconds on each problem.
         packing: Likewise the seconds of packing the weights.
         intervals: Whether the model's intervals matter, which take time and memory by the square of the problems.
+        steady: Whether the machine's speed does not change, as that of a GPU which keeps its clock.
     """
     measured = {name: times for name, each in seconds.items() if np.isfinite(times := np.array(each, float)).any()}
     work = {name: [counted(problem, name) for problem in problems] for name in measured}
-    speed = np.zeros(len(problems))
-    rates: dict[str, dict[str, float]] = {}
-    known: dict[str, Matrix] = {}
-    for _ in range(SPEEDS):
-        rates = {name: fitted(work[name], times / np.exp(speed)) for name, times in measured.items()}
-        known = {name: np.log(times / _of_work(rates[name], work[name])) for name, times in measured.items()}
-        speed = _speeds(measured, known)
+    rates, known, speed = _rates_and_speeds(measured, work, np.zeros(len(problems)), steady=steady)
     points = np.array([coordinates(problem) for problem in problems], float).reshape(len(problems), -1)
     apart = np.array([distances(points, point) for point in points]) if intervals else None
     corrections = {name: np.clip(each - speed, -MOST_CORRECTED, MOST_CORRECTED) for name, each in known.items()}
@@ -62,6 +62,21 @@ def fit(
         for name, each in corrections.items()
     }
     return Model(found, tuple(map(str, problems)), points, corrections)
+
+
+def _rates_and_speeds(
+    measured: Mapping[str, Matrix], work: Mapping[str, Sequence[Mapping[str, float]]], speed: Matrix, *, steady: bool
+) -> tuple[dict[str, dict[str, float]], dict[str, Matrix], Matrix]:
+    """The rates; log(measured / counted) of each contender on each problem; and the machine's speed at each problem."""
+    rates: dict[str, dict[str, float]] = {}
+    known: dict[str, Matrix] = {}
+    for _ in range(SPEEDS):
+        rates = {name: fitted(work[name], times / np.exp(speed)) for name, times in measured.items()}
+        known = {name: np.log(times / _of_work(rates[name], work[name])) for name, times in measured.items()}
+        if steady:
+            break
+        speed = _speeds(measured, known)
+    return rates, known, speed
 
 
 def _of_work(rates: Mapping[str, float], work: Sequence[Mapping[str, float]]) -> Matrix:

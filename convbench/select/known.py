@@ -42,6 +42,8 @@ KNOWN: Final = "known.json"
 MEASURED: Final = "measured.jsonl"
 DEFAULT: Final = Path(__file__).with_name("default.json")
 LARGEST: Final = 2**25  # bytes of a file that is read
+LEARNED: Final = "the model that comes with convbench, learned on other machines; convbench tune learns this one"
+SAFE: Final = "direct"  # its work is that of the problem itself, whatever its shape
 NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0)  # for whoever might write to a pipe
 
 Seconds = Mapping[str, Mapping[str, float]]
@@ -57,12 +59,16 @@ class Known:
         is_default: Whether the model is the one that comes with the package, learned on other machines.
         seconds: What was measured here.
         further: A model of other machines, for candidates that `model` does not know.
+        learned: Where the default model comes from, and how to get a better one.
+        safe: The form that is preferred outside of what was measured.
     """
 
     model: Model | None
     is_default: bool
     seconds: Seconds = field(default_factory=dict)
     further: Model | None = None
+    learned: str = LEARNED
+    safe: str = SAFE
 
 
 @cache
@@ -95,13 +101,13 @@ def _warn(message: str) -> None:
 def load(complain: Callable[[str], None] = _warn) -> Known:
     """What is known of this machine; `complain` is called for each file that cannot be used."""
     if not os.path.isdir(_home()):  # noqa: PTH112  # nothing was measured; unlike `Path.is_dir`, it never raises
-        return Known(_usable(DEFAULT, written.model_from, complain, own=False), is_default=True)
+        return Known(usable(DEFAULT, written.model_from, complain, own=False), is_default=True)
     place = folder()
-    seconds = _usable(place / KNOWN, written.seconds_from, complain) or {}
-    model = _usable(place / MODEL, written.model_from, complain)
+    seconds = usable(place / KNOWN, written.seconds_from, complain) or {}
+    model = usable(place / MODEL, written.model_from, complain)
     if model is not None and not _lacks_executor(model):
         return Known(model, is_default=False, seconds=seconds)
-    default = _usable(DEFAULT, written.model_from, complain, own=False)
+    default = usable(DEFAULT, written.model_from, complain, own=False)
     if model is None:
         return Known(default, is_default=True, seconds=seconds)
     return Known(model, is_default=False, seconds=seconds, further=default)
@@ -113,8 +119,8 @@ def _lacks_executor(model: Model) -> bool:
     return not known >= set(ON_HOST)
 
 
-def _usable(path: Path, read: Any, complain: Callable[[str], None], *, own: bool = True) -> Any:
-    """What `read` makes of a file; None if it is not there, or not usable."""
+def usable(path: Path, read: Any, complain: Callable[[str], None], *, own: bool = True) -> Any:
+    """What `read` makes of a file; None if it is not there, or if it is not usable, which `complain` is told."""
     try:
         return read(content(path, LARGEST), fingerprint() if own else None)
     except (FileNotFoundError, NotADirectoryError):

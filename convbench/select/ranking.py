@@ -16,9 +16,7 @@ from convbench.select.model import Estimate, Model
 from convbench.select.words import seconds_in_words
 
 TIE: Final = 0.01  # of the fastest: among these, fewer cores and then less memory decide
-SAFE: Final = "direct"
-"""The form whose work is that of the problem itself, whatever its shape."""
-SAFELY: Final = 0.7  # outside of what was measured, another form than SAFE must need less than this share of its time
+SAFELY: Final = 0.7  # outside of what was measured, others must need less than this share of the safe form's time
 MEASURED_ERROR: Final = (0.9, 1.1)  # of what was measured once
 PARTS: Final = 3  # kinds of work that reasons name
 SHOWN: Final = 0.02  # of the time; what is less is not named
@@ -48,7 +46,7 @@ def rank(problem: Problem, wanted: Sequence[Prediction], what: Known, *, packed:
         is_known = what.model is not None and what.model.like(name_of(order[0].candidate)) is not None
         source = "model" if is_known and not (what.is_default or far) else "default"
         if far:
-            order = _safely(order)
+            order = _safely(order, what.safe)
     rest = [each for each in predictions if each.seconds is None]
     ranked = (*order, *rest)
     return Choice(problem, ranked, source, tuple(_reasons(problem, ranked, what, far, source, packed=packed)))
@@ -103,9 +101,9 @@ def _order(each: Prediction, best: float) -> tuple[float, int, int]:
     return (best if seconds <= best * (1 + TIE) else seconds), each.candidate.cores, each.memory
 
 
-def _safely(order: list[Prediction]) -> list[Prediction]:
-    """The order, with the first of `SAFE` at its head unless the fastest is far faster."""
-    safe = next((each for each in order if each.candidate.algorithm == SAFE), order[0])
+def _safely(order: list[Prediction], form: str) -> list[Prediction]:
+    """The order, with the first of the safe form at its head unless the fastest is far faster."""
+    safe = next((each for each in order if each.candidate.algorithm == form), order[0])
     if float(order[0].seconds or 0) <= SAFELY * float(safe.seconds or 0):
         return order
     return [safe, *(each for each in order if each is not safe)]
@@ -135,10 +133,10 @@ def _source(what: Known, source: str, far: Sequence[str]) -> str:
     if source == "default" and not (what.is_default or far):
         return "this candidate was not measured on this machine, others were; convbench tune learns this one"
     if what.is_default:
-        learned = "the model that comes with convbench, learned on other machines; convbench tune learns this one"
+        learned = what.learned
     if not far:
         return learned
-    return f"{learned}; the problem lies outside of what was measured in {', '.join(far)}: {SAFE} is preferred"
+    return f"{learned}; the problem lies outside of what was measured in {', '.join(far)}: {what.safe} is preferred"
 
 
 def _parts(problem: Problem, each: Prediction, model: Model) -> str:

@@ -16,6 +16,7 @@ DIRECT = Algorithm(
             located(_GPU, "prepare"),
             supports=located(_GPU, "supports"),
             footprint=located(_GPU, "footprint"),
+            cost=located(_GPU, "cost"),
             fuses_epilogue=True,
         ),
     ),

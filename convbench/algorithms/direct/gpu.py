@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Footprint
+from convbench.algorithms import Cost, Footprint
 from convbench.cuda import SOURCES
 from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import (
@@ -22,6 +22,7 @@ from convbench.cuda.launch import (
     macros_of,
     thread_filters,
 )
+from convbench.cuda.product import LAUNCH, MULTIPROCESSORS
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div
 from convbench.problem import ITEM_SIZE, Problem
@@ -39,6 +40,8 @@ LOAD: Final = 12  # to load an element of the input to shared memory
 TAP_LOAD: Final = 2  # to load a weight to shared memory, four at a time
 STAGE: Final = 60  # for the barriers of a stage
 STORES: Final = 300  # to store the outputs of a filter block
+
+LANES: Final = 128  # of a multiprocessor
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,12 @@ def _instructions(problem: Problem, cut: Cut) -> float:
 def footprint(problem: Problem) -> Footprint:
     """The packed weights only."""
     return Footprint(0, cut_up(problem).weights_size(problem) * ITEM_SIZE[problem.dtype])
+
+
+def cost(problem: Problem) -> Cost:
+    """The instructions that the sizes were chosen by and those that a launch takes the time of, and the bytes."""
+    launching = LAUNCH * MULTIPROCESSORS * LANES
+    return Cost({"instructions": _instructions(problem, cut_up(problem)) + launching, "bytes": problem.bytes}, units=1)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:

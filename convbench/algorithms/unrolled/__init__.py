@@ -28,6 +28,7 @@ UNROLLED = Algorithm(
                 precision.name,
                 supports=partial(located(_GPU, "supports"), precision=precision),
                 footprint=partial(located(_GPU, "footprint"), precision=precision),
+                cost=partial(located(_GPU, "cost"), precision=precision),
                 fuses_epilogue=True,
             )
             for precision in (EXACT, TF32)

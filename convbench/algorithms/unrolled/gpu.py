@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Footprint
+from convbench.algorithms import Cost, Footprint
 from convbench.algorithms.unrolled import gpu_wgmma
 from convbench.algorithms.unrolled.gpu_wgmma import Groups
 from convbench.cuda import SOURCES, card
 from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import GpuWork, Launch, geometry_macros
 from convbench.cuda.precision import GPU_PRECISIONS
-from convbench.cuda.product import Blocks, Products, best_blocks, product_sources
+from convbench.cuda.product import LAUNCH, Blocks, Products, best_blocks, cycles, product_sources
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
 from convbench.precision import EXACT, TF32, Precision
@@ -65,6 +65,16 @@ def footprint(problem: Problem, precision: Precision = EXACT) -> Footprint:
     cut = cut_up(problem, precision)
     rows, terms = round_up(products.filters, cut.filters), round_up(products.terms, cut.depth)
     return Footprint(scratch_size(products, cut.splits) * item, products.number * rows * terms * item)
+
+
+def cost(problem: Problem, precision: Precision = EXACT) -> Cost:
+    """The cycles or microseconds that the sizes were chosen by, a launch included, and the bytes."""
+    products, cut = products_of(problem), cut_up(problem, precision)
+    if isinstance(cut, Groups):
+        product = {"warpgroup microseconds": gpu_wgmma.LAUNCH + gpu_wgmma.microseconds(cut, products)}
+    else:
+        product = {"product cycles": LAUNCH + cycles(cut, products)}
+    return Cost({**product, "bytes": problem.bytes}, units=1)
 
 
 def prepare(

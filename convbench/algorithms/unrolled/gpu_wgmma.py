@@ -107,11 +107,11 @@ def best_groups(products: Products) -> Groups:
     """The thread blocks with the least estimated time on an H100."""
     return min(
         (replace(shape, splits=splits) for shape in SHAPES for splits in possible_splits(products.terms, DEPTH)),
-        key=lambda cut: _microseconds(cut, products),
+        key=lambda cut: microseconds(cut, products),
     )
 
 
-def _microseconds(cut: Groups, products: Products) -> float:
+def microseconds(cut: Groups, products: Products) -> float:
     """Estimated time of the busiest multiprocessor, and of adding parts."""
     steps, pace = math.ceil(ceil_div(products.terms, DEPTH) / cut.splits), SHAPES[replace(cut, splits=1)]
     number = cut.number(products.filters, products.columns) * products.number * cut.splits

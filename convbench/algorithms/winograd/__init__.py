@@ -29,6 +29,7 @@ WINOGRAD = Algorithm(
             located(_GPU, "prepare"),
             supports=nested.undilated,
             footprint=located(_GPU, "footprint"),
+            cost=located(_GPU, "cost"),
             fuses_epilogue=True,
         ),
     ),

@@ -14,7 +14,7 @@ from convbench.epilogue import NO_EPILOGUE, Epilogue
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convbench.algorithms import Footprint
+    from convbench.algorithms import Cost, Footprint
     from convbench.cuda.launch import GpuWork
     from convbench.problem import Problem
 
@@ -29,3 +29,8 @@ def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPI
 def footprint(problem: Problem) -> Footprint:
     """The memory of the kernels that `prepare` chooses."""
     return gpu_fused.footprint(problem) if gpu_fused.supports(problem) is None else gpu_steps.footprint(problem)
+
+
+def cost(problem: Problem) -> Cost:
+    """The work of the kernels that `prepare` chooses."""
+    return gpu_fused.cost(problem) if gpu_fused.supports(problem) is None else gpu_steps.cost(problem)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Footprint
+from convbench.algorithms import Cost, Footprint
 from convbench.algorithms.winograd.gpu_transforms import TRANSFORMS, axis_macros, axis_variant, matrices
 from convbench.algorithms.winograd.nested import Axis, best_axes, errors, transformed_weights
 from convbench.cuda import SOURCES
@@ -22,6 +22,7 @@ from convbench.cuda.launch import (
     macros_of,
     thread_filters,
 )
+from convbench.cuda.product import LAUNCH
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
 from convbench.problem import ITEM_SIZE, Problem
@@ -121,6 +122,14 @@ def footprint(problem: Problem) -> Footprint:
     of_a_filter = cut.y.blocks * cut.x.blocks * cut.y.points * cut.x.points
     size = problem.groups * cut.filter_blocks * cut.filters * of_a_filter
     return Footprint(0, size * ITEM_SIZE[problem.dtype])
+
+
+def cost(problem: Problem) -> Cost:
+    """The multiply-adds that the tile was chosen by, the cycles of a launch, and the bytes."""
+    cut = cut_up(problem)
+    filters = problem.batch * problem.groups * cut.filter_blocks * cut.filters
+    fused = filters * _cost(problem, cut.y, cut.x)
+    return Cost({"fused multiply-adds": fused, "product cycles": LAUNCH, "bytes": problem.bytes}, units=1)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:

@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.algorithms import Footprint
+from convbench.algorithms import Cost, Footprint
 from convbench.algorithms.winograd.gpu_transforms import TRANSFORMS, axis_macros, axis_variant, matrices
 from convbench.algorithms.winograd.nested import Axis, best_axes, errors, transformed_weights
 from convbench.cuda import SOURCES
 from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
 from convbench.cuda.launch import GpuWork, Launch, geometry_macros
-from convbench.cuda.product import Blocks, Products, best_blocks, product_sources
+from convbench.cuda.product import LAUNCH, Blocks, Products, best_blocks, cycles, product_sources
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
 from convbench.precision import EXACT
@@ -89,6 +89,14 @@ def footprint(problem: Problem) -> Footprint:
     """The packed weights, transformed inputs and products."""
     cut, item = cut_up(problem), ITEM_SIZE[problem.dtype]
     return Footprint(cut.scratch_size * item, cut.weights_size * item)
+
+
+def cost(problem: Problem) -> Cost:
+    """The cycles of the products that the sizes were chosen by and of three launches, and all bytes that move."""
+    cut = cut_up(problem)
+    passed = 2 * cut.scratch_size * ITEM_SIZE[problem.dtype]  # from one kernel to the next
+    product = 3 * LAUNCH + cycles(cut.blocks, cut.products)
+    return Cost({"product cycles": product, "bytes": problem.bytes + passed}, units=1)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
