@@ -20,10 +20,9 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks.gpu_search import searched, unrolled_sizes, winograd_sizes
 from convbench.algorithms.unrolled import gpu as unrolled
-from convbench.algorithms.unrolled.gpu_wgmma import Groups
 from convbench.algorithms.winograd import gpu_steps
-from convbench.networks import suite
 from convbench.precision import EXACT, TF32
 from convbench.problem import Problem
 from convbench.select.contenders import CALL, counted
@@ -33,44 +32,25 @@ from convbench.select.on_gpu import CAPABILITY, DEFAULT, TRANSFERS
 from convbench.select.written import model_to
 
 REPORT: Final = Path(__file__).parents[1] / "reports" / "gpu" / "2026-11-26-h100"
-BATCH: Final = 32
-EXPERIMENT: Final = "mb1ic1ih720iw1280oc128kh11kw11"
 NAMES: Final = {
     "direct": "direct/gpu/1",
     "unrolled": "unrolled/gpu/1",
     "winograd": "winograd/gpu/1",
     "unrolled-tf32": "unrolled/gpu/1/tf32",
 }
-LAYERS: Final = {"1x1a": "_1_reduce", "1x1b": "_reduce", "1x1c": "_expand", "1x1s2": "_project"}
 MOVED: Final = ("input bytes", "output bytes", CALL)  # what transfers take time for
 
 
 def problems() -> dict[str, Problem]:
     """The problems of the search, by the names that it gave them."""
-    layers = {
-        layer.problem.name.partition(":")[2].partition("*")[0]: replace(layer.problem, name="")
-        for layer in suite("resnet50").with_batch(BATCH).layers
-    }
-    found: dict[str, Problem | None] = {"conv1": layers["conv1"], "experiment": Problem.parse(EXPERIMENT)}
-    for stage in "2345":
-        found |= {f"{stage}:{short}": layers.get(f"conv{stage}{long}") for short, long in LAYERS.items()}
-        found |= {f"{stage}:3x3": layers[f"conv{stage}_3x3"], f"{stage}:3x3s2": layers.get(f"conv{stage}_1_3x3")}
-    return {name: problem for name, problem in found.items() if problem is not None}
+    return {name: replace(problem, name="") for name, problem in searched().items()}
 
 
 def chosen_sizes(form: str, problem: Problem) -> str:
     """The sizes that the package chooses, as the search wrote them; "" where it called them by other names."""
     if form.startswith("unrolled"):
-        cut = unrolled.cut_up(problem, TF32 if form.endswith("tf32") else EXACT)
-        if isinstance(cut, Groups):
-            return f"{cut.filters}x{cut.columns}b{cut.blocks}s{cut.splits}"
-        return f"{cut.filters}x{cut.columns}d{cut.depth}t{cut.threads}s{cut.splits}"
-    if form == "winograd" and problem.channels > 1:
-        found = gpu_steps.cut_up(problem)
-        blocks = found.blocks
-        tile = f"F{found.y.outputs}x{found.x.outputs}"
-        return f"{tile},{blocks.filters}x{blocks.columns}d{blocks.depth}t{blocks.threads}"
-    return ""
+        return unrolled_sizes(unrolled.cut_up(problem, TF32 if form.endswith("tf32") else EXACT))
+    return winograd_sizes(gpu_steps.cut_up(problem)) if form == "winograd" and problem.channels > 1 else ""
 
 
 def measured() -> dict[str, dict[str, float]]:

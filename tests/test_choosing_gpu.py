@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import subprocess
 import sys
 
 import pytest
-from conftest import command, with_fake_gpu
+from conftest import ROOT, command, with_fake_gpu
 from test_gpu import on_the_host
 
 from convbench.plans import Candidate
@@ -158,3 +159,24 @@ def test_the_command_says_where():
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["executor"] in {"serial", "threads", "gpu"}
     assert choose(LAYER).executor in {"serial", "threads"}
+
+
+@on_the_host
+def test_every_size_of_thread_blocks_is_tried_and_says_what_it_computed(tmp_path):
+    words = [
+        "--problem",
+        "mb1ic3ih9oc8kh3ph1",
+        "--form",
+        "unrolled",
+        "--form",
+        "winograd",
+        "--output",
+        tmp_path / "s.csv",
+    ]
+    done = with_fake_gpu("-m", "benchmarks.gpu_search", *words, modules=[ROOT])
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
+    by_form = {form: [row["sizes"] for row in rows if row["form"] == form] for form in ("unrolled", "winograd")}
+    assert all(sizes[0] == "chosen" and len({*sizes}) == len(sizes) > 2 for sizes in by_form.values()), by_form
+    assert all(float(row["largest relative error"]) < 1e-5 for row in rows)
+    assert "times the fastest" in done.stdout

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from convbench.cuda import SOURCES, card
 from convbench.cuda.launch import SHARED_BYTES
-from convbench.cuda.precision import GPU_PRECISIONS, GpuPrecision
+from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.integers import ceil_div
 from convbench.precision import Precision
 from convbench.problem import ITEM_SIZE
@@ -44,7 +44,7 @@ WINNERS: Final[Mapping[int, Tried]] = {
     # longer than four, and 16 terms a step cost registers.
     90: Tried(threads=(64, 128), depths=(8,)),
 }
-"""What won a measured search, by ten times the compute capability."""
+"""What won a measured search (`benchmarks/gpu_search.py`), by ten times the compute capability."""
 
 # Cost model for choosing thread blocks: cycles of one multiprocessor of a large GPU.
 MULTIPROCESSORS: Final = 132
@@ -127,7 +127,7 @@ def best_blocks(products: Products, precision: Precision, *, may_split: bool) ->
     return min(
         (
             replace(blocks, splits=splits)
-            for blocks in _shapes(products, GPU_PRECISIONS[precision.name])
+            for blocks in shapes(products, precision, WINNERS.get(card.capability(), Tried()))
             for splits in possible_splits(products.terms, blocks.depth, may_split=may_split)
         ),
         key=lambda blocks: cycles(blocks, products),
@@ -141,11 +141,10 @@ def possible_splits(terms: int, depth: int, *, may_split: bool = True) -> list[i
     return [splits for splits in range(1, most + 1) if (splits - 1) * ceil_div(steps, splits) < steps]
 
 
-def _shapes(products: Products, precision: GpuPrecision) -> list[Blocks]:
-    """Thread blocks that fit shared memory and have less than twice the rows that are needed."""
-    found = []
-    tried = WINNERS.get(card.capability(), Tried())
-    heights, depths, dtype = precision.filters, tried.depths or precision.depths, products.dtype
+def shapes(products: Products, precision: Precision, tried: Tried) -> list[Blocks]:
+    """Thread blocks that fit shared memory and have less than twice the rows that are needed; none is split."""
+    found, known = [], GPU_PRECISIONS[precision.name]
+    heights, depths, dtype = known.filters, tried.depths or known.depths, products.dtype
     largest = max(heights[0], 1 << (products.filters - 1).bit_length())
     for rows, threads, depth in itertools.product(heights, tried.threads, depths):
         lanes_y = min(4, rows // OWN_ROWS)
