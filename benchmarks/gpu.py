@@ -1,8 +1,9 @@
 """Everything that is to be known of a GPU, into one directory: `make gpu-check` runs it after the tests for GPUs.
 
 The multicore experiment beside cuDNN and on the host's cores, with hot and with cold caches; every layer of ResNet-50
-at batch 32 beside cuDNN; and the layers with products in TF32. On a machine without a network, whose Python has
-everything: `make gpu-check BIN=/usr/bin READY=`; where time is short, in parts: `PARTS="experiment layers" GPU_RUNS=2`.
+at batch 32 beside cuDNN; the layers with products in TF32; and the layers of other networks. On a machine without
+internet, whose Python has everything: `make gpu-check BIN=/usr/bin READY=`; where time is short, in parts:
+`PARTS="experiment layers" GPU_RUNS=2`.
 """
 
 from __future__ import annotations
@@ -53,8 +54,10 @@ RESNET50 = (  # He et al., "Deep residual learning for image recognition", 2016;
     ("5:1x1b", "ic2048ih7oc512kh1ph0"),
     ("5:3x3", "ic512ih7oc512kh3ph1"),
 )
-LAYERS = tuple(f'mb32{layer}n"resnet50:{name}"' for name, layer in RESNET50)
-PARTS = ("experiment", "experiment-cold", "layers", "layers-tf32")
+BATCH = 32
+LAYERS = tuple(f'mb{BATCH}{layer}n"resnet50:{name}"' for name, layer in RESNET50)
+NETWORKS = ("resnet18", "vgg16", "alexnet", "minixception", "lenet5")  # the others, each layer once
+PARTS = ("experiment", "experiment-cold", "layers", "layers-tf32", "networks")
 PEERS = ("cudnn", "cudnn-channels-last", "cublas")
 
 
@@ -64,30 +67,33 @@ PEERS = ("cudnn", "cudnn-channels-last", "cublas")
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="[default: all]")
 @click.option("--problem", default=EXPERIMENT, show_default=True, help="What is measured on the cores too.")
 @click.option("--layer", "layers", multiple=True, default=LAYERS, help="[default: ResNet-50's at batch 32]")
-def main(output: Path, runs: int, parts: tuple[str, ...], problem: str, layers: tuple[str, ...]) -> None:
+@click.option("--network", "networks", multiple=True, default=NETWORKS, show_default=True, help="At batch 32.")
+def main(
+    output: Path, runs: int, parts: tuple[str, ...], problem: str, layers: tuple[str, ...], networks: tuple[str, ...]
+) -> None:
     """Measure, write the reports, and say how the forms compare."""
     if (reason := EXECUTORS["gpu"].available()) is not None:
         raise UnavailableError(reason)
     on_gpu: dict[str, Any] = {"executors": ("gpu",), "peers": PEERS, "runs": runs}
-    requests: dict[str, tuple[list[str], dict[str, Any]]] = {
-        "experiment": ([problem], {**on_gpu, "executors": ("threads", "gpu"), "cores": machine.core_series()}),
-        "experiment-cold": ([problem], {**on_gpu, "cache": "cold"}),
-        "layers": (list(layers), on_gpu),
-        "layers-tf32": (list(layers), {**on_gpu, "allow_tf32": True}),
+    requests: dict[str, dict[str, Any]] = {
+        "experiment": {"problems": [problem], "executors": ("threads", "gpu"), "cores": machine.core_series()},
+        "experiment-cold": {"problems": [problem], "cache": "cold"},
+        "layers": {"problems": list(layers)},
+        "layers-tf32": {"problems": list(layers), "allow_tf32": True},
+        "networks": {"network": networks, "mb": BATCH},
     }
     for part in parts:
-        problems, request = requests[part]
-        sweep = measure(output / part, problems, **request)
+        sweep = measure(output / part, **{**on_gpu, **requests[part]})
         (output / "machine.json").write_text(json.dumps(sweep.header["machine"], indent=1))
-        if len(problems) == 1:
+        if part.startswith("experiment"):
             for line in verdicts(sweep):
                 click.echo(line)
 
 
-def measure(directory: Path, problems: list[str], **request: Any) -> Sweep:
+def measure(directory: Path, **request: Any) -> Sweep:
     """Sweep into a directory, report, and show the last table, which sums up."""
     with sweep_progress(directory) as progress:
-        sweep = run_sweep(make_spec(problems, **request), directory, on_progress=progress)
+        sweep = run_sweep(make_spec(**request), directory, on_progress=progress)
     write_report(sweep, directory)
     *_, table = [None, *versus_tables(Material(sweep, sweep.header["spec"]))]
     if table is not None:

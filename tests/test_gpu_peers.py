@@ -257,3 +257,15 @@ def test_one_program_measures_everything_about_a_gpu(tmp_path):
     records = load(tmp_path / "experiment").records
     assert {record.status for record in records if record.executor == "gpu"} == {"ok", "skipped"}  # fft has no form
     assert (tmp_path / "experiment" / "report.md").exists()
+
+
+@pytest.mark.long
+@on_the_host
+def test_layers_of_other_networks_are_measured_too(tmp_path):
+    (tmp_path / "small").write_text("mb1ic2ih6oc4kh3\nmb1ic4ih6oc4kh1\n")
+    words = ["--part", "networks", "--network", tmp_path / "small", "--runs", "1", "--output", tmp_path / "found"]
+    done = with_fake_gpu("-m", "benchmarks.gpu", *words, modules=[ROOT], BRIEF_PEAKS="1")
+    assert done.returncode == 0, done.stderr
+    found = load(tmp_path / "found" / "networks")
+    assert {record.problem[:4] for record in found.records if record.status == "ok"} == {"mb32"}
+    assert not (tmp_path / "found" / "experiment").exists()
