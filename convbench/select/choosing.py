@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from convbench import machine
 from convbench.arguments import one_of, truth, whole_number
 from convbench.cuda import card
-from convbench.errors import RequestError, UnavailableError
+from convbench.errors import ConvbenchError, RequestError, UnavailableError
 from convbench.executors import EXECUTORS
 from convbench.plans import Candidate, allowed_precision, as_problem
 from convbench.preference import PREFERENCE, allowed_cores
@@ -20,10 +20,10 @@ from convbench.problem import Problem
 from convbench.runtime.loading import run_to_completion
 from convbench.select import known
 from convbench.select.choice import Choice, Prediction
-from convbench.select.contenders import HOST, able, core_counts
+from convbench.select.contenders import HOST, able, core_counts, name_of
 from convbench.select.known import Known
 from convbench.select.model import Model
-from convbench.select.on_gpu import ANY, BACKEND, default_model, known_of_gpu, there_and_back, together
+from convbench.select.on_gpu import ANY, BACKEND, NOT_MEASURED, default_model, known_of_gpu, there_and_back, together
 from convbench.select.ranking import rank
 
 MOST_CHOICES: Final = 4096  # that are remembered
@@ -67,7 +67,8 @@ def choose(  # over 40 lines: the documentation of its arguments
         RequestError: An argument is invalid, or no candidate fits `memory_limit`.
         UnavailableError: No candidate supports the problem here, or it is too large to be measured.
     """
-    usable = machine.affinity() if backend == HOST else (machine.affinity(), *_gpu())
+    elsewhere = isinstance(backend, str) and backend != HOST
+    usable = (machine.affinity(), *_gpu()) if elsewhere else machine.affinity()
     key: tuple[object, ...] = (
         *(problem, cores, memory_limit, measure, packed, backend, algorithm, arithmetic, spent, usable),
         *(cores.__class__, memory_limit.__class__, measure.__class__, packed.__class__),  # True and 1.0 equal 1
@@ -79,18 +80,21 @@ def choose(  # over 40 lines: the documentation of its arguments
     except TypeError:  # an argument that cannot be hashed, and is refused below
         key = ()
     one_of("backend", backend, (*PREFERENCE, ANY))
+    if not truth("packed", packed) and backend == ANY:
+        raise RequestError("packed=False is for arrays that stay where they are; leave it out for backend='any'")
     request = _Request(
         problem=as_problem(problem),
         cores=cores,
         limit=None if memory_limit is None else whole_number("memory_limit", memory_limit, least=0),
         measure=truth("measure", measure),
-        packed=truth("packed", packed),
+        packed=packed,
         algorithm=algorithm,
         precision=allowed_precision(arithmetic, allow_tf32=False),
         spent=whole_number("spent", spent, least=0),
     )
     choice = {HOST: _on_host, BACKEND: _on_gpu, ANY: _anywhere}[backend](request)
-    _state.remember(key, choice)
+    if backend != ANY or not measure:  # there, what could not be measured now is measured another time
+        _state.remember(key, choice)
     return choice
 
 
@@ -126,33 +130,46 @@ def _on_host(request: _Request) -> Choice:
 
 
 def _on_gpu(request: _Request) -> Choice:
-    """For an array on the current GPU; memory is not asked for without a limit."""
+    """For an array on the current GPU."""
     problem, found = request.problem, request.able(BACKEND, (1,))
-    wanted = [Prediction(each) for each in found] if request.limit is None else _within(request, found)
+    wanted = _within(request, found)
     choice = rank(problem, wanted, _state.known_of_gpu(found), packed=True)
-    if not request.measure or choice.source == "measured":
+    few = [each.candidate for each in choice.ranked[:FEW]]
+    if not request.measure or {name_of(each) for each in few} <= _state.measured_on_gpu(problem).keys():
         return choice
     from convbench.select import measuring_gpu
 
-    few = [each.candidate for each in choice.ranked[:FEW]]
     _state.add_of_gpu(problem, measuring_gpu.measure(problem, few, MEASURE_SECONDS))
     return rank(problem, wanted, _state.known_of_gpu(found), packed=True)
 
 
 def _anywhere(request: _Request) -> Choice:
     """For an array on the host: there, or on the current GPU, where copies of input and output count as memory."""
+    allowed_cores(request.cores)  # an error wherever it is computed
     copies = replace(request, spent=request.spent + request.problem.bytes)
+    no_gpu = EXECUTORS[BACKEND].available()
+    gpu = no_gpu or _attempt(lambda each: _there_and_back(_on_gpu(each)), copies)
+    host = _attempt(_on_host, request)
+    if isinstance(host, Choice) and isinstance(gpu, Choice):
+        return together(host, gpu)
+    if isinstance(host, Choice):
+        return replace(host, reasons=(*host.reasons, f"not on a GPU: {gpu}"))
+    if isinstance(gpu, Choice):
+        return replace(gpu, reasons=(*gpu.reasons, f"not on the host: {host}"))
+    raise host
+
+
+def _attempt(choose_there: Callable[[_Request], Choice], request: _Request) -> Choice | ConvbenchError:
+    """A choice, not measured if that is not possible now; or why there is none."""
     try:
-        on_gpu = _on_gpu(copies)
-    except (UnavailableError, RequestError) as error:
-        why = EXECUTORS[BACKEND].available() or str(error)
-        host = _on_host(request)
-        return replace(host, reasons=(*host.reasons, f"not on a GPU: {why}"))
-    try:
-        host = _on_host(request)
-    except (UnavailableError, RequestError):
-        return _there_and_back(on_gpu)
-    return together(host, _there_and_back(on_gpu))
+        return choose_there(request)
+    except (RequestError, UnavailableError) as error:
+        if not request.measure:
+            return error
+        found = _attempt(choose_there, replace(request, measure=False))
+        return (
+            replace(found, reasons=(*found.reasons, f"{NOT_MEASURED}{error}")) if isinstance(found, Choice) else found
+        )
 
 
 def _there_and_back(choice: Choice) -> Choice:
@@ -160,7 +177,7 @@ def _there_and_back(choice: Choice) -> Choice:
 
 
 def _gpu() -> tuple[object, ...]:
-    """The GPU at hand: its number and its compute capability; empty where CuPy was not loaded yet."""
+    """The GPU at hand: its number, None where CuPy is not in use, and its compute capability."""
     return (card.number(), card.capability())
 
 
@@ -199,11 +216,16 @@ class _State:
                 warnings.warn(each, RuntimeWarning, stacklevel=5)
         return known_of_gpu(wanted, self._gpu_model, self._on_gpus.get(_gpu(), {}))
 
+    def measured_on_gpu(self, problem: Problem) -> Mapping[str, float]:
+        """What was measured of a problem on the current GPU."""
+        return self._on_gpus.get(_gpu(), {}).get(str(replace(problem, name="")), {})
+
     def add_of_gpu(self, problem: Problem, seconds: Mapping[str, float]) -> None:
         """Take what was measured on the current GPU into account."""
-        found, name = self._on_gpus.get(_gpu(), {}), str(replace(problem, name=""))
-        self._on_gpus[_gpu()] = {**found, name: {**found.get(name, {}), **seconds}}
+        gpu, name = _gpu(), str(replace(problem, name=""))
         with _lock:
+            found = self._on_gpus.get(gpu, {})
+            self._on_gpus[gpu] = {**found, name: {**found.get(name, {}), **seconds}}
             self.choices.clear()
 
     def remember(self, key: tuple[object, ...], choice: Choice) -> None:
@@ -239,6 +261,7 @@ _lock = threading.RLock()
 def _after_fork() -> None:
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
+    _state.choices.clear()  # a child cannot use a GPU that its parent has used
 
 
 if hasattr(os, "register_at_fork"):

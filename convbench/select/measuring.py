@@ -75,7 +75,7 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
     Raises:
         UnavailableError: The arrays of the problem, or all plans together, do not fit the free memory.
     """
-    _check_memory(problem, candidates)
+    check_memory(problem, candidates)
     draw = np.random.default_rng(seed)
     x = draw.standard_normal(problem.input_shape).astype(problem.dtype)
     weights = (draw.standard_normal(problem.weights_shape) / problem.taps**0.5).astype(problem.dtype)
@@ -105,7 +105,12 @@ def _wait_for_quiet(turns: Sequence[_Turns]) -> None:
                 turn.take()
 
 
-def _check_memory(problem: Problem, candidates: Sequence[Candidate]) -> None:
+def check_memory(problem: Problem, candidates: Sequence[Candidate]) -> None:
+    """Refuse what needs too much of the memory that is free.
+
+    Raises:
+        UnavailableError: The arrays of the problem, or all plans together, do not fit it.
+    """
     needs, free = needed(problem, candidates), machine.free_memory()
     if needs > MEMORY_SHARE * free:
         raise UnavailableError(

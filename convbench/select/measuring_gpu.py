@@ -15,6 +15,7 @@ from convbench.executors import EXECUTORS
 from convbench.plans import Candidate, Plan
 from convbench.problem import Problem
 from convbench.select.contenders import name_of
+from convbench.select.measuring import check_memory
 from convbench.select.on_gpu import BACKEND, TRANSFERS
 
 if TYPE_CHECKING:
@@ -42,26 +43,40 @@ def measure(problem: Problem, candidates: Sequence[Candidate], seconds: float, s
         UnavailableError: Memory, of the host or of the GPU, suffices for none.
     """
     executor = cast("GpuExecutor", EXECUTORS[BACKEND])
-    draw = np.random.default_rng(seed)
+    check_memory(problem, ())
+    try:
+        return _measured(executor, problem, candidates, seconds, np.random.default_rng(seed))
+    except MemoryError:
+        raise UnavailableError(f"there is no memory to measure {problem} on the GPU; use a smaller batch") from None
+    finally:
+        executor.module().get_default_memory_pool().free_all_blocks()  # for whoever else computes on it
+
+
+def _measured(
+    executor: GpuExecutor, problem: Problem, candidates: Sequence[Candidate], seconds: float, draw: np.random.Generator
+) -> dict[str, float]:
     x = draw.standard_normal(problem.input_shape).astype(problem.dtype)
     weights = (draw.standard_normal(problem.weights_shape) / problem.taps**0.5).astype(problem.dtype)
     with ExitStack() as open_plans:
         calls: dict[str, Callable[[], object]] = {}
-        arrays: tuple[Any, Any] | None = None
+        image, out = (
+            executor.empty(problem.input_shape, problem.dtype),
+            executor.empty(problem.output_shape, problem.dtype),
+        )
+        executor.upload(x, image)
         for candidate in candidates:
             try:
-                plan = open_plans.enter_context(Plan(problem, weights, candidate, borrow=True))
-                if arrays is None:
-                    arrays = (plan.empty_input(), plan.empty_output())
-                    executor.upload(x, arrays[0])
-                plan(*arrays)
+                with ExitStack() as opened:
+                    plan = opened.enter_context(Plan(problem, weights, candidate, borrow=True))
+                    plan(image, out)
+                    open_plans.enter_context(opened.pop_all())
             except (MemoryError, UnavailableError):
                 continue
-            calls[name_of(candidate)] = plan.timed(*arrays)
-        if arrays is None or not calls:
-            raise UnavailableError(f"there is no memory to measure {problem} on the GPU; use a smaller batch")
+            calls[name_of(candidate)] = plan.timed(image, out)
+        if not calls:
+            raise MemoryError
         found = _in_turns(executor, calls, seconds)
-        return {**found, TRANSFERS: _there_and_back(executor, x, *arrays)}
+        return {**found, TRANSFERS: _there_and_back(executor, x, image, out)}
 
 
 def _in_turns(executor: GpuExecutor, calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:

@@ -151,9 +151,16 @@ def footprint(problem: Problem) -> Footprint:
 
 
 def cost(problem: Problem) -> Cost:
-    """The instructions that the sizes were chosen by and those that a launch takes the time of, and the bytes."""
-    launching = LAUNCH * MULTIPROCESSORS * LANES
-    return Cost({"instructions": _instructions(problem, cut_up(problem)) + launching, "bytes": problem.bytes}, units=1)
+    """The instructions that the sizes were chosen by and those of a launch's time, and the bytes.
+
+    Every multiprocessor of a large GPU counts as long as the busiest one.
+    """
+    cut = cut_up(problem)
+    filter_blocks, patches = cut.filter_blocks(problem), cut.patches(problem)
+    blocks = patches * ceil_div(filter_blocks, filter_blocks_each(filter_blocks, patches))
+    waves = ceil_div(blocks, MULTIPROCESSORS) * MULTIPROCESSORS / blocks
+    instructions = waves * _instructions(problem, cut) + LAUNCH * MULTIPROCESSORS * LANES
+    return Cost({"instructions": instructions, "bytes": problem.bytes}, units=1)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:
