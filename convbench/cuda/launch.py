@@ -67,9 +67,7 @@ def beyond_offsets(problem: Problem) -> str | None:
         problem.output_height * problem.output_width,
         problem.batch * max(problem.channels, problem.out_channels),
     )
-    return (
-        None if largest <= MOST_OFFSET else "more than 2 G pixels of a plane, or planes, are beyond its 32-bit offsets"
-    )
+    return None if largest <= MOST_OFFSET else "more than 2 G planes, or pixels of one, are beyond its 32-bit offsets"
 
 
 def thread_filters(problem: Problem) -> int:

@@ -237,7 +237,7 @@ class Event:
 
     is_done: Callable[[], bool] = staticmethod(lambda: True)
 
-    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
+    def __init__(self, disable_timing: bool = False) -> None:
         self.timed = not disable_timing
 
     def record(self, stream: Stream | None = None) -> None:
@@ -255,7 +255,7 @@ class Event:
 class Stream:
     """A stream, which remembers the streams whose events it waits for."""
 
-    def __init__(self, ptr: int | None = None, non_blocking: bool = False) -> None:
+    def __init__(self, ptr: int | None = None) -> None:
         self.ptr = id(self) if ptr is None else ptr
         self.waits: list[int] = []
         self.captures = False
@@ -298,7 +298,7 @@ class CUDADriverError(RuntimeError):
     """As CuPy's."""
 
 
-class CompileException(Exception):
+class CompileException(Exception):  # noqa: N818  # CuPy's name
     """As CuPy's."""
 
 
