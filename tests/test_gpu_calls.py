@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from conftest import with_fake_gpu
+from conftest import python, with_fake_gpu
 from on_the_host import unsupported_reason
 
 from convbench.cuda import streams
@@ -325,3 +327,32 @@ gc.collect()
 print(cupy.unloaded)
 """
     assert said(code, FAKE_GPUS="2") == ["[(0, 0), (1, 1)]"]
+
+
+@pytest.mark.parametrize(
+    ("count", "compiler", "words"),
+    [
+        (
+            "raise CUDARuntimeError('cudaErrorInitializationError: initialization error')",
+            "pass",
+            ["driver", "CUDA does not outlive a fork"],
+        ),
+        ("return 1", "raise RuntimeError('CuPy failed to load libnvrtc.so.12: OSError: no')", ["libnvrtc.so.12"]),
+    ],
+    ids=["forked by somebody else", "no compiler"],
+)
+def test_what_a_gpu_lacks_is_told_before_it_is_used(tmp_path: Path, count: str, compiler: str, words: list[str]):
+    (tmp_path / "cupy").mkdir()
+    (tmp_path / "cupy" / "__init__.py").write_text(f"""
+from types import SimpleNamespace as S
+class CUDARuntimeError(RuntimeError): pass
+def count(): {count}
+def version(): {compiler}
+cuda = S(runtime=S(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError), nvrtc=S(getVersion=version))
+""")
+    done = python(
+        "-c", "from convbench.executors import EXECUTORS; print(EXECUTORS['gpu'].available())", modules=[tmp_path]
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    assert all(word in line for word in words), line

@@ -21,6 +21,7 @@ WAIT: Final = SOURCES / "wait.cu"
 CYCLES: Final = 3e9  # upper bound of a GPU's clock, in Hz
 HEAD_START: Final = 1e-4  # minimum seconds for which a kernel delays calls while the host queues them
 LONGEST_HEAD_START: Final = 0.02  # maximum of the same
+UNINITIALIZED: Final = "cudaErrorInitializationError"
 TOGETHER: Final = 128  # maximum number of calls that are queued at once, bounded by the capacity of the queue
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Gpu:
     distributes = False
     launched = False
     _pid = 0  # the process that used the GPU first
+    _has_compiler = False  # known once it was found
     _queueing = 0.0  # seconds that the host took to queue a call, last time
 
     def __init__(self) -> None:
@@ -62,9 +64,21 @@ class Gpu:
         try:
             gpus = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
+            if UNINITIALIZED in str(error):  # also where a parent process had used it through another library
+                return f"CUDA cannot be initialized; install an NVIDIA driver, or, in a forked process: {FORKED}"
             return f"CuPy finds no usable GPU ({first_line(error)}); install an NVIDIA driver that fits CuPy's CUDA"
         self._pid = os.getpid()
-        return None if gpus else "there is no NVIDIA GPU"
+        return self._no_compiler(cupy) if gpus else "there is no NVIDIA GPU"
+
+    def _no_compiler(self, cupy: Any) -> str | None:
+        """Why kernels cannot be compiled; None if they can."""
+        if not self._has_compiler:
+            try:
+                cupy.cuda.nvrtc.getVersion()
+            except RuntimeError as error:
+                return f"CuPy finds no compiler of CUDA's ({first_line(error)}); pip install 'convbench[gpu]' anew"
+            self._has_compiler = True
+        return None
 
     def lost(self) -> bool:
         """Whether this process was forked from one that had used the GPU."""
