@@ -237,9 +237,12 @@ class Kernel:
 three = convbench.plan("mb1ic8ih12iw13oc16kh3kw3", np.ones((16, 8, 3, 3)), algorithm="winograd", executor="gpu")
 held = three._runner._held
 held.kernels = [Kernel() for _ in held.kernels]
+cupy.RawKernel.__call__ = lambda *_, **__: None
 stream, other = cupy.cuda.Stream(11), convbench.Conv2d(w, algorithm="direct")
 strided = cupy.empty((1, 8, 12, 26), "float32")[..., ::2]
 three(strided)
+cupy.cuda.Event.is_done = staticmethod(lambda: False)
+plan()(torch.Tensor(np.zeros((1, 1, 9, 9), "float32")))  # in flight, asked about by later calls
 with stream:
     three(strided)
     stream.captures = True

@@ -122,11 +122,11 @@ class GpuRunner:
 
     def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         """Queue the kernels that compute `out`; both arrays are on the plan's GPU, which is the current one."""
-        held = self._checked(x, out)
-        self._gpu.in_flight.purge()
-        arrays = (x, held.weights, out, self._new_scratch())
-        stream = self._cuda.get_current_stream()
+        held, stream = self._checked(x, out), self._cuda.get_current_stream()
         captured = is_captured(stream)
+        if not captured:  # while a graph is captured, events must not be asked
+            self._gpu.in_flight.purge()
+        arrays = (x, held.weights, out, self._new_scratch())
         if captured:
             held.captured.append(arrays)
         try:

@@ -249,6 +249,7 @@ class Event:
 
     @property
     def done(self) -> bool:
+        assert not get_current_stream().captures, "while a graph is captured, nobody asks events"
         return Event.is_done()
 
 
