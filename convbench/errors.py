@@ -24,3 +24,8 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001  # integers of over 4,300 digits have no repr; an object's own may raise
         text = f"<{type(value).__name__} that cannot be printed>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}...{text[-17:]}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of another library's, or the error's type where it has no words."""
+    return str(error).strip().partition("\n")[0].strip() or type(error).__name__

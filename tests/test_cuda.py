@@ -13,6 +13,7 @@ from conftest import DEADLINE, PROBLEMS, data
 from on_the_host import SANITIZER, unsupported_reason
 
 from convbench.algorithms import ALGORITHMS
+from convbench.algorithms.winograd import gpu_steps
 from convbench.cuda.launch import GpuWork, Launch
 from convbench.cuda.precision import GPU_PRECISIONS
 from convbench.epilogue import NO_EPILOGUE, Epilogue
@@ -266,6 +267,31 @@ def test_an_epilogue_is_applied_to_every_output_and_keeps_nan(
     assert (out[finite] < 0).any() != relu
     largest = np.abs(sums[~np.isnan(sums)]).max() + (0 if bias is None else np.abs(bias).max())
     assert np.abs(out - expected)[finite].max() <= PRECISIONS[precision].tolerance[problem.dtype] * largest
+
+
+@pytest.mark.parametrize("descriptor", ["mb1ic1ih47000iw47000oc1kh3kw3", "mb1ic1ih23500iw23500oc1kh3kw3ph23500pw23500"])
+def test_planes_beyond_32_bit_offsets_are_refused_by_kernels_that_have_no_wider_ones(descriptor):
+    problem = Problem.parse(descriptor)
+    for algorithm in ("direct", "unrolled"):
+        assert "32-bit offsets" in ALGORITHMS[algorithm].unsupported_reason(problem, "gpu")
+    winograd = ALGORITHMS["winograd"]
+    assert winograd.unsupported_reason(problem, "gpu") is None
+    assert winograd.footprint(problem, "gpu").scratch_bytes > problem.bytes, "three kernels, which have wider offsets"
+    just_within = Problem.parse("mb2ic1ih46340iw46340oc1kh3kw3")
+    assert ALGORITHMS["direct"].unsupported_reason(just_within, "gpu") is None
+    assert winograd.footprint(just_within, "gpu").scratch_bytes == 0, "one kernel"
+
+
+def test_more_planes_or_tiles_than_32_bits_count_are_refused():
+    for descriptor in ("mb2097152ic1ih3iw3oc1024kh3kw3", "mb1000000ic1ih302iw302oc1kh3kw3"):
+        problem = Problem.parse(descriptor)
+        assert "32-bit offsets" in gpu_steps.supports(problem)
+    assert "32-bit offsets" in ALGORITHMS["direct"].unsupported_reason(
+        Problem.parse("mb2097152ic1ih3iw3oc1024kh3kw3"), "gpu"
+    )
+    assert "32-bit offsets" in ALGORITHMS["winograd"].unsupported_reason(
+        Problem.parse("mb2097152ic1ih3iw3oc1024kh3kw3"), "gpu"
+    )
 
 
 @pytest.mark.parametrize(("algorithm", "precision"), FORMS)

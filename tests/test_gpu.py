@@ -78,6 +78,7 @@ def test_calls_from_two_threads_have_scratch_of_their_own_and_a_forked_child_is_
     """A child that used CUDA's context of before would crash, or hang."""
     code = """
 import os, threading, cupy, numpy as np, convbench
+from types import SimpleNamespace
 x = cupy.asarray(np.random.default_rng(0).standard_normal((1, 1, 9, 9)).astype("float32"))
 w = np.ones((2, 1, 3, 3), "float32")
 plan = convbench.plan("mb1ic1ih9iw9oc2kh3kw3", w, algorithm="winograd", executor="gpu")
@@ -89,7 +90,8 @@ class Meeting(cupy.RawKernel):
         scratch.add(arrays[3].ctypes.data)
         both_there.wait()
 
-plan._runner._kernels = [Meeting("", "meeting", ()) for _ in plan._runner._kernels]
+held = plan._runner._held
+held.kernels = [SimpleNamespace(function=Meeting("", "meeting", ())) for _ in held.kernels]
 threads = [threading.Thread(target=plan, args=(x,)) for _ in range(2)]
 [thread.start() for thread in threads], [thread.join() for thread in threads]
 print(len(scratch), flush=True)
@@ -124,7 +126,7 @@ seen = {}
 def plan(columns):
     problem = f"mb1ic1ih9iw{columns}oc2kh3kw3"
     found = convbench.plan(problem, np.ones((2, 1, 3, 3), "float32"), algorithm="direct", executor="gpu")
-    seen.update({id(kernel): weakref.ref(kernel) for kernel in found._runner._kernels})
+    seen.update({id(kernel): weakref.ref(kernel) for kernel in found._runner._held.kernels})
     return found
 
 one, two = plan(9), plan(9)

@@ -200,7 +200,7 @@ def supports(problem):
     return "too narrow" if problem.width < 10 else None
 
 host, exact, _ = unrolled.UNROLLED.implementations
-tf32 = Implementation("gpu", rounding, "tf32", supports)
+tf32 = Implementation("gpu", rounding, "tf32", supports, exact.footprint)
 unrolled.UNROLLED = dataclasses.replace(unrolled.UNROLLED, implementations=(host, exact, tf32))
 
 def taken_for(problem, algorithm="unrolled", executor="gpu", precision="tf32"):

@@ -23,6 +23,7 @@ from convbench.rounding import Errors
 REAL: Final = {"float32": "float", "float64": "double"}
 MOST_FILTERS: Final = {"float32": 8, "float64": 4}  # maximum filters of a thread, whose sums fit its registers
 THREAD_BLOCKS: Final = 2048  # minimum number, where the problem allows it: a few waves of a large GPU
+MOST_OFFSET: Final = 2**31 - 1  # largest offset of 32 bits; wider ones in a plane would cost registers
 SHARED_BYTES: Final = 48 * 2**10  # shared memory of a thread block that needs no opt-in on any NVIDIA GPU
 
 
@@ -57,6 +58,16 @@ def geometry_macros(problem: Problem) -> dict[str, int]:
 def macros_of(sizes: Mapping[str, int], prefix: str = "") -> dict[str, int]:
     """Sizes as macros, with upper-case names."""
     return {f"{prefix}{name.upper()}": value for name, value in sizes.items()}
+
+
+def beyond_offsets(problem: Problem) -> str | None:
+    """Why 32-bit offsets in a plane, and numbers of planes, do not suffice for a problem; None if they do."""
+    largest = max(
+        problem.height * problem.width,
+        problem.output_height * problem.output_width,
+        problem.batch * max(problem.channels, problem.out_channels),
+    )
+    return None if largest <= MOST_OFFSET else "more than 2 G planes, or pixels of one, are beyond its 32-bit offsets"
 
 
 def thread_filters(problem: Problem) -> int:

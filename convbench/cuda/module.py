@@ -3,35 +3,98 @@
 A kernel is compiled for one problem, and what is loaded takes memory of the GPU. CuPy's `RawKernel` and `RawModule`
 keep everything that they have ever loaded: a program that meets new shapes all day would fill the GPU with code. So
 modules are loaded here, and only the kernels that were used last stay. A graph of CUDA's that captures a call needs its
-plan for as long as it is launched.
+plan for as long as it is launched, not closed: the plan keeps the kernels, and what the captured call read and wrote.
 """
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
+
+from convbench.errors import UnavailableError, first_line
 
 if TYPE_CHECKING:
     from convbench.cuda.launch import Launch
 
 MOST_LOADED: Final = 256  # kernels that stay loaded without a plan that uses them, of 60 KiB or so each
 MAX_DYNAMIC_SHARED_SIZE_BYTES: Final = 8  # of CUfunction_attribute
+OUT_OF_MEMORY: Final = "OUT_OF_MEMORY"  # ends the name of the driver's error
 
 
-def compiled(cupy: Any, launch: Launch, dtype: str) -> Any:
-    """The launch's kernel, compiled and loaded: a `cupy.cuda.Function`.
+class Kernel:
+    """A loaded kernel, which is unloaded while its own GPU is the current one: the driver looks for it there.
+
+    Attributes:
+        function: A `cupy.cuda.Function`; hold the kernel for as long as it is in use.
+    """
+
+    def __init__(self, cuda: Any, device: int, function: Any) -> None:
+        """Take a function of a module that nothing else holds."""
+        self._cuda, self._device, self.function = cuda, device, function
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            with suppress(RuntimeError), self._cuda.Device(self._device):  # a lost GPU has unloaded everything
+                self.function = None
+
+
+def compiled(cupy: Any, launch: Launch, dtype: str) -> Kernel:
+    """The launch's kernel, compiled and loaded.
 
     Raises:
-        RuntimeError: The compiler refuses the source.
+        MemoryError: The GPU's memory cannot hold it.
+        UnavailableError: The compiler or the driver refuses it.
+        RuntimeError: The GPU is lost (CuPy's `CUDARuntimeError`).
     """
     kernel = (launch.code, launch.name, launch.options(dtype), launch.architecture, launch.shared_bytes)
-    return _loaded(cupy, cupy.cuda.runtime.getDevice(), *kernel)
+    load = (cupy, cupy.cuda.runtime.getDevice(), *kernel)
+    try:
+        return _loaded(*load)
+    except (RuntimeError, OSError, cupy.cuda.compiler.CompileException) as error:
+        refused = error
+    if _is_of_memory(cupy, refused):
+        cupy.get_default_memory_pool().free_all_blocks()  # which the driver knows nothing of
+        try:
+            return _loaded(*load)
+        except (RuntimeError, OSError, cupy.cuda.compiler.CompileException) as error:
+            refused = error
+    raise as_told(cupy, refused, f"the kernel {launch.name}") from refused
+
+
+def as_told(cupy: Any, error: Exception, what: str) -> Exception:
+    """The error to raise in place of one of CuPy's.
+
+    Args:
+        cupy: The module.
+        error: What CuPy raised.
+        what: What it raised it for.
+
+    Raises:
+        RuntimeError: The GPU is lost (CuPy's `CUDARuntimeError`).
+    """
+    if isinstance(error, cupy.cuda.runtime.CUDARuntimeError | UnavailableError):
+        return error
+    if _is_of_memory(cupy, error):
+        return MemoryError(f"the GPU has no memory for {what}")
+    line = first_line(error)
+    if isinstance(error, cupy.cuda.driver.CUDADriverError):
+        cupy.cuda.Device().synchronize()  # raises where the GPU is lost, and with it every other plan
+        return UnavailableError(
+            f"the driver refuses {what} ({line}); use another form, or a driver that fits CuPy's CUDA"
+        )
+    return UnavailableError(f"CUDA's compiler fails for {what} ({line}); pip install 'convbench[gpu]' anew")
+
+
+def _is_of_memory(cupy: Any, error: Exception) -> bool:
+    return isinstance(error, cupy.cuda.driver.CUDADriverError) and OUT_OF_MEMORY in str(error)
 
 
 @lru_cache(maxsize=MOST_LOADED)
 def _loaded(
     cupy: Any, device: int, code: str, name: str, options: tuple[str, ...], architecture: str, shared_bytes: int
-) -> Any:
+) -> Kernel:
     cuda = cupy.cuda
     with cuda.Device(device):
         if architecture:
@@ -42,7 +105,7 @@ def _loaded(
         function = module.get_function(name)
         if shared_bytes:
             cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes)
-    return function
+    return Kernel(cuda, device, function)
 
 
 def _machine_code(nvrtc: Any, code: str, options: tuple[str, ...]) -> bytes:

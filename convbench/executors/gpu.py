@@ -5,25 +5,23 @@ Calls return once their work is queued, as is usual in CuPy. Times are measured 
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from convbench.cuda import SOURCES
-from convbench.cuda.module import compiled
 from convbench.cuda.precision import GPU_PRECISIONS
-from convbench.errors import RequestError, UnavailableError
+from convbench.errors import RequestError, first_line
+from convbench.executors.gpu_runner import FORKED, GpuRunner, InFlight
 from convbench.runtime.loading import load
 
 EVICTION_BYTES: Final = 2**28  # larger than the L2 cache of any GPU
-VECTOR_BYTES: Final = 16  # bytes of a kernel's vector store
 WAIT: Final = SOURCES / "wait.cu"
 CYCLES: Final = 3e9  # upper bound of a GPU's clock, in Hz
 HEAD_START: Final = 1e-4  # minimum seconds for which a kernel delays calls while the host queues them
 LONGEST_HEAD_START: Final = 0.02  # maximum of the same
-FORKED: Final = "CUDA does not outlive a fork; start the process afresh, as multiprocessing does with 'spawn'"
+UNINITIALIZED: Final = "cudaErrorInitializationError"
 TOGETHER: Final = 128  # maximum number of calls that are queued at once, bounded by the capacity of the queue
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from convbench.cuda.launch import GpuWork, Launch
+    from convbench.cuda.launch import GpuWork
     from convbench.executors import Runner
     from convbench.precision import Precision
 
@@ -46,7 +44,12 @@ class Gpu:
     distributes = False
     launched = False
     _pid = 0  # the process that used the GPU first
+    _has_compiler = False  # known once it was found
     _queueing = 0.0  # seconds that the host took to queue a call, last time
+
+    def __init__(self) -> None:
+        """Nothing is in flight."""
+        self.in_flight = InFlight()
 
     def available(self) -> str | None:
         """Why no GPU can be used, and the remedy; None if one can."""
@@ -55,15 +58,27 @@ class Gpu:
         except ModuleNotFoundError:
             return "CuPy is not installed; pip install 'convbench[gpu]', or [gpu-cuda13]"
         except ImportError as error:  # CuPy for another CUDA version, or a partial installation
-            return f"CuPy cannot be loaded ({_first_line(error)}); install the one for this machine's CUDA"
+            return f"CuPy cannot be loaded ({first_line(error)}); install the one for this machine's CUDA"
         if self.lost():
             return FORKED
         try:
             gpus = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
-            return f"CuPy finds no usable GPU ({_first_line(error)}); install an NVIDIA driver that fits CuPy's CUDA"
+            if UNINITIALIZED in str(error):  # also where a parent process had used it through another library
+                return f"CUDA cannot be initialized; install an NVIDIA driver, or, in a forked process: {FORKED}"
+            return f"CuPy finds no usable GPU ({first_line(error)}); install an NVIDIA driver that fits CuPy's CUDA"
         self._pid = os.getpid()
-        return None if gpus else "there is no NVIDIA GPU"
+        return self._no_compiler(cupy) if gpus else "there is no NVIDIA GPU"
+
+    def _no_compiler(self, cupy: Any) -> str | None:
+        """Why kernels cannot be compiled; None if they can."""
+        if not self._has_compiler:
+            try:
+                cupy.cuda.nvrtc.getVersion()
+            except RuntimeError as error:
+                return f"CuPy finds no compiler of CUDA's ({first_line(error)}); pip install 'convbench[gpu]' anew"
+            self._has_compiler = True
+        return None
 
     def lost(self) -> bool:
         """Whether this process was forked from one that had used the GPU."""
@@ -80,8 +95,19 @@ class Gpu:
         return self.module().empty(shape, dtype)  # type: ignore[no-any-return]
 
     def input(self, array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
-        """Convert an array to C order and a dtype, copying only if necessary."""
-        return self.module().ascontiguousarray(array, dtype)  # type: ignore[no-any-return]
+        """Convert an array to C order and a dtype, copying only if necessary.
+
+        Raises:
+            RequestError: It is on a GPU that is not the current one.
+        """
+        cupy = self.module()
+        place, current = array.data.device_id, cupy.cuda.runtime.getDevice()  # type: ignore[attr-defined]
+        if place != current:
+            raise RequestError(f"x is on GPU {place}, and the current one is GPU {current}; use Device({place})")
+        read: NDArray[Any] = cupy.ascontiguousarray(array, dtype)
+        if read is not array:
+            self.in_flight.keep(cupy.cuda, array)  # the copy is queued
+        return read
 
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
         """Copy to the GPU's memory, and wait for completion."""
@@ -164,73 +190,6 @@ class Gpu:
     def open(self, work: GpuWork, cores: int) -> Runner:  # noqa: ARG002
         """Compile the kernels for the current GPU, and copy the weights to it."""
         return GpuRunner(work, self)
-
-
-class GpuRunner:
-    """Queues the kernels on the calling thread's current stream."""
-
-    pids = ()
-    clock = None
-
-    def __init__(self, work: GpuWork, gpu: Gpu) -> None:
-        begin, cupy = time.perf_counter(), gpu.module()
-        dtype = work.dtype.name
-        self._launches, self._dtype = work.launches, dtype
-        self._kernels = [compiled(cupy, launch, dtype) for launch in work.launches]
-        self._device = cupy.cuda.runtime.getDevice()
-        ready = time.perf_counter()
-        self._weights = cupy.asarray(work.weights)
-        self._scratch_size = max(1, work.scratch_size)
-        self._gpu, self._cuda = gpu, cupy.cuda
-        cupy.cuda.Device().synchronize()
-        self.setup = {"compile": ready - begin, "start": time.perf_counter() - ready}
-
-    def __call__(self, x: NDArray[Any], out: NDArray[Any]) -> None:
-        """Queue the kernels that compute `out`; both arrays are on the GPU."""
-        if out.data.ptr % VECTOR_BYTES:  # type: ignore[attr-defined]  # a CuPy array
-            raise RequestError(f"out begins between multiples of {VECTOR_BYTES} bytes; give an array of its own")
-        if self._gpu.lost():
-            raise UnavailableError(FORKED)
-        if self._cuda.runtime.getDevice() != self._device:
-            raise RequestError(f"the plan is on GPU {self._device}, which is not the current one")
-        kernels, weights, scratch = self._kernels, self._weights, self._new_scratch()
-        for launch, kernel in zip(self._launches, kernels, strict=True):
-            self._queue(launch, kernel, (x, weights, out, scratch))
-
-    def _new_scratch(self) -> NDArray[Any]:
-        """Scratch for one call; CuPy's pool reuses the memory in later calls on the same stream only."""
-        return self._gpu.empty((self._scratch_size,), self._dtype)
-
-    @staticmethod
-    def _queue(launch: Launch, kernel: Any, arrays: tuple[Any, ...]) -> None:
-        kernel((launch.blocks,), (launch.threads,), arrays, shared_mem=launch.shared_bytes)
-
-    def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
-        """The share of each launch in a call's time, from a separate call, since events between launches cost time."""
-        if len(self._launches) == 1:
-            return [1.0]
-        events = [self._cuda.Event() for _ in range(len(self._launches) + 1)]
-        scratch = self._new_scratch()
-        self._gpu.hold_up()
-        events[0].record()
-        for launch, kernel, event in zip(self._launches, self._kernels, events[1:], strict=True):
-            self._queue(launch, kernel, (x, self._weights, out, scratch))
-            event.record()
-        events[-1].synchronize()
-        parts = [self._cuda.get_elapsed_time(begin, end) for begin, end in itertools.pairwise(events)]
-        return [part / sum(parts) for part in parts]
-
-    def threads(self) -> int:
-        """One: the host's calling thread."""
-        return 1
-
-    def close(self) -> None:
-        """Release the weights and the kernels."""
-        self._weights, self._kernels = None, []
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 GPU = Gpu()

@@ -20,6 +20,7 @@ import numpy as np
 
 from convbench import machine
 from convbench.arrays import on_gpu
+from convbench.cuda.streams import queue_of
 from convbench.layer.operation import Operation, as_image, copied_bytes, first_plan, is_wide, no_memory, place
 from convbench.problem import ITEM_SIZE
 from convbench.runtime.loading import load
@@ -71,7 +72,7 @@ class Kept:
     @property
     def bytes(self) -> int:
         """Memory that it holds while nobody calls it."""
-        return self.plan.packed_bytes + self.plan.scratch_bytes
+        return self.plan.held_bytes
 
 
 class Plans:
@@ -197,13 +198,13 @@ class Plans:
 
 
 def _gpu_and_stream() -> tuple[Hashable, ...]:
-    """The current GPU and stream.
+    """The current GPU and stream; a thread's own default stream has the pointer of all threads'.
 
     A plan on a GPU is called on one stream alone, so that its memory is not given to another stream before its kernels
     have run.
     """
     cuda = load("cupy").cuda
-    return (getattr(cuda.Device(), "id", 0), cuda.get_current_stream().ptr)
+    return (cuda.runtime.getDevice(), *queue_of(cuda.get_current_stream()))
 
 
 def _is_aligned(array: NDArray[Any]) -> bool:

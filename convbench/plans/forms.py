@@ -63,6 +63,7 @@ class Plan(Closing):
         setup: Seconds of set-up, by step ("compile", "pack", "start").
         scratch_bytes: Memory that a call needs in addition to input, weights and output.
         packed_bytes: Memory of the plan's own copy of the weights, packed or not; 0 if it reads those it was given.
+        held_bytes: Memory that it holds between calls. On a GPU, scratch is a call's own and goes back to CuPy's pool.
         error_bound: Upper bound of the rounding error of every output, divided by (max |x| times the largest sum of
             |weights| of one filter, plus the largest |bias|), for every finite input for which no intermediate result
             overflows or underflows; None if unknown.
@@ -94,10 +95,13 @@ class Plan(Closing):
         if not borrow and np.may_share_memory(work.weights, given):
             work = replace(work, weights=work.weights.copy())
         packed = time.perf_counter()
-        self.packed_bytes = 0 if np.may_share_memory(work.weights, given) else int(work.weights.nbytes)
+        on_gpu = self._executor.memory == "gpu"  # which has a copy of its own
+        is_borrowed = not on_gpu and np.may_share_memory(work.weights, given)
+        self.packed_bytes = 0 if is_borrowed else int(work.weights.nbytes)
         self._runner: Runner = self._executor.open(work, candidate.cores)
         self.setup = {"pack": packed - begin, **self._runner.setup}
         self.scratch_bytes = needed_bytes(work, candidate.cores)
+        self.held_bytes = self.packed_bytes + (0 if on_gpu else self.scratch_bytes)
         self.error_bound = work.errors.bound if work.errors else None
         self.error_estimate = work.errors.estimate if work.errors else None
         self.precision = PRECISIONS[candidate.precision_for(problem)]

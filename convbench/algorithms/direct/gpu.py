@@ -17,6 +17,7 @@ from convbench.cuda.launch import (
     SHARED_BYTES,
     GpuWork,
     Launch,
+    beyond_offsets,
     filter_blocks_each,
     geometry_macros,
     macros_of,
@@ -102,7 +103,12 @@ class Cut:
 
 
 def supports(problem: Problem) -> str | None:
-    """Supports kernels whose row of taps fits a thread's registers, and whose input patch fits shared memory."""
+    """Supports kernels whose row of taps fits a thread's registers, and whose input patch fits shared memory.
+
+    Planes are within the range of 32-bit offsets.
+    """
+    if (reason := beyond_offsets(problem)) is not None:
+        return reason
     if _window(problem) > WIDEST:
         return f"a kernel that spans more than {WIDEST - RUN // 2 + 1} columns does not fit a thread's registers"
     fits = next(_cuts(problem), None) is not None

@@ -27,7 +27,7 @@ WINOGRAD = Algorithm(
         Implementation(
             "gpu",
             located(_GPU, "prepare"),
-            supports=nested.undilated,
+            supports=located(_GPU, "supports"),
             footprint=located(_GPU, "footprint"),
             cost=located(_GPU, "cost"),
             fuses_epilogue=True,

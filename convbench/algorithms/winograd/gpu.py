@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convbench.algorithms.winograd import gpu_fused, gpu_steps
+from convbench.algorithms.winograd.nested import undilated
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from convbench.algorithms import Cost, Footprint
     from convbench.cuda.launch import GpuWork
     from convbench.problem import Problem
+
+
+def supports(problem: Problem) -> str | None:
+    """Supports a dilation of 1 alone, and what either choice of kernels does."""
+    if (reason := undilated(problem)) is not None:
+        return reason
+    return None if gpu_fused.supports(problem) is None else gpu_steps.supports(problem)
 
 
 def prepare(problem: Problem, weights: NDArray[Any], epilogue: Epilogue = NO_EPILOGUE) -> GpuWork:

@@ -17,6 +17,7 @@ from convbench.cuda.launch import (
     SHARED_BYTES,
     GpuWork,
     Launch,
+    beyond_offsets,
     filter_blocks_each,
     geometry_macros,
     macros_of,
@@ -65,9 +66,11 @@ class Cut:
 
 
 def supports(problem: Problem) -> str | None:
-    """Supports one channel per group, where the transformed input fits shared memory."""
+    """Supports one channel per group, where the transformed input fits shared memory and planes 32-bit offsets."""
     if problem.channels > problem.groups:
         return "has one channel"
+    if (reason := beyond_offsets(problem)) is not None:
+        return reason
     fits = best_axes(problem, _cost, _fits) is not None
     return None if fits else "the transformed input of so large a kernel does not fit shared memory"
 

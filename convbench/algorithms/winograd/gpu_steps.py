@@ -13,7 +13,7 @@ from convbench.algorithms.winograd.gpu_transforms import TRANSFORMS, axis_macros
 from convbench.algorithms.winograd.nested import Axis, best_axes, errors, transformed_weights
 from convbench.cuda import SOURCES
 from convbench.cuda.epilogue import EPILOGUE_SOURCE, with_epilogue
-from convbench.cuda.launch import GpuWork, Launch, geometry_macros
+from convbench.cuda.launch import MOST_OFFSET, GpuWork, Launch, geometry_macros
 from convbench.cuda.product import LAUNCH, Blocks, Products, best_blocks, cycles, product_sources
 from convbench.epilogue import NO_EPILOGUE, Epilogue
 from convbench.integers import ceil_div, round_up
@@ -21,6 +21,7 @@ from convbench.precision import EXACT
 from convbench.problem import ITEM_SIZE, Problem
 
 SOURCE: Final = SOURCES / "winograd_steps.cu"
+ROUNDED_UP: Final = 2**10  # more than the tiles that fill the last thread block of any kernel
 TRANSFORM_THREADS: Final = 128  # threads of a thread block that transforms
 FMAS_PER_MEMORY_ROUND_TRIP: Final = 64  # multiply-adds in the time to write an element and read it again
 
@@ -68,6 +69,17 @@ def _cost(problem: Problem, y: Axis, x: Axis) -> float:
 
 def _tiles(problem: Problem, y: Axis, x: Axis) -> int:
     return problem.batch * ceil_div(problem.output_height, y.outputs) * ceil_div(problem.output_width, x.outputs)
+
+
+def supports(problem: Problem) -> str | None:
+    """Supports as many tiles, and planes of all images, as 32 bits can count."""
+    reason = "more than 2 G tiles or planes are beyond its 32-bit offsets"
+    if problem.batch * max(problem.channels, problem.out_channels) > MOST_OFFSET:
+        return reason
+    most = MOST_OFFSET - ROUNDED_UP
+    if problem.batch * problem.output_height * problem.output_width <= most:
+        return None  # a tile has a pixel at least
+    return reason if cut_up(problem).products.columns > most else None
 
 
 def cut_up(problem: Problem) -> Cut:

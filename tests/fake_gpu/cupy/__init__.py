@@ -1,6 +1,7 @@
 """CuPy as far as convbench uses it, on the host: arrays are NumPy's, kernels are compiled by g++ and run as threads.
 
-What runs on it is convbench's own code for GPUs; only the speed is not a GPU's.
+What runs on it is convbench's own code for GPUs; only the speed is not a GPU's. Work is done when a call returns, but
+events are done as a test says, and streams tell what they wait for.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -31,6 +32,13 @@ class ndarray(np.ndarray):  # noqa: N801  # CuPy's name
 
     __cuda_array_interface__: dict[str, Any] = {}  # noqa: RUF012
 
+    def __array_finalize__(self, of: Any) -> None:
+        """A view lies where its array does, and holds whatever owns the memory."""
+        self.gpu = getattr(of, "gpu", None)
+        if self.gpu is None:
+            self.gpu = getDevice()
+        self.memory = getattr(of, "memory", None) or PooledMemory()
+
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
@@ -46,14 +54,35 @@ class ndarray(np.ndarray):  # noqa: N801  # CuPy's name
 
     @property
     def data(self) -> SimpleNamespace:
-        return SimpleNamespace(ptr=self.ctypes.data)
+        return SimpleNamespace(ptr=self.ctypes.data, device_id=self.gpu, mem=self.memory)
 
     @property
-    def device(self) -> nullcontext:
-        return nullcontext()
+    def device(self) -> Device:
+        return Device(self.gpu)
+
+
+class PooledMemory:
+    """Memory of CuPy's pool."""
+
+
+class DLPackMemory:
+    """Memory of another library's array, which it holds."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy's."""
+
+
+largest: list[int] = []  # the last number is the most bytes that an array may have
 
 
 def empty(shape: tuple[int, ...], dtype: str) -> ndarray:
+    nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if largest and nbytes > largest[-1]:
+        raise OutOfMemoryError(f"Out of memory allocating {nbytes:,} bytes")
     return np.empty(shape, dtype).view(ndarray)
 
 
@@ -62,6 +91,8 @@ def asarray(array: Any) -> ndarray:
 
 
 def ascontiguousarray(array: ndarray, dtype: str | None = None) -> ndarray:
+    if array.flags.c_contiguous and array.dtype == dtype:
+        return array
     return np.ascontiguousarray(array.view(np.ndarray), dtype).view(ndarray)
 
 
@@ -70,6 +101,10 @@ def asnumpy(array: ndarray) -> np.ndarray:
 
 
 def from_dlpack(array: Any) -> ndarray:
+    if hasattr(array, "values"):  # a tensor of the PyTorch beside this
+        found = array.values.view(ndarray)
+        found.memory = DLPackMemory(array)
+        return found
     return np.from_dlpack(array).view(ndarray)
 
 
@@ -101,8 +136,11 @@ _core = SimpleNamespace(_routines_linalg=linalg)
 lib = SimpleNamespace(stride_tricks=np.lib.stride_tricks)
 
 
+freed_blocks: list[int] = []  # an entry for each time that the pool gave all blocks back
+
+
 def get_default_memory_pool() -> SimpleNamespace:
-    return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+    return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: freed_blocks.append(1))
 
 
 class RawKernel:
@@ -143,10 +181,23 @@ class Module:
     """What the compiler made of a source: here, the source and the options."""
 
     def load(self, machine_code: bytes) -> None:
+        if load_errors:
+            raise load_errors.pop(0)
         self._code, self._options = json.loads(machine_code)
+        self.gpu = getDevice()
 
     def get_function(self, name: str) -> RawKernel:
-        return RawKernel(self._code, name, self._options)
+        kernel = RawKernel(self._code, name, self._options)
+        kernel.module = self
+        return kernel
+
+    def __del__(self) -> None:
+        if hasattr(self, "gpu") and not sys.is_finalizing():
+            unloaded.append((self.gpu, getDevice()))
+
+
+load_errors: list[Exception] = []  # what the next modules' loading raises
+unloaded: list[tuple[int, int]] = []  # each module's GPU, and the current one when it was unloaded
 
 
 def compile_module(code: str, options: Sequence[str]) -> Module:
@@ -182,16 +233,73 @@ class Nvrtc:
 
 
 class Event:
-    """A moment."""
+    """A moment in a stream."""
 
-    def record(self) -> None:
-        self.seconds = time.perf_counter()
+    is_done: Callable[[], bool] = staticmethod(lambda: True)
+
+    def __init__(self, disable_timing: bool = False) -> None:
+        self.timed = not disable_timing
+
+    def record(self, stream: Stream | None = None) -> None:
+        self.seconds, self.stream = time.perf_counter(), stream or get_current_stream()
+        assert not self.stream.captures, "an event of a graph tells nothing of its launches"
 
     def synchronize(self) -> None:
         pass
 
+    @property
+    def done(self) -> bool:
+        assert not get_current_stream().captures, "while a graph is captured, nobody asks events"
+        return Event.is_done()
+
+
+class Stream:
+    """A stream, which remembers the streams whose events it waits for."""
+
+    def __init__(self, ptr: int | None = None) -> None:
+        self.ptr = id(self) if ptr is None else ptr
+        self.waits: list[int] = []
+        self.captures = False
+
+    def wait_event(self, event: Event) -> None:
+        self.waits.append(event.stream.ptr)
+
+    def is_capturing(self) -> bool:
+        assert self.ptr not in (0, 1), "nobody captures the legacy default stream"
+        return self.captures
+
+    def __enter__(self) -> Self:
+        streams().append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        streams().pop()
+
+
+DEFAULT_STREAM = Stream(0)
+_thread = threading.local()
+
+
+def streams() -> list[Stream]:
+    """Those that this thread has entered."""
+    if not hasattr(_thread, "streams"):
+        _thread.streams = [DEFAULT_STREAM]
+    return _thread.streams
+
+
+def get_current_stream() -> Stream:
+    return streams()[-1]
+
 
 class CUDARuntimeError(RuntimeError):
+    """As CuPy's."""
+
+
+class CUDADriverError(RuntimeError):
+    """As CuPy's."""
+
+
+class CompileException(Exception):  # noqa: N818  # CuPy's name
     """As CuPy's."""
 
 
@@ -208,21 +316,34 @@ class Device:
 
     cublas_handle = 1
 
-    def __init__(self, number: int = 0) -> None:
-        assert 0 <= number < getDeviceCount()
+    def __init__(self, number: int | None = None) -> None:
+        self.id = getDevice() if number is None else number
+        assert 0 <= self.id < getDeviceCount()
 
     @property
     def compute_capability(self) -> str:
         return os.environ.get("FAKE_CAPABILITY", "80")
 
     def __enter__(self) -> Self:
+        devices().append(self.id)
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        devices().pop()
 
     def synchronize(self) -> None:
         synchronize()
+
+
+def devices() -> list[int]:
+    """Those that this thread has entered."""
+    if not hasattr(_thread, "devices"):
+        _thread.devices = [0]
+    return _thread.devices
+
+
+def getDevice() -> int:  # noqa: N802  # CUDA's name
+    return devices()[-1]
 
 
 def getDeviceCount() -> int:  # noqa: N802  # CUDA's name
@@ -234,16 +355,17 @@ cuda = SimpleNamespace(
     get_elapsed_time=lambda begin, end: 1e3 * (end.seconds - begin.seconds),
     Device=Device,
     Module=Module,
-    compiler=SimpleNamespace(_compile_module_with_cache=compile_module),
-    driver=SimpleNamespace(funcSetAttribute=set_attribute),
+    Stream=Stream,
+    compiler=SimpleNamespace(_compile_module_with_cache=compile_module, CompileException=CompileException),
+    driver=SimpleNamespace(funcSetAttribute=set_attribute, CUDADriverError=CUDADriverError),
     cublas=SimpleNamespace(
         CUBLAS_DEFAULT_MATH=0,
         setMathMode=lambda _, mode: math_mode.__setitem__(0, mode),
     ),
-    get_current_stream=lambda: SimpleNamespace(ptr=0),
+    get_current_stream=get_current_stream,
     runtime=SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
-        getDevice=lambda: 0,
+        getDevice=getDevice,
         getDeviceCount=getDeviceCount,
         getDeviceProperties=lambda _: {
             "name": b"a GPU on the host",
