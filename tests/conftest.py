@@ -134,7 +134,8 @@ def told(tmp_path: Path, simulated: simulation.Simulated) -> Callable[..., simul
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps that this process begins without saying how long measure briefly, and no limits of the machine."""
-    told = {"max_samples": 2, "min_samples": 2, "min_seconds": 0.0, "max_warmups": 2, "peak_repetitions": 0}
+    told = {"max_samples": 2, "min_samples": 2, "min_seconds": 0.0, "max_warmups": 2, "wake_seconds": 0.0}
+    told["peak_repetitions"] = 0
     values = tuple(told.get(field.name, field.default) for field in dataclasses.fields(Timing))
     monkeypatch.setattr(Timing.__init__, "__defaults__", values)
 

@@ -204,7 +204,7 @@ def test_a_fork_in_the_middle_of_a_call_leaves_no_lock_behind(forks):
         import os, sys, threading
         import numpy as np
         from convbench import Problem, plan
-        problem = Problem(height=150, width=200, out_channels=16, kernel_height=5, kernel_width=5)
+        problem = Problem(height=150, width=200, channels=2, out_channels=10, kernel_height=5, kernel_width=5)
         random = np.random.default_rng(0)
         x, w = (random.standard_normal(s).astype("f4") for s in (problem.input_shape, problem.weights_shape))
         plans = [plan(problem, w, algorithm="direct", executor=e, cores=2) for e in ("threads", "processes")]
