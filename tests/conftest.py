@@ -77,6 +77,14 @@ PROBLEMS = {
 }
 
 
+COMPILING = ("test_algorithms.py", "test_ways.py", "test_winograd.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that compile most come first: others load their tiles, and none of them is left for the end."""
+    items.sort(key=lambda item: item.path.name not in COMPILING)
+
+
 def wait_until(
     condition: Callable[[], object], seconds: float = 120, alive: subprocess.Popen[str] | None = None
 ) -> None:
