@@ -162,7 +162,7 @@ def test_tiles_are_transformed_in_both_directions(sizes):
     ("kernel", "y", "x", "filters", "dtype"),
     [
         ((3, 3), Axis(4, 3, 1), Axis(4, 3, 1), 2 * LANES, "float32"),
-        ((5, 2), Axis(4, 3, 2), Axis(3, 2, 1), 12, "float32"),
+        pytest.param((5, 2), Axis(4, 3, 2), Axis(3, 2, 1), 12, "float32", marks=pytest.mark.long),
         ((5, 2), Axis(4, 3, 2), Axis(3, 2, 1), 12, "float64"),
     ],
 )
