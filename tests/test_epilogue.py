@@ -118,9 +118,14 @@ def test_the_bias_is_copied():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("size", [1.0, 1e3, 1e6])
-def test_errors_keep_to_the_bound_whatever_the_size_of_the_bias(algorithm, size):
+@pytest.mark.parametrize(
+    "descriptor",
+    [PROBLEMS["groups"], pytest.param("g2mb1ic8ih20iw45oc14kh3kw5ph1", marks=pytest.mark.long)],
+    ids=["groups", "groups of more channels"],
+)
+def test_errors_keep_to_the_bound_whatever_the_size_of_the_bias(algorithm, size, descriptor):
     """The hardest case: all addends of one sign, and biases that digits of the products vanish beside."""
-    problem = Problem.parse(PROBLEMS["groups"])
+    problem = Problem.parse(descriptor)
     x, weights = map(np.abs, data(problem))
     weights[3] = 0
     bias = np.full(problem.out_channels, size, "float32")
