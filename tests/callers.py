@@ -16,7 +16,7 @@ from convbench.plans import Plan, plan
 from convbench.problem import Problem
 
 HOST = ("serial", "threads", "processes")
-PROBLEM = Problem(height=30, width=41, channels=2, out_channels=10, kernel_height=5, kernel_width=5)
+PROBLEM = Problem(height=24, width=40, channels=2, out_channels=10, kernel_height=3, kernel_width=3)
 TRIES, PATIENCE = 2, 60.0  # seconds, however busy the machine is
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 

@@ -77,6 +77,14 @@ PROBLEMS = {
 }
 
 
+COMPILING = ("test_algorithms.py", "test_ways.py", "test_winograd.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that compile most come first: others load their tiles, and none of them is left for the end."""
+    items.sort(key=lambda item: item.path.name not in COMPILING)
+
+
 def wait_until(
     condition: Callable[[], object], seconds: float = 120, alive: subprocess.Popen[str] | None = None
 ) -> None:
@@ -134,7 +142,8 @@ def told(tmp_path: Path, simulated: simulation.Simulated) -> Callable[..., simul
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps that this process begins without saying how long measure briefly, and no limits of the machine."""
-    told = {"max_samples": 2, "min_samples": 2, "min_seconds": 0.0, "max_warmups": 2, "peak_repetitions": 0}
+    told = {"max_samples": 2, "min_samples": 2, "min_seconds": 0.0, "max_warmups": 2, "wake_seconds": 0.0}
+    told["peak_repetitions"] = 0
     values = tuple(told.get(field.name, field.default) for field in dataclasses.fields(Timing))
     monkeypatch.setattr(Timing.__init__, "__defaults__", values)
 

@@ -24,7 +24,6 @@ HAS_CLOCK = ("x86_64", "AMD64", "aarch64", "arm64")
 HOST_EXECUTORS = [name for name in EXECUTORS if EXECUTORS[name].backend == "numba" and not EXECUTORS[name].distributes]
 LEAST_SUPPORTED = 12  # of the problems, by every algorithm
 SUMS = ("naive", "direct", "unrolled")  # whose outputs are sums of products, rounded as often as there are taps
-TRANSFORMS = ("winograd", "fft")
 REFUSED = {
     "winograd": {
         "saves nothing with a kernel of one tap": ["one kernel of one tap"],
@@ -38,14 +37,17 @@ REFUSED = {
 """What each algorithm cannot do of the problems, and why; what is not listed can do everything."""
 
 
-FEW = (
-    "the experiment in small",
-    "channels and batch",
-    "uneven padding",
-    "groups",
-    "float64",
-)
-"""Of the problems, for forms whose tiles take seconds to compile, of which some share one; `make test-all` has all."""
+FEW = ("the experiment in small", "channels and batch", "uneven padding", "float64")
+QUICK = {
+    "winograd": (*FEW, "padding", "more padding than image"),
+    "fft": (*FEW, "kernels that fill no block", "groups"),
+    "unrolled": (
+        *(*FEW[:2], "one kernel of one tap", "fewer kernels than a block", "kernels that fill no block", "one row"),
+        *("a large kernel", "padding", "more padding than image", "stride", "dilation", "dilation and padding"),
+        *("depthwise", "everything", "float64"),
+    ),
+}
+"""Of the problems, for forms whose tiles take long to compile, those that share a few; `make test-all` has all."""
 
 
 def cases(*executors: str) -> list[ParameterSet]:
@@ -54,7 +56,7 @@ def cases(*executors: str) -> list[ParameterSet]:
         pytest.param(
             *(algorithm, *([executor] if executor else []), Problem.parse(PROBLEMS[name])),
             id="-".join(filter(None, (algorithm, executor, name))),
-            marks=[pytest.mark.long] * (algorithm in TRANSFORMS and name not in FEW),
+            marks=[pytest.mark.long] * (name not in QUICK.get(algorithm, PROBLEMS)),
         )
         for algorithm in ALGORITHMS
         for name in PROBLEMS

@@ -28,6 +28,19 @@ FORMS = [
 ON_A_GPU = [name for name, precision in FORMS if precision == "exact"]
 CAPABILITIES = ("90", "70", "75", "80", "86", "89", "100", "120")  # without the point; the first stands for all
 REFERENCE = "mb1ic1ih720iw1280oc128kh11kw11"
+QUICK = {
+    "unrolled": (
+        "channels and batch",
+        "groups",
+        "everything",
+        "float64",
+        "a large kernel",
+        "uneven padding",
+        "one row",
+    ),
+    "winograd": ("channels and batch", "groups", "float64", "a large kernel", "uneven padding", "one row", "padding"),
+}
+"""Of the problems, for forms of several launches or ways, each a program to compile; `make test-all` has all."""
 ROUNDED = ("channels and batch", "groups", "everything")  # of the problems, for what rounds to TF32
 STEPS = ["transform_input", "products", "transform_output"]
 LAYER = "mb32ic512ih7iw7oc512kh3kw3ph1pw1"
@@ -117,7 +130,13 @@ def test_a_form_refuses_what_it_is_known_to(algorithm, precision):
 @pytest.mark.parametrize(
     ("algorithm", "precision", "name"),
     [
-        pytest.param(*form, name, marks=[pytest.mark.long] if form[1] != "exact" and name not in ROUNDED else [])
+        pytest.param(
+            *form,
+            name,
+            marks=[]
+            if name in (QUICK.get(form[0], PROBLEMS) if form[1] == "exact" else ROUNDED)
+            else [pytest.mark.long],
+        )
         for form in FORMS
         for name in supported(*form, PROBLEMS)
     ],

@@ -24,7 +24,7 @@ from convbench.plans import DistributedPlan, plan
 from convbench.problem import Problem
 from convbench.results.store import load
 
-QUICK = ("padding", "channels and batch", "everything", "one row")
+QUICK = ("padding", "channels and batch", "everything", "a kernel as large as the image")
 BANDS = Problem.parse(PROBLEMS["padding"])
 
 
@@ -88,9 +88,9 @@ def test_parts_stay_where_they_are_until_they_are_gathered():
 
 
 def test_a_batch_is_cut_into_images_and_a_layers_end_goes_with_them():
-    problem = Problem.parse("mb3ic2ih9iw8oc4kh3kw3ph1pw1")
+    problem = Problem.parse("mb3ic5ih12iw13oc10kh3kw3ph1pw1")
     x, weights = data(problem)
-    bias = np.arange(4, dtype=np.float32)
+    bias = np.arange(10, dtype=np.float32)
     with plan(problem, weights, executor="dask", cores=2, bias=bias, activation="relu") as one:
         assert one.facts()["axis"] == "images"
         expected = np.maximum(convolve(problem, x, weights) + bias[:, None, None], 0)

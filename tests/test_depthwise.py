@@ -103,7 +103,6 @@ QUICK_GROUPS = (
     "a first layer",
     "large planes, of which lines are asked for ahead",
     "four channels a group",
-    "groups, stride 2",
 )
 
 

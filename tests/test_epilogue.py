@@ -16,8 +16,9 @@ from convbench.problem import Problem
 
 ON_THE_HOST = ("serial", "threads", "processes")
 PROBLEMS = {
-    "filters that do not fill a block": "mb2ic3ih20iw45oc21kh3kw5ph1",
+    "filters that do not fill a block": "mb2ic3ih14iw13oc10kh3kw3ph1",
     "groups": "g3mb1ic6ih17iw40oc15kh3kw3ph1",
+    "more channels, of a kernel that is no square": "mb2ic3ih20iw45oc21kh3kw5ph1",
     "one row of the kernel": "mb1ic2ih9iw50oc4kh1kw5",
     "large kernel": "mb1ic1ih40iw60oc9kh11kw11",
     "float64": "--dt=f64 mb1ic2ih20iw30oc5kh3kw3",
@@ -117,9 +118,14 @@ def test_the_bias_is_copied():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("size", [1.0, 1e3, 1e6])
-def test_errors_keep_to_the_bound_whatever_the_size_of_the_bias(algorithm, size):
+@pytest.mark.parametrize(
+    "descriptor",
+    [PROBLEMS["groups"], pytest.param("g2mb1ic8ih20iw45oc14kh3kw5ph1", marks=pytest.mark.long)],
+    ids=["groups", "groups of more channels"],
+)
+def test_errors_keep_to_the_bound_whatever_the_size_of_the_bias(algorithm, size, descriptor):
     """The hardest case: all addends of one sign, and biases that digits of the products vanish beside."""
-    problem = Problem.parse("g2mb1ic8ih20iw45oc14kh3kw5ph1")
+    problem = Problem.parse(descriptor)
     x, weights = map(np.abs, data(problem))
     weights[3] = 0
     bias = np.full(problem.out_channels, size, "float32")

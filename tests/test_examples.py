@@ -61,6 +61,7 @@ def test_edges_are_those_of_another_library():
     assert found == pytest.approx(expected, abs=1e-2)
 
 
+@pytest.mark.long
 def test_the_network_computes_what_its_layers_say():
     names = runpy.run_path(str(ROOT / "examples" / "lenet5.py"))
     network, x = names["LeNet5"](), np.random.default_rng(1).standard_normal((3, 1, 28, 28)).astype(np.float32)

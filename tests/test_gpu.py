@@ -49,20 +49,20 @@ def test_a_sweep_with_a_gpu_beside_the_cores(tmp_path):
 def test_arrays_on_a_gpu_are_convolved_there():
     code = """
 import cupy, numpy as np, convbench
-x, w, bias = (np.random.default_rng(0).standard_normal(shape) for shape in ((3, 20, 24), (4, 3, 5, 5), 4))
+x, w, bias = (np.random.default_rng(0).standard_normal(shape) for shape in ((2, 20, 40), (10, 2, 5, 5), 10))
 there = convbench.conv2d(cupy.asarray(x), cupy.asarray(w), bias, padding="same")
 assert isinstance(there, cupy.ndarray)
 np.testing.assert_allclose(cupy.asnumpy(there), convbench.conv2d(x, w, bias, padding="same"), atol=1e-12)
 there = convbench.conv2d(cupy.asarray(x), w, cupy.asarray(bias))
 np.testing.assert_allclose(cupy.asnumpy(there), convbench.conv2d(x, w, bias), atol=1e-12)
-out = cupy.empty((4, 16, 20), "float64")
+out = cupy.empty((10, 16, 36), "float64")
 assert convbench.conv2d(cupy.asarray(x), w, out=out) is out
 try:
-    convbench.conv2d(cupy.asarray(x), w, out=np.empty((4, 16, 20)))
+    convbench.conv2d(cupy.asarray(x), w, out=np.empty((10, 16, 36)))
 except convbench.ConvbenchError as error:
     print(error)
 try:
-    convbench.conv2d(cupy.asarray(x), w, out=cupy.empty((1281,), "float64")[1:].reshape(4, 16, 20))
+    convbench.conv2d(cupy.asarray(x), w, out=cupy.empty((5761,), "float64")[1:].reshape(10, 16, 36))
 except convbench.ConvbenchError as error:
     print(error)
 """

@@ -204,7 +204,7 @@ IN_A_CHILD = """
     import os, signal, sys
     import numpy as np
     from convbench import Problem, plan
-    problem = Problem(height=60, width=80, channels=2, out_channels=16, kernel_height=5, kernel_width=5)
+    problem = Problem(height=60, width=89, channels=2, out_channels=20, kernel_height=5, kernel_width=5)
     random = np.random.default_rng(0)
     w = random.standard_normal(problem.weights_shape).astype("f4")
     xs = [random.standard_normal(problem.input_shape).astype("f4") for _ in range(3)]

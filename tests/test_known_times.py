@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from conftest import PROBLEMS
 from simulated import SMALL
 
 from convbench.analysis.compare import compare
@@ -120,7 +121,9 @@ def test_cold_caches_are_emptied_before_every_sample_and_at_no_other_time(simula
 
 def test_the_stages_of_a_call_are_the_shares_that_it_spent_in_them(simulated, tmp_path):
     simulated.stages = (0.2, 0.7)
-    spec = make_spec([SMALL], algorithms=("unrolled",), executors=("simulated",), cores=(1, 4), runs=1)
+    spec = make_spec(
+        [PROBLEMS["channels and batch"]], algorithms=("unrolled",), executors=("simulated",), cores=(1, 4), runs=1
+    )
     spec = dataclasses.replace(spec, timing=Timing(peak_repetitions=0))
     for record in run_sweep(spec, tmp_path).records:
         first, second, *others = record.stages.values()

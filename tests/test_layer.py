@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import data, script, with_fake_gpu
+from conftest import PROBLEMS, data, script, with_fake_gpu
 
 import convbench
 from convbench import Conv2d, machine
@@ -63,7 +63,11 @@ def fixed(array: np.ndarray) -> np.ndarray:
 # -- what is computed ---------------------------------------------------------------------------------------------
 
 
-def test_a_layer_computes_every_problem(problem):
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "one column")) for name in PROBLEMS]
+)
+def test_a_layer_computes_every_problem(name):
+    problem = Problem.parse(PROBLEMS[name])
     x, weights = data(problem)
     how = {"stride": problem.stride, "padding": problem.padding, "dilation": problem.dilation, "groups": problem.groups}
     expected = convolve(problem, x, weights)
@@ -120,7 +124,7 @@ def test_weights_and_bias_are_copied():
     expected = layer(X)
     weights[...], bias[...] = 0, 0
     np.testing.assert_array_equal(layer(X), expected)
-    assert_close(layer(image(2, 8, 8)), convbench.conv2d(image(2, 8, 8), W, np.arange(10)))
+    assert_close(layer(image(2, 14, 16)), convbench.conv2d(image(2, 14, 16), W, np.arange(10)))
     with pytest.raises(ValueError, match="read-only"):
         layer.weights[...] = 0
 
@@ -221,7 +225,7 @@ def test_cores_are_never_more_than_the_process_may_use(monkeypatch, made):
 @pytest.mark.parametrize("limit", [0, 10_000, 100_000, 10**6, 10**9])
 def test_a_memory_limit_holds_for_all_plans_of_a_layer(limit, made):
     layer = Conv2d(W, memory_limit=limit, cores=1)
-    for shape in [(2, 30, 41), (2, 9, 9), (2, 40, 40), (3, 2, 20, 20)]:
+    for shape in [(2, 30, 41), (2, 14, 16), (2, 40, 40), (3, 2, 20, 20)]:
         for x, copied in ((image(*shape), 0), (np.asfortranarray(image(*shape)), 4 * np.prod(shape))):
             expected = convbench.conv2d(x, W)
             made.clear()
@@ -243,34 +247,34 @@ def test_a_plan_is_made_once_for_each_shape(made):
     layer = Conv2d(W)
     for _ in range(3):
         layer(X)
-        layer(image(2, 9, 9))
+        layer(image(2, 14, 16))
     assert len(made) == 2
 
 
 def test_the_plan_that_was_used_the_longest_ago_goes_first(made):
     layer = Conv2d(W, plans=2)
-    first, second, third = image(2, 9, 9), image(2, 9, 10), image(2, 9, 11)
+    first, second, third = image(2, 14, 16), image(2, 14, 17), image(2, 14, 18)
     for x in (first, second, first, third, first):
         layer(x)
-    assert [plan.problem.width for plan in made] == [9, 10, 11]
+    assert [plan.problem.width for plan in made] == [16, 17, 18]
     layer(second)
-    assert [plan.problem.width for plan in made] == [9, 10, 11, 10]
+    assert [plan.problem.width for plan in made] == [16, 17, 18, 17]
     assert len(layer._plans) == 2
 
 
 def test_plans_are_bounded_by_the_memory_that_they_hold(monkeypatch, made):
-    Conv2d(W)(image(2, 9, 9))
+    Conv2d(W)(image(2, 14, 16))
     size = made[0].packed_bytes + made[0].scratch_bytes
     monkeypatch.setattr(plans, "MOST_BYTES", int(2.5 * size))
     layer = Conv2d(W)
-    for width in range(9, 14):
-        layer(image(2, 9, width))
+    for width in range(16, 21):
+        layer(image(2, 14, width))
         assert layer._plans.bytes <= plans.MOST_BYTES
     assert 1 < len(layer._plans) < 5
     monkeypatch.setattr(plans, "MOST_BYTES", size // 2)
     layer = Conv2d(W)
-    for width in (9, 10):
-        layer(image(2, 9, width))
+    for width in (16, 17):
+        layer(image(2, 14, width))
         assert len(layer._plans) == 1, "the newest stays"
 
 
@@ -293,8 +297,8 @@ def test_a_plan_that_is_dropped_during_a_call_completes_it(monkeypatch):
     with ThreadPoolExecutor(1) as threads:
         found = threads.submit(layer, X)
         assert begun.wait(60)
-        layer(image(2, 9, 9))
-        assert [kept.plan.problem.width for kept in layer._plans._kept.values()] == [9]
+        layer(image(2, 14, 16))
+        assert [kept.plan.problem.width for kept in layer._plans._kept.values()] == [16]
         assert dropped() is not None
         go_on.set()
         np.testing.assert_array_equal(found.result(), expected)
@@ -345,7 +349,7 @@ def test_a_closed_layer_says_so(close, made):
 def test_where_memory_runs_out_other_plans_go_then_the_next_form_is_taken(monkeypatch):
     layer, make = Conv2d(W), operation.Plan
     expected = layer(X)
-    scarce = image(2, 9, 9)
+    scarce = image(2, 14, 16)
     plain = convbench.conv2d(scarce, W, algorithm="naive")
 
     def poor(problem: Problem, weights: np.ndarray, candidate: Any, *arguments: Any, **options: Any) -> Plan:

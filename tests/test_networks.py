@@ -163,7 +163,7 @@ def kind(layer: Layer) -> tuple[bool, bool, bool, bool]:
     return grouped, grouped and one.group_channels == 1, one.weights_shape[2:] == (1, 1), one.stride != (1, 1)
 
 
-@pytest.mark.parametrize("number", [20, 50, 200, 1000])
+@pytest.mark.parametrize("number", [50, 1000, *(pytest.param(number, marks=pytest.mark.long) for number in (20, 200))])
 def test_a_sample_has_kinds_and_sizes_in_proportion_to_how_often_they_occur(number):
     suite = networks.suite("timm")
     sample = suite.sample(number)

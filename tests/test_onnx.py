@@ -14,6 +14,7 @@ import convbench
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 LEAST = 17
+LARGE = "test_operator_conv"  # the one case whose tile no other shares
 SAME = ("SAME_UPPER", "SAME_LOWER")
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 Sets = list[tuple[list[np.ndarray], np.ndarray]]  # inputs and output
@@ -64,7 +65,7 @@ def test_there_are_cases():
 CASES = cases()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name == LARGE)) for name in CASES])
 @pytest.mark.parametrize(
     "algorithm", [None, *(pytest.param(name, marks=pytest.mark.long) for name in ("direct", "unrolled"))]
 )

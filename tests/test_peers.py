@@ -73,7 +73,7 @@ def test_no_peer_is_imported_before_it_is_used(peer):
 def test_peers_are_measured_in_the_same_runs_and_ranked(tmp_path):
     cells = {"algorithms": ("naive", "direct", "unrolled"), "executors": ("serial",)}
     spec = make_spec(["mb1ic1ih40iw50oc12kh5kw5"], **cells, peers=("scipy",), cores=(1, 2), runs=2)
-    quick = Timing(min_seconds=0.0, min_samples=2, max_samples=2, peak_repetitions=1)
+    quick = Timing(min_seconds=0.0, min_samples=2, max_samples=2, wake_seconds=0.0, peak_repetitions=1)
     run_sweep(dataclasses.replace(spec, timing=quick), tmp_path / "sweep")
     sweep = load(tmp_path / "sweep")
     peers = [record for record in sweep.records if record.algorithm == "scipy"]

@@ -99,7 +99,7 @@ def test_wrong_shapes_and_names_are_named(small):
 
 def test_short_work_is_computed_by_the_calling_thread_alone(small, monkeypatch):
     monkeypatch.setattr(direct, "SHORT", SHORT)
-    long = ("mb1ic8ih30oc32kh3", "mb1ic4ih224oc1kh1sh16ph1")  # many multiply-adds, and few of a large input
+    long = ("mb1ic1ih40iw52oc16kh11kw11", "mb1ic4ih224oc1kh1sh16ph1")  # many multiply-adds, and few of a large input
     for problem, threads in ((small, 1), *((Problem.parse(one), 2) for one in long)):
         x, weights = data(problem)
         with plan(problem, weights, executor="threads", cores=2) as bound, plan(problem, weights) as alone:

@@ -40,8 +40,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small sweep of the experiment's kind, on the simulated machine and with noise, and its report."""
     directory = tmp_path_factory.mktemp("report")
     picture = directory / "picture.png"
-    Image.effect_noise((48, 40), 80).save(picture)
-    request = {"image": picture, "algorithms": ("direct", "unrolled"), "executors": ("simulated", "gpu")}
+    Image.effect_noise((52, 40), 80).save(picture)
+    np.save(directory / "bank.npy", np.random.default_rng(1).standard_normal((16, 11, 11)))
+    request = {
+        "image": picture,
+        "kernels": str(directory / "bank.npy"),
+        "algorithms": ("direct", "unrolled"),
+        "executors": ("simulated", "gpu"),
+    }
     noise = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as monkeypatch:
         executor = simulation.install(monkeypatch)
@@ -235,6 +241,7 @@ def test_garbage_in_the_results_is_named_and_the_rest_reported(reported, tmp_pat
 
 def test_a_sweep_with_nothing_measured_still_reports_why(tmp_path, small):
     spec = make_spec([small], executors=("gpu",), runs=1)
+    spec = dataclasses.replace(spec, timing=Timing(peak_repetitions=0))
     sweep = run_sweep(spec, tmp_path / "sweep")
     if any(record.status == "ok" for record in sweep.records):
         pytest.skip("this machine has a GPU")

@@ -86,12 +86,21 @@ for descriptor in ("mb1ic3ih40iw1oc8kh5kw1ph2pw0", "mb1ic4ih15iw15oc8kh3kw3ph2pw
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "executor"), [("winograd", "threads"), pytest.param("winograd", "serial", marks=pytest.mark.long)]
+    ("algorithm", "executor", "descriptor"),
+    [
+        ("winograd", "threads", "mb1ic2ih24iw20oc8kh3kw3ph2pw2dh1dw1"),
+        *(
+            pytest.param("winograd", executor, "mb1ic8ih25iw20oc8kh3kw3ph3pw2dh2dw1", marks=pytest.mark.long)
+            for executor in ("serial", "threads")  # in two phases, each compiled inside of another tile
+        ),
+    ],
 )
-def test_a_plan_of_parts_is_called_from_two_threads_and_keeps_nothing_of_the_call_before(algorithm, executor):
+def test_a_plan_of_parts_is_called_from_two_threads_and_keeps_nothing_of_the_call_before(
+    algorithm, executor, descriptor
+):
     from concurrent.futures import ThreadPoolExecutor
 
-    problem = Problem.parse("mb1ic8ih25iw20oc8kh3kw3ph3pw2dh2dw1")
+    problem = Problem.parse(descriptor)
     x, weights = data(problem)
     inputs = [x, x[::-1, ::-1, ::-1, ::-1].copy(), np.full_like(x, np.nan), x]
     with (

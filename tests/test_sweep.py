@@ -33,7 +33,7 @@ from convbench.rounding import Errors
 
 MEASURED = [entry.name for entry in ALGORITHMS.entries if entry.by_default]
 EVERY = len(MEASURED) * (1 + 2 + 2 + 1)  # serial, threads and processes on two core counts, gpu
-QUICK = Timing(min_seconds=0.0, min_samples=2, max_samples=2, peak_repetitions=0)
+QUICK = Timing(min_seconds=0.0, min_samples=2, max_samples=2, wake_seconds=0.0, peak_repetitions=0)
 
 
 def quick(spec: Spec, **changes: object) -> Spec:

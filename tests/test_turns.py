@@ -251,7 +251,7 @@ def interrupted(directory: Path, python: str, after: int) -> None:
         run_in_turns(small(), directory, python, on_progress=stop)
 
 
-@pytest.mark.parametrize("after", [0, 1, 5, 11])
+@pytest.mark.parametrize("after", [0, 5, *(pytest.param(after, marks=pytest.mark.long) for after in (1, 11))])
 def test_an_interrupted_one_keeps_both_and_is_gone_on_with_by_both(fakes, tmp_path, after):
     directory = tmp_path / "sweep"
     interrupted(directory, fakes.other, after)
