@@ -12,13 +12,17 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import click
 import numpy as np
 
 import convbench
+from convbench.executors import EXECUTORS
 from convbench.problem import Problem
+
+if TYPE_CHECKING:
+    from convbench.executors import GpuExecutor
 
 PROBLEMS = 40  # that come again and again
 FRESH = 3  # that come once, in every pass
@@ -88,7 +92,7 @@ class InUse:
     @classmethod
     def now(cls, cupy: Any, seconds: float) -> Self:
         """After all work has been done."""
-        cupy.cuda.Device().synchronize()
+        cast("GpuExecutor", EXECUTORS["gpu"]).wait()
         pool, (free, total) = cupy.get_default_memory_pool(), cupy.cuda.runtime.memGetInfo()
         return cls(seconds, int(pool.used_bytes()), int(pool.total_bytes()), int(total - free))
 

@@ -159,7 +159,8 @@ A, B, C = cupy.cuda.Stream(11), cupy.cuda.Stream(22), cupy.cuda.Stream(33)
 with A:
     one, other, freed = plan(), plan(), plan()
     other(image())
-for stream in (B, C, B):
+again = cupy.cuda.Stream(22)  # has the pointer of one that is gone, whose work may not be done
+for stream in (B, C, again):
     with stream:
         one(image())
         freed(image())
@@ -170,9 +171,115 @@ print(A.waits)
 one.close()
 del freed
 print(A.waits)
-print(B.waits, C.waits)
+print(B.waits, C.waits, again.waits)
 """
-    assert said(WITHOUT_KERNELS + code) == ["[]", "[22, 33]", "[22, 33, 22, 33]", "[] []"]
+    assert said(WITHOUT_KERNELS + code) == ["[]", "[22, 33]", "[22, 33, 22, 33]", "[] [] [22, 22]"]
+
+
+def test_nothing_waits_inside_of_a_capture_and_one_that_failed_is_named():
+    code = """
+A, B = cupy.cuda.Stream(11), cupy.cuda.Stream(22)
+with A:
+    one, other = plan(), plan()
+with B:
+    one(image())
+A.captures = True
+one.close()
+print(A.waits)
+def failed():
+    raise RuntimeError("the capture is invalid")
+A.is_capturing = failed
+with A:
+    refused(lambda: other(image()))
+"""
+    assert said(WITHOUT_KERNELS + code) == [
+        "[]",
+        "RequestError: the capture of a graph failed on this stream (the capture is invalid); end it",
+    ]
+
+
+def test_a_layer_keeps_what_a_graph_has_captured():
+    code = """
+stream, layer = cupy.cuda.Stream(11), convbench.Conv2d(w, algorithm="direct", plans=2)
+with stream:
+    layer(image())
+    stream.captures = True
+    layer(image())
+    stream.captures = False
+captured = [kept.plan for kept in layer._plans._kept.values()]
+for rows in range(10, 14):
+    layer(image(rows))
+print(captured[0] in [kept.plan for kept in layer._plans._kept.values()], len(layer._plans))
+layer._plans._drop_oldest(0, 0)
+print([kept.plan for kept in layer._plans._kept.values()] == captured)
+
+fixed = w.copy()
+fixed.setflags(write=False)
+from convbench.layer import given_weights
+with stream:
+    convbench.conv2d(image(), fixed, algorithm="direct")
+    stream.captures = True
+    convbench.conv2d(image(), fixed, algorithm="direct")
+    stream.captures = False
+given_weights.MOST_PLANS = 1
+others = [w.copy() for _ in range(3)]
+for each in others:
+    each.setflags(write=False)
+    convbench.conv2d(image(), each, algorithm="direct")
+print([id(fixed) in given_weights._given, *(id(each) in given_weights._given for each in others)])
+"""
+    assert said(WITHOUT_KERNELS + code) == ["True 2", "True", "[True, False, False, True]"]
+
+
+def test_who_queues_faster_than_the_gpu_computes_waits_and_who_waits_lets_go():
+    code = """
+import torch
+from convbench.executors import gpu_runner
+one = plan()
+waited = []
+cupy.cuda.Event.is_done = staticmethod(lambda: False)
+cupy.cuda.Event.synchronize = lambda event: waited.append(event)
+def call():
+    one(torch.Tensor(np.zeros((1, 1, 9, 9), "float32")))
+for _ in range(gpu_runner.MOST_CALLS):
+    call()
+print(len(waited))
+call()
+print(len(waited))
+gpu_runner.MOST_BYTES = 5 * 9 * 9 * 4
+call()
+print(len(waited))
+cupy.cuda.Event.is_done = staticmethod(lambda: True)
+GPU.wait()
+print(len(GPU.in_flight._entries))
+"""
+    assert said(WITHOUT_KERNELS + code) == ["0", "1", str(1 + 66 - 5), "0"]
+
+
+def test_the_first_error_of_a_call_counts_and_what_it_queued_is_held():
+    code = """
+import torch
+weights = np.ones((16, 8, 3, 3), "float32")
+three = convbench.plan("mb1ic8ih12iw13oc16kh3kw3", weights, algorithm="winograd", executor="gpu")
+tensor = torch.Tensor(np.zeros((1, 8, 12, 13), "float32"))
+out, launches = three.empty_output(), []
+def launch(*_, **__):
+    launches.append(1)
+    if len(launches) == 2:
+        raise cupy.cuda.driver.CUDADriverError("CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+cupy.RawKernel.__call__ = launch
+cupy.cuda.Event.is_done = staticmethod(lambda: False)
+def never(*_):
+    raise cupy.cuda.runtime.CUDARuntimeError("no event")
+with cupy.cuda.Stream(11) as stream:
+    three._runner._held.leave = never
+    refused(lambda: three(tensor, out))
+print(len(GPU.in_flight._entries))
+"""
+    assert said(code) == [
+        "UnavailableError: there is no memory for one more call of the plan at a time; let calls wait for one another",
+        "1",
+    ]
 
 
 def test_every_thread_has_a_default_stream_of_its_own_where_their_pointers_are_one():

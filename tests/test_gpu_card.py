@@ -124,6 +124,24 @@ def test_what_a_stream_still_computes_is_waited_for(library, layer):
         assert close(out, expected)
 
 
+def test_a_temporary_of_torch_lives_until_it_was_read(layer):
+    """PyTorch gives its memory to the next tensor of the stream, which knows nothing of what CuPy has queued."""
+    import cupy
+
+    torch = pytest.importorskip("torch")
+    x, weights, expected = layer
+    with convbench.Conv2d(weights, padding=1) as conv:
+        conv(cupy.asarray(x))  # compiled
+        source = torch.from_numpy(x).cuda()
+        torch.cuda.synchronize()
+        EXECUTORS["gpu"].hold_up(0.02)
+        with torch.cuda.stream(torch.cuda.Stream()):
+            out = conv(source * 1)
+            for _ in range(4):
+                torch.full_like(source, float("nan"))
+        assert close(out, expected)
+
+
 def test_memory_does_not_grow_and_too_large_a_problem_is_one_line():
     import cupy
 

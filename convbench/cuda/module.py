@@ -8,11 +8,13 @@ plan for as long as it is launched, not closed: the plan keeps the kernels, and 
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from convbench.cuda.streams import is_captured
 from convbench.errors import UnavailableError, first_line
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_LOADED: Final = 256  # kernels that stay loaded without a plan that uses them, of 60 KiB or so each
 MAX_DYNAMIC_SHARED_SIZE_BYTES: Final = 8  # of CUfunction_attribute
+LEAKED: Final[list[Any]] = []  # in a forked child, which cannot tell CUDA that it is through with them
 OUT_OF_MEMORY: Final = "OUT_OF_MEMORY"  # ends the name of the driver's error
 
 
@@ -32,10 +35,12 @@ class Kernel:
 
     def __init__(self, cuda: Any, device: int, function: Any) -> None:
         """Take a function of a module that nothing else holds."""
-        self._cuda, self._device, self.function = cuda, device, function
+        self._cuda, self._device, self.function, self._pid = cuda, device, function, os.getpid()
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():
+        if os.getpid() != self._pid:
+            LEAKED.append(self.function)
+        elif not sys.is_finalizing():
             with suppress(RuntimeError), self._cuda.Device(self._device):  # a lost GPU has unloaded everything
                 self.function = None
 
@@ -50,21 +55,21 @@ def compiled(cupy: Any, launch: Launch, dtype: str) -> Kernel:
     """
     kernel = (launch.code, launch.name, launch.options(dtype), launch.architecture, launch.shared_bytes)
     load = (cupy, cupy.cuda.runtime.getDevice(), *kernel)
+    errors = (RuntimeError, OSError, cupy.cuda.compiler.CompileException)
     try:
         return _loaded(*load)
-    except (RuntimeError, OSError, cupy.cuda.compiler.CompileException) as error:
-        refused = error
-    if _is_of_memory(cupy, refused):
-        cupy.get_default_memory_pool().free_all_blocks()  # which the driver knows nothing of
-        try:
-            return _loaded(*load)
-        except (RuntimeError, OSError, cupy.cuda.compiler.CompileException) as error:
-            refused = error
-    raise as_told(cupy, refused, f"the kernel {launch.name}") from refused
+    except errors as error:
+        if not _is_of_memory(cupy, error):
+            raise_as_told(cupy, error, f"the kernel {launch.name}")
+    cupy.get_default_memory_pool().free_all_blocks()  # which the driver knows nothing of
+    try:
+        return _loaded(*load)
+    except errors as error:
+        raise_as_told(cupy, error, f"the kernel {launch.name}")
 
 
-def as_told(cupy: Any, error: Exception, what: str) -> Exception:
-    """The error to raise in place of one of CuPy's.
+def raise_as_told(cupy: Any, error: Exception, what: str) -> NoReturn:
+    """Raise what callers are told in place of one of CuPy's errors.
 
     Args:
         cupy: The module.
@@ -72,19 +77,24 @@ def as_told(cupy: Any, error: Exception, what: str) -> Exception:
         what: What it raised it for.
 
     Raises:
+        MemoryError: The GPU's memory does not suffice.
+        UnavailableError: The compiler or the driver refuses it.
         RuntimeError: The GPU is lost (CuPy's `CUDARuntimeError`).
     """
     if isinstance(error, cupy.cuda.runtime.CUDARuntimeError | UnavailableError):
-        return error
+        raise error
     if _is_of_memory(cupy, error):
-        return MemoryError(f"the GPU has no memory for {what}")
+        raise MemoryError(f"the GPU has no memory for {what}") from error
     line = first_line(error)
-    if isinstance(error, cupy.cuda.driver.CUDADriverError):
+    if not isinstance(error, cupy.cuda.driver.CUDADriverError):
+        raise UnavailableError(
+            f"CUDA's compiler fails for {what} ({line}); pip install 'convbench[gpu]' anew"
+        ) from error
+    if not is_captured(cupy.cuda.get_current_stream()):
         cupy.cuda.Device().synchronize()  # raises where the GPU is lost, and with it every other plan
-        return UnavailableError(
-            f"the driver refuses {what} ({line}); use another form, or a driver that fits CuPy's CUDA"
-        )
-    return UnavailableError(f"CUDA's compiler fails for {what} ({line}); pip install 'convbench[gpu]' anew")
+    raise UnavailableError(
+        f"the driver refuses {what} ({line}); use another form, or a driver that fits CuPy's CUDA"
+    ) from error
 
 
 def _is_of_memory(cupy: Any, error: Exception) -> bool:

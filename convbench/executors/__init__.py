@@ -53,7 +53,15 @@ class Runner(Protocol):
 
 
 class QueueingRunner(Runner, Protocol):
-    """A runner whose calls return once they are queued."""
+    """A runner whose calls return once they are queued.
+
+    Attributes:
+        is_captured: Whether a graph has captured a call, and needs what the runner holds.
+    """
+
+    @property
+    def is_captured(self) -> bool:
+        """See above."""
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
         """The share of each stage in the time of a call; runs a separate call and waits for it."""

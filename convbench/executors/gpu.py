@@ -112,7 +112,7 @@ class Gpu:
     def upload(self, array: NDArray[Any], into: NDArray[Any]) -> None:
         """Copy to the GPU's memory, and wait for completion."""
         into.set(array)  # type: ignore[attr-defined]  # a CuPy array
-        self.module().cuda.Device().synchronize()
+        self.wait()
 
     def download(self, array: NDArray[Any], into: NDArray[Any] | None = None) -> NDArray[Any]:
         """Copy to the host's memory."""
@@ -186,6 +186,7 @@ class Gpu:
     def wait(self) -> None:
         """Wait for the current GPU."""
         self.module().cuda.Device().synchronize()
+        self.in_flight.purge()
 
     def open(self, work: GpuWork, cores: int) -> Runner:  # noqa: ARG002
         """Compile the kernels for the current GPU, and copy the weights to it."""

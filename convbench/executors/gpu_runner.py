@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from convbench.cuda.module import as_told, compiled
+from convbench.cuda.module import LEAKED, compiled, raise_as_told
 from convbench.cuda.streams import is_captured, queue_of
 from convbench.errors import RequestError, UnavailableError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from convbench.executors.gpu import Gpu
 
 VECTOR_BYTES: Final = 16  # bytes of a kernel's vector store
+MOST_CALLS: Final = 64  # calls whose arrays of other libraries are in flight
+MOST_BYTES: Final = 2**28  # bytes of these arrays, unless those of one call are more
 FOREIGN: Final = frozenset({"DLPackMemory", "UnownedMemory"})  # CuPy's types of memory that others allocated
 FORKED: Final = "CUDA does not outlive a fork; start the process afresh, as multiprocessing does with 'spawn'"
 
@@ -31,7 +33,8 @@ class InFlight:
 
     A library gives the memory of an array that nobody references to its own next one, in the order of its own streams:
     it does not know what CuPy has queued in another. So an array is referenced here until an event behind that work is
-    done, and let go of at a later call. Those behind one that is not done wait for it.
+    done, and let go of at a later call, or when the GPU is waited for. Those behind one that is not done wait for it. A
+    caller who queues faster than the GPU computes waits where these arrays are many.
     """
 
     def __init__(self) -> None:
@@ -47,6 +50,17 @@ class InFlight:
             event = cuda.Event(disable_timing=True)
             event.record()
             self._entries.append((event, found))
+            self._bound()
+
+    def _bound(self) -> None:
+        """Wait for the oldest until the others are few and small enough."""
+        entries = self._entries.copy()
+        size = sum(array.nbytes for _, arrays in entries for array in arrays)
+        while len(entries) > 1 and (len(entries) > MOST_CALLS or size > MOST_BYTES):
+            event, arrays = entries.popleft()
+            size -= sum(array.nbytes for array in arrays)
+            event.synchronize()
+        self.purge()
 
     def purge(self) -> None:
         """Let go of what is done with; any thread may do so at any time."""
@@ -88,12 +102,18 @@ class Held:
             event = self._ends.get(queue)
             if event is None:
                 event = self._ends.setdefault(queue, self._cuda.Event(disable_timing=True))
+            else:
+                stream.wait_event(event)  # of another stream, where this one has its pointer
             event.record()
 
     def __del__(self) -> None:
-        if self._ends and not sys.is_finalizing() and not self._gpu.lost():
-            own = queue_of(self._stream) == self._queue  # False for the default stream of another thread
-            with suppress(RuntimeError), self._cuda.Device(self._device):  # a lost GPU computes nothing any more
+        if self._gpu.lost():
+            LEAKED.extend(self._ends.values())
+        elif self._ends and not sys.is_finalizing():
+            # a lost GPU computes nothing any more
+            with suppress(RuntimeError, RequestError), self._cuda.Device(self._device):
+                # it is another one if it is another thread's default stream
+                own = queue_of(self._stream) == self._queue and not is_captured(self._stream)
                 for event in self._ends.values():
                     self._stream.wait_event(event) if own else event.synchronize()
 
@@ -132,10 +152,21 @@ class GpuRunner:
         try:
             for launch, kernel in zip(self._launches, held.kernels, strict=True):
                 self._queue(launch, kernel, arrays)
+        except BaseException:
+            with suppress(RuntimeError):  # the first error counts
+                self._queued(held, stream, arrays)
+            raise
+        self._queued(held, stream, arrays)
+
+    def _queued(self, held: Held, stream: Any, arrays: tuple[Any, ...]) -> None:
+        """Note what was queued, so that nothing that it uses goes before it is done."""
+        if is_captured(stream):
+            return
+        x, _, out, _ = arrays
+        try:
+            held.leave(stream)
         finally:
-            if not captured:
-                held.leave(stream)
-                self._gpu.in_flight.keep(self._cuda, x, out)
+            self._gpu.in_flight.keep(self._cuda, x, out)
 
     def _checked(self, x: NDArray[Any], out: NDArray[Any]) -> Held:
         """What a call uses, if it may be made."""
@@ -166,7 +197,7 @@ class GpuRunner:
         try:
             kernel.function((launch.blocks,), (launch.threads,), arrays, shared_mem=launch.shared_bytes)
         except self._cuda.driver.CUDADriverError as error:
-            raise as_told(self._gpu.module(), error, f"the launch of {launch.name}") from error
+            raise_as_told(self._gpu.module(), error, f"the launch of {launch.name}")
 
     def shares(self, x: NDArray[Any], out: NDArray[Any]) -> list[float]:
         """The share of each launch in a call's time, from a separate call, since events between launches cost time."""
@@ -184,6 +215,11 @@ class GpuRunner:
         parts = [self._cuda.get_elapsed_time(begin, end) for begin, end in itertools.pairwise(events)]
         return [part / sum(parts) for part in parts]
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether a graph has captured a call, and needs what the plan holds."""
+        return bool(self._held and self._held.captured)
+
     def threads(self) -> int:
         """One: the host's calling thread."""
         return 1
@@ -191,3 +227,5 @@ class GpuRunner:
     def close(self) -> None:
         """Release the weights and the kernels, once the calls under way are through with them."""
         self._held = None
+        if not is_captured(self._cuda.get_current_stream()):
+            self._gpu.in_flight.purge()

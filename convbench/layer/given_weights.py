@@ -224,16 +224,16 @@ def _drop_oldest() -> None:
     free an array of weights, and so change the dictionary.
     """
     found = [
-        (plans.used, len(plans) or 1, plans.bytes, number, key)
+        (plans.used, len(plans) or 1, plans.bytes, number, key, plans.is_captured)
         for number, given in _given.copy().items()
         for key, plans in given.plans.copy().items()
     ]
     found.sort(key=lambda one: one[0], reverse=True)
     count = size = 0
-    for _, more, more_bytes, number, key in found:
+    for _, more, more_bytes, number, key, stays in found:
         count, size = count + more, size + more_bytes
         given = _given.get(number)
-        if given is not None and count > more and (count > MOST_PLANS or size > MOST_BYTES):
+        if given is not None and not stays and count > more and (count > MOST_PLANS or size > MOST_BYTES):
             given.plans.pop(key, None)
             if not given.plans:
                 _given.pop(number, None)

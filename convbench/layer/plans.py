@@ -108,6 +108,11 @@ class Plans:
         return sum(kept.bytes for kept in list(self._kept.values()))
 
     @property
+    def is_captured(self) -> bool:
+        """Whether a graph on a GPU needs one of the plans."""
+        return any(kept.plan.is_captured for kept in list(self._kept.values()))
+
+    @property
     def used(self) -> int:
         """When a plan was used last, by a count of calls; -1 for never."""
         return max((kept.used for kept in list(self._kept.values())), default=-1)
@@ -181,7 +186,7 @@ class Plans:
         make = partial(first_plan, problem, weights, choice, what.epilogue(problem), self._borrow, make_room)
         plan = make()
         if plan is None:
-            self.clear()
+            self._drop_oldest(0, 0)
             plan = make()
         if plan is None:
             raise no_memory(problem)
@@ -189,9 +194,12 @@ class Plans:
         return Kept(plan, choice, is_always_right=alone and what.memory_limit is None)
 
     def _drop_oldest(self, most: int, most_bytes: int, newest: Kept | None = None) -> None:
-        """Drop the plans that were used the longest ago, until the others are few and small enough."""
+        """Drop the plans that were used the longest ago, until the others are few and small enough.
+
+        What a graph on a GPU has captured stays: nobody knows when it is launched for the last time.
+        """
         while (found := self._kept.copy().items()) and (len(found) > most or self.bytes > most_bytes):
-            others = [(kept.used, key) for key, kept in found if kept is not newest]
+            others = [(kept.used, key) for key, kept in found if kept is not newest and not kept.plan.is_captured]
             if not others:
                 return
             self._kept.pop(min(others, key=lambda one: one[0])[1], None)

@@ -183,6 +183,11 @@ class Plan(Closing):
         """The output of the last call, from the `out` that it was given, as a NumPy array."""
         return self._executor.download(out)
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether a graph on a GPU has captured a call, and needs the plan whenever it is launched."""
+        return self._executor.memory == "gpu" and cast("QueueingRunner", self._runner).is_captured
+
     def threads(self) -> int | None:
         """Number of threads that computed the last call, as reported by the runner."""
         return self._runner.threads()
