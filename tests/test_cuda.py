@@ -58,7 +58,7 @@ def compile_for(capability: str, launch: Launch, dtype: str) -> None:
     options = [*(option.encode() for option in launch.options(dtype)), f"-arch={architecture}".encode()]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
+    log = bytes(size + 1)  # written to: one byte would be the interpreter's own, which everybody has
     nvrtc.nvrtcGetProgramLog(program, log)
     assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
     nvrtc.nvrtcDestroyProgram(program)
