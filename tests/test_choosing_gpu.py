@@ -229,6 +229,7 @@ def test_the_command_says_where():
     assert "GPU" in done.stdout
 
 
+@pytest.mark.long
 @on_the_host
 def test_every_size_of_thread_blocks_is_tried_and_says_what_it_computed(tmp_path):
     words = [

@@ -79,6 +79,7 @@ assert convbench.Conv2d(w)(there).gpu == 1
     ]
 
 
+@pytest.mark.long
 def test_scratch_that_no_plan_holds_costs_no_plan_its_place():
     code = """
 from convbench.layer import operation, plans
@@ -132,6 +133,7 @@ np.testing.assert_allclose(convbench.conv2d(cupy.asarray(x), weights).get(), exp
     assert at_opening.startswith("UnavailableError: there is no memory for winograd")
 
 
+@pytest.mark.long
 def test_a_plan_that_is_closed_during_a_call_completes_it():
     code = """
 one = plan()
@@ -152,6 +154,7 @@ refused(lambda: one(image()))
     assert said(code) == ["True"] + ["RequestError: the plan is closed; make a new one with convbench.plan"] * 2
 
 
+@pytest.mark.long
 def test_memory_goes_back_to_its_stream_behind_the_calls_on_others():
     """The pool gives it to the stream's next work at once, while another stream's kernels still read the weights."""
     code = """
@@ -176,6 +179,7 @@ print(B.waits, C.waits, again.waits)
     assert said(WITHOUT_KERNELS + code) == ["[]", "[22, 33]", "[22, 33, 22, 33]", "[] [] [22, 22]"]
 
 
+@pytest.mark.long
 def test_nothing_waits_inside_of_a_capture_and_one_that_failed_is_named():
     code = """
 A, B = cupy.cuda.Stream(11), cupy.cuda.Stream(22)
@@ -198,6 +202,7 @@ with A:
     ]
 
 
+@pytest.mark.long
 def test_a_layer_keeps_what_a_graph_has_captured():
     code = """
 stream, layer = cupy.cuda.Stream(11), convbench.Conv2d(w, algorithm="direct", plans=2)
@@ -231,6 +236,7 @@ print([id(fixed) in given_weights._given, *(id(each) in given_weights._given for
     assert said(WITHOUT_KERNELS + code) == ["True 2", "True", "[True, False, False, True]"]
 
 
+@pytest.mark.long
 def test_who_queues_faster_than_the_gpu_computes_waits_and_who_waits_lets_go():
     code = """
 import torch
@@ -256,6 +262,7 @@ print(len(GPU.in_flight._entries))
     assert said(WITHOUT_KERNELS + code) == ["0", "1", str(1 + 66 - 5), "0"]
 
 
+@pytest.mark.long
 def test_the_first_error_of_a_call_counts_and_what_it_queued_is_held():
     code = """
 import torch
@@ -282,6 +289,7 @@ print(len(GPU.in_flight._entries))
     ]
 
 
+@pytest.mark.long
 def test_every_thread_has_a_default_stream_of_its_own_where_their_pointers_are_one():
     code = """
 import threading
@@ -332,6 +340,7 @@ print([tensor() is not None for tensor in held], len(GPU.in_flight._entries))
     assert said(WITHOUT_KERNELS + code) == [alive, alive, gone]
 
 
+@pytest.mark.long
 def test_a_graph_keeps_what_its_calls_read_and_write_until_the_plan_is_closed():
     code = """
 import torch
@@ -372,6 +381,7 @@ print([array() is not None for array in seen[-1]])
     ]
 
 
+@pytest.mark.long
 def test_errors_of_compiling_and_loading_are_one_line():
     code = """
 compiler, driver = cupy.cuda.compiler, cupy.cuda.driver
@@ -426,6 +436,7 @@ except cupy.cuda.runtime.CUDARuntimeError:
     ]
 
 
+@pytest.mark.long
 def test_a_kernel_is_unloaded_on_its_own_gpu():
     code = """
 from convbench.cuda.module import _loaded
@@ -451,6 +462,7 @@ print(cupy.unloaded)
     ],
     ids=["forked by somebody else", "no compiler"],
 )
+@pytest.mark.long
 def test_what_a_gpu_lacks_is_told_before_it_is_used(tmp_path: Path, count: str, compiler: str, words: list[str]):
     (tmp_path / "cupy").mkdir()
     (tmp_path / "cupy" / "__init__.py").write_text(f"""

@@ -355,6 +355,7 @@ def test_a_sweep_records_the_card_and_what_it_told(tmp_path):
     assert "compute capability 9.0" in report
 
 
+@pytest.mark.long
 @on_the_host
 def test_the_machine_shows_its_card_and_what_it_can_do():
     done = with_fake_gpu("-m", "convbench", "machine", "--json")

@@ -132,8 +132,13 @@ def test_with_tf32_allowed_records_and_reports_say_what_used_it(tmp_path):
     ("peer", "variables", "reason"),
     [
         ("cublas", {"FAKE_MEMORY": "1000"}, "its unrolled matrix needs 0.0 GiB, and 0.0 GiB are free on the GPU"),
-        ("cudnn", {"FAKE_TORCH_CUDA": ""}, "this PyTorch was built without CUDA"),
-        ("cudnn", {"FAKE_TORCH_STREAM": "2"}, "PyTorch queues in stream 0x2 and CuPy in 0x0"),
+        pytest.param(
+            *("cudnn", {"FAKE_TORCH_CUDA": ""}, "this PyTorch was built without CUDA"), marks=pytest.mark.long
+        ),
+        pytest.param(
+            *("cudnn", {"FAKE_TORCH_STREAM": "2"}, "PyTorch queues in stream 0x2 and CuPy in 0x0"),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_what_keeps_a_library_from_computing_is_one_line(peer, variables, reason):
@@ -171,6 +176,7 @@ def test_versus_compares_on_the_gpu_too(tmp_path):
     assert "skipped: fft:" not in done.stderr
 
 
+@pytest.mark.long
 def test_without_a_gpu_versus_says_so_in_a_line_for_each_library(tmp_path):
     if EXECUTORS["gpu"].available() is None:
         pytest.skip("there is a GPU")
