@@ -154,19 +154,17 @@ class GpuRunner:
                 self._queue(launch, kernel, arrays)
         except BaseException:
             with suppress(RuntimeError):  # the first error counts
-                self._queued(held, stream, arrays)
+                self._queued(held, stream, x, out, captured=captured)
             raise
-        self._queued(held, stream, arrays)
+        self._queued(held, stream, x, out, captured=captured)
 
-    def _queued(self, held: Held, stream: Any, arrays: tuple[Any, ...]) -> None:
-        """Note what was queued, so that nothing that it uses goes before it is done."""
-        if is_captured(stream):
-            return
-        x, _, out, _ = arrays
-        try:
-            held.leave(stream)
-        finally:
-            self._gpu.in_flight.keep(self._cuda, x, out)
+    def _queued(self, held: Held, stream: Any, *arrays: NDArray[Any], captured: bool) -> None:
+        """Note what was queued, so that nothing that it uses goes before it is done; a graph's calls keep it anyway."""
+        if not captured:
+            try:
+                held.leave(stream)
+            finally:
+                self._gpu.in_flight.keep(self._cuda, *arrays)
 
     def _checked(self, x: NDArray[Any], out: NDArray[Any]) -> Held:
         """What a call uses, if it may be made."""

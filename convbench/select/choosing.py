@@ -92,6 +92,8 @@ def choose(  # over 40 lines: the documentation of its arguments
         precision=allowed_precision(arithmetic, allow_tf32=False),
         spent=whole_number("spent", spent, least=0),
     )
+    if backend != BACKEND:
+        _state.known()  # read here, where a warning is the caller's
     choice = {HOST: _on_host, BACKEND: _on_gpu, ANY: _anywhere}[backend](request)
     if backend != ANY or not measure:  # there, what could not be measured now is measured another time
         _state.remember(key, choice)
@@ -203,7 +205,7 @@ class _State:
             complaints: list[str] = []
             found = self._known = run_to_completion(known.load, complaints.append)
             for each in complaints:
-                warnings.warn(each, RuntimeWarning, stacklevel=4)
+                warnings.warn(each, RuntimeWarning, stacklevel=3)
         return found
 
     def known_of_gpu(self, wanted: Sequence[Candidate]) -> Known:
